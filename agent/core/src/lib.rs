@@ -1,0 +1,25 @@
+//! The pure core of Sidestream. It does no I/O, reads no clock, draws no random number, spawns
+//! nothing and awaits nothing: time comes in as an argument, effects go out through three traits.
+//!
+//! Read in this order:
+//!
+//! - [`column`], [`record`]: the vocabulary. Records travel as columns, many at a time.
+//! - [`topology`]: what a pipeline consists of, as indices: topics, sub-topologies, transforms,
+//!   stores.
+//! - [`task`]: partition *n* of every input of a sub-topology, with its state and its processors.
+//!   Defines the traits [`Processor`](task::Processor) (user code) and
+//!   [`StateStore`](task::StateStore) (committed state).
+//! - [`worker`]: the loop that drives tasks from transaction to transaction. Defines the trait
+//!   [`Log`](worker::Log) (Kafka) and [`Environment`](worker::Environment) (what makes stores and
+//!   processors).
+//!
+//! The one idea: a transaction is a value. A worker processes records into outputs, state changes
+//! and offsets, commits them as one transaction of the log, and only then applies the changes to
+//! the store. Whatever goes wrong before that, the value is dropped and the worker goes back to
+//! the committed offsets.
+
+pub mod column;
+pub mod record;
+pub mod task;
+pub mod topology;
+pub mod worker;

@@ -1,0 +1,253 @@
+//! What flows through the agent: records in, emitted records out, changes of state.
+
+use std::fmt;
+
+use crate::column::Column;
+
+/// A position in a partition of the log.
+pub type Offset = i64;
+
+/// Milliseconds since 1970-01-01 UTC, as in Kafka's records.
+pub type Timestamp = i64;
+
+/// The time of a partition that has seen no record yet, as in Kafka Streams.
+pub const NO_TIMESTAMP: Timestamp = -1;
+
+/// A topic: an index into [`Topology::topics`](crate::topology::Topology::topics).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicIndex(pub u16);
+
+/// A partition of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: TopicIndex,
+    /// The partition's number.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Partition `partition` of `topic`.
+    #[must_use]
+    pub const fn new(topic: TopicIndex, partition: i32) -> Self {
+        Self { topic, partition }
+    }
+}
+
+/// A task: partition `partition` of every input of sub-topology `subtopology`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId {
+    /// An index into [`Topology::subtopologies`](crate::topology::Topology::subtopologies).
+    pub subtopology: u16,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl fmt::Display for TaskId {
+    /// Writes it as Kafka Streams does: `0_3` is partition 3 of sub-topology 0.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.subtopology, self.partition)
+    }
+}
+
+/// Whose clock a timestamp is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime = 0,
+    /// The broker's.
+    LogAppendTime = 1,
+    /// Nobody's: the record has no timestamp.
+    None = 2,
+}
+
+/// The headers of many records: how many each has, then all of them in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// The number of headers of each record; empty if no record has any.
+    pub counts: Vec<u32>,
+    /// The names (never null), of all records after one another.
+    pub names: Column,
+    /// The values, in step with the names.
+    pub values: Column,
+}
+
+impl Headers {
+    /// Forgets everything, keeps the buffers.
+    pub fn clear(&mut self) {
+        self.counts.clear();
+        self.names.clear();
+        self.values.clear();
+    }
+
+    /// How many bytes the headers hold in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.counts.len() * size_of::<u32>() + self.names.bytes() + self.values.bytes()
+    }
+}
+
+/// Records as columns; all of `offsets`, `timestamps`, `timestamp_types`, `keys` and `values` have
+/// one row for each record, in ascending order of offset when they come from one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// Where each record stands in its partition.
+    pub offsets: Vec<Offset>,
+    /// Its time.
+    pub timestamps: Vec<Timestamp>,
+    /// Whose time; the number of a [`TimestampType`].
+    pub timestamp_types: Vec<u8>,
+    /// Its key.
+    pub keys: Column,
+    /// Its value.
+    pub values: Column,
+    /// Its headers.
+    pub headers: Headers,
+}
+
+impl Records {
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// How many bytes they hold in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.len() * 17 + self.keys.bytes() + self.values.bytes() + self.headers.bytes()
+    }
+}
+
+/// Records of one task for one transform, in the order in which to process them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The task's partition.
+    pub partition: i32,
+    /// Stream time before the first record.
+    pub stream_time: Timestamp,
+    /// The wall clock; it stands still within a batch.
+    pub wall_clock: Timestamp,
+    /// For each record the transform's input it came by (an index into its inputs).
+    pub inputs: Vec<u32>,
+    /// The records. One handed over by another transform has the offset of the record that
+    /// caused it.
+    pub records: Records,
+}
+
+/// As [`Emits::timestamps`]: the time of the record that caused the emit.
+pub const TIMESTAMP_OF_CAUSE: Timestamp = i64::MIN;
+/// As [`Emits::partitions`]: the partition that the key decides, as the Java client places it.
+pub const PARTITION_BY_KEY: i32 = -1;
+/// As [`Emits::causes`]: no record; a punctuation emitted it.
+pub const NO_CAUSE: i32 = -1;
+
+/// Records that a transform emitted, as columns with one row for each.
+///
+/// The host has checked them: columns have equal lengths, causes are rows of the batch (or
+/// [`NO_CAUSE`]), outputs are indices of the transform's outputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Emits {
+    /// The row of the batch that caused each.
+    pub causes: Vec<i32>,
+    /// The transform's output it goes to.
+    pub outputs: Vec<u32>,
+    /// Its key.
+    pub keys: Column,
+    /// Its value.
+    pub values: Column,
+    /// Its headers.
+    pub headers: Headers,
+    /// Its time, or [`TIMESTAMP_OF_CAUSE`].
+    pub timestamps: Vec<Timestamp>,
+    /// Its partition, or [`PARTITION_BY_KEY`].
+    pub partitions: Vec<i32>,
+}
+
+impl Emits {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
+    /// How many bytes they hold in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.len() * 20 + self.keys.bytes() + self.values.bytes() + self.headers.bytes()
+    }
+}
+
+/// Records to produce, as columns with one row for each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outputs {
+    /// Where each goes.
+    pub topics: Vec<TopicIndex>,
+    /// Its partition, or [`PARTITION_BY_KEY`].
+    pub partitions: Vec<i32>,
+    /// Its time.
+    pub timestamps: Vec<Timestamp>,
+    /// Its key.
+    pub keys: Column,
+    /// Its value.
+    pub values: Column,
+    /// Its headers.
+    pub headers: Headers,
+}
+
+impl Outputs {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
+    /// How many bytes they hold in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.len() * 14 + self.keys.bytes() + self.values.bytes() + self.headers.bytes()
+    }
+}
+
+/// Changes of one store, as columns: the last one for each key, in a fixed order. Also what its
+/// changelog says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The keys, never null.
+    pub keys: Column,
+    /// The new values; null deletes.
+    pub values: Column,
+}
+
+impl Changes {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}

@@ -1,0 +1,317 @@
+//! A task's state as user code sees it: the open transaction's writes over what is committed.
+
+use std::{collections::BTreeMap, ops::Bound};
+
+use indexmap::{IndexMap, map::Entry};
+
+use crate::{
+    column::Column,
+    record::Changes,
+    task::{Entries, Position, Scan, StateStore, StoreError},
+};
+
+/// All stores of a task. The default value has no stores; hosts that need to own it for a while
+/// (as wasmtime's do) take it and put it back.
+#[derive(Default)]
+pub struct State {
+    committed: Option<Box<dyn StateStore>>,
+    buffers: Vec<WriteBuffer>,
+}
+
+/// A moment in the writes of a transaction, to go back to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Savepoint(Vec<usize>);
+
+impl State {
+    /// Puts a transaction without writes over the `stores` stores of `committed`.
+    #[must_use]
+    pub fn new(committed: Box<dyn StateStore>, stores: usize) -> Self {
+        let buffers = (0..stores).map(|_| WriteBuffer::default()).collect();
+        Self { committed: Some(committed), buffers }
+    }
+
+    /// Gives the committed state back; open writes are lost.
+    #[must_use]
+    pub fn into_committed(self) -> Option<Box<dyn StateStore>> {
+        self.committed
+    }
+
+    /// The committed state beneath the writes.
+    pub fn committed(&mut self) -> &mut dyn StateStore {
+        self.committed.as_deref_mut().expect("an open task has its state")
+    }
+
+    fn below(&self) -> &dyn StateStore {
+        self.committed.as_deref().expect("an open task has its state")
+    }
+
+    /// How many stores there are.
+    #[must_use]
+    pub fn stores(&self) -> usize {
+        self.buffers.len()
+    }
+
+    /// Reads a value.
+    pub fn get(&self, store: usize, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.buffers[store].writes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.below().get(store, key),
+        }
+    }
+
+    /// Reads a value for each row of `keys` (never null), in order.
+    pub fn get_many(&self, store: usize, keys: &Column) -> Result<Column, StoreError> {
+        let writes = &self.buffers[store].writes;
+        if writes.is_empty() {
+            return self.below().get_many(store, keys);
+        }
+        let unknown: Column = keys
+            .iter()
+            .filter(|key| !writes.contains_key(key.unwrap_or_default()))
+            .collect();
+        let below = match unknown.is_empty() {
+            true => Column::default(),
+            false => self.below().get_many(store, &unknown)?,
+        };
+        let mut below = below.iter();
+        Ok(keys
+            .iter()
+            .map(|key| match writes.get(key.unwrap_or_default()) {
+                Some(value) => value.as_deref(),
+                None => below.next().expect("one value for each key asked for"),
+            })
+            .collect())
+    }
+
+    /// Writes a value; `None` deletes.
+    pub fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
+        self.buffers[store].put(key, value);
+    }
+
+    /// Reads entries in order of their keys' bytes.
+    pub fn scan(&mut self, store: usize, scan: &Scan) -> Result<Entries, StoreError> {
+        if self.buffers[store].writes.is_empty() {
+            return self.below().scan(store, scan);
+        }
+        self.buffers[store].index();
+        merged_scan(self.below(), store, &self.buffers[store], scan)
+    }
+
+    /// This moment in the open transaction.
+    #[must_use]
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint(self.buffers.iter().map(|buffer| buffer.undo.len()).collect())
+    }
+
+    /// Undoes every write since `savepoint`.
+    pub fn rollback(&mut self, savepoint: &Savepoint) {
+        for (buffer, &undo) in self.buffers.iter_mut().zip(&savepoint.0) {
+            buffer.rollback(undo);
+        }
+    }
+
+    /// How many bytes the open writes hold.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.buffers.iter().map(|buffer| buffer.bytes).sum()
+    }
+
+    /// The changes of the open transaction, for each store, in the order of the first writes.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Changes> {
+        self.buffers.iter().map(WriteBuffer::changes).collect()
+    }
+
+    /// Makes `changes`, which were committed, part of the committed state and forgets the writes.
+    pub fn apply(&mut self, changes: &[Changes], position: &Position) -> Result<(), StoreError> {
+        self.clear();
+        self.committed().apply(changes, position)
+    }
+
+    /// Forgets every write.
+    pub fn clear(&mut self) {
+        self.buffers.iter_mut().for_each(WriteBuffer::clear);
+    }
+}
+
+/// The writes of the open transaction to one store, the last one for each key.
+#[derive(Default)]
+struct WriteBuffer {
+    writes: IndexMap<Vec<u8>, Option<Vec<u8>>>,
+    /// What each write replaced: its key's place, and the value before (`None`: a new key).
+    undo: Vec<(usize, Option<Option<Vec<u8>>>)>,
+    /// The places of the keys in order; made by the first scan of a transaction.
+    sorted: Option<BTreeMap<Vec<u8>, usize>>,
+    bytes: usize,
+}
+
+impl WriteBuffer {
+    fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let value = value.map(<[u8]>::to_vec);
+        self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        match self.writes.entry(key.to_vec()) {
+            Entry::Occupied(mut entry) => {
+                let before = std::mem::replace(entry.get_mut(), value);
+                self.undo.push((entry.index(), Some(before)));
+            }
+            Entry::Vacant(entry) => {
+                let place = entry.index();
+                if let Some(sorted) = &mut self.sorted {
+                    sorted.insert(entry.key().clone(), place);
+                }
+                entry.insert(value);
+                self.undo.push((place, None));
+            }
+        }
+    }
+
+    fn rollback(&mut self, undo: usize) {
+        for (place, before) in self.undo.drain(undo..).rev() {
+            match before {
+                Some(value) => self.writes[place] = value,
+                None => {
+                    let (key, _) = self.writes.pop().expect("new keys are undone in reverse");
+                    if let Some(sorted) = &mut self.sorted {
+                        sorted.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn index(&mut self) {
+        let writes = &self.writes;
+        self.sorted
+            .get_or_insert_with(|| writes.keys().cloned().zip(0..).collect());
+    }
+
+    fn changes(&self) -> Changes {
+        Changes {
+            keys: self.writes.keys().map(|key| Some(key.as_slice())).collect(),
+            values: self.writes.values().map(Option::as_deref).collect(),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.writes.clear();
+        self.undo.clear();
+        self.sorted = None;
+        self.bytes = 0;
+    }
+}
+
+/// Merges the writes with pages of the committed entries. Deleted entries may make a page of
+/// committed ones yield less than the limit, so pages are read until it is reached.
+fn merged_scan(
+    below: &dyn StateStore,
+    store: usize,
+    buffer: &WriteBuffer,
+    scan: &Scan,
+) -> Result<Entries, StoreError> {
+    let mut entries = Entries::default();
+    if is_empty_range(scan) {
+        return Ok(entries);
+    }
+    let mut merge = Merge::new(buffer, scan);
+    let mut page = scan.clone();
+    loop {
+        let committed = below.scan(store, &page)?;
+        let mut last = None;
+        for (key, value) in committed.keys.iter().zip(&committed.values) {
+            let key = key.unwrap_or_default();
+            if !merge.committed(key, value, &mut entries) {
+                return Ok(entries);
+            }
+            last = Some(key);
+        }
+        match (committed.more, last) {
+            (true, Some(key)) if scan.reverse => page.to = Bound::Excluded(key.to_vec()),
+            (true, Some(key)) => page.from = Bound::Excluded(key.to_vec()),
+            _ => break,
+        }
+    }
+    merge.rest(&mut entries);
+    Ok(entries)
+}
+
+/// Whether no key can lie in the range (`BTreeMap::range` panics on such a one).
+fn is_empty_range(scan: &Scan) -> bool {
+    match (&scan.from, &scan.to) {
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
+            from >= to
+        }
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+    }
+}
+
+type Write<'a> = (&'a [u8], Option<&'a [u8]>);
+
+struct Merge<'a> {
+    writes: std::iter::Peekable<Box<dyn Iterator<Item = Write<'a>> + 'a>>,
+    scan: &'a Scan,
+    bytes: usize,
+}
+
+impl<'a> Merge<'a> {
+    fn new(buffer: &'a WriteBuffer, scan: &'a Scan) -> Self {
+        let sorted = buffer.sorted.as_ref().expect("indexed before a scan");
+        let range = sorted
+            .range::<[u8], _>((
+                scan.from.as_ref().map(Vec::as_slice),
+                scan.to.as_ref().map(Vec::as_slice),
+            ))
+            .map(|(key, &place)| (key.as_slice(), buffer.writes[place].as_deref()));
+        let writes: Box<dyn Iterator<Item = Write<'a>> + 'a> = match scan.reverse {
+            true => Box::new(range.rev()),
+            false => Box::new(range),
+        };
+        Self { writes: writes.peekable(), scan, bytes: 0 }
+    }
+
+    /// Takes the next committed entry, after the writes that stand before it. Returns whether
+    /// there is room for more.
+    fn committed(&mut self, key: &[u8], value: Option<&[u8]>, entries: &mut Entries) -> bool {
+        while let Some(&(written, new)) = self.writes.peek() {
+            let order = match self.scan.reverse {
+                true => key.cmp(written),
+                false => written.cmp(key),
+            };
+            if order.is_gt() {
+                break;
+            }
+            self.writes.next();
+            if !self.push(written, new, entries) {
+                return false;
+            }
+            if order.is_eq() {
+                return true;
+            }
+        }
+        self.push(key, value, entries)
+    }
+
+    /// Takes the writes that are left.
+    fn rest(&mut self, entries: &mut Entries) {
+        while let Some((key, value)) = self.writes.next() {
+            if !self.push(key, value, entries) {
+                return;
+            }
+        }
+    }
+
+    fn push(&mut self, key: &[u8], value: Option<&[u8]>, entries: &mut Entries) -> bool {
+        let Some(value) = value else { return true };
+        let bytes = key.len() + value.len();
+        let full = entries.keys.len() >= self.scan.limit
+            || (!entries.keys.is_empty() && self.bytes + bytes > self.scan.bytes_max);
+        if full {
+            entries.more = true;
+            return false;
+        }
+        self.bytes += bytes;
+        entries.keys.push(Some(key));
+        entries.values.push(Some(value));
+        true
+    }
+}

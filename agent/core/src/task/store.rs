@@ -1,0 +1,111 @@
+//! The border to committed state.
+
+use std::ops::Bound;
+
+use crate::{
+    column::Column,
+    record::{Changes, Offset, Timestamp},
+};
+
+/// The committed state of a task: all of its stores. The state room implements it over RocksDB
+/// and memory; the agent owns it, and a task borrows it while it is open.
+///
+/// `store` arguments are indices into
+/// [`Subtopology::stores`](crate::topology::Subtopology::stores).
+pub trait StateStore: Send {
+    /// Reads a value.
+    fn get(&self, store: usize, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Reads a value for each row of `keys` (never null), in order.
+    fn get_many(&self, store: usize, keys: &Column) -> Result<Column, StoreError>;
+
+    /// Reads entries in order of their keys' bytes, at most `scan.limit` of them.
+    fn scan(&self, store: usize, scan: &Scan) -> Result<Entries, StoreError>;
+
+    /// The position of each store, `None` for one that holds nothing that can be continued.
+    fn position(&self) -> Result<Position, StoreError>;
+
+    /// Makes `changes` (one element for each store) and `position` part of the committed state,
+    /// all of it or, after a crash, none.
+    fn apply(&mut self, changes: &[Changes], position: &Position) -> Result<(), StoreError>;
+
+    /// Empties `store` and forgets its position, so that it can be rebuilt from its changelog.
+    /// A store that was corrupt is set aside, not destroyed.
+    fn reset(&mut self, store: usize) -> Result<(), StoreError>;
+
+    /// Makes what was applied survive a crash of the machine; called when the task is closed.
+    fn flush(&mut self) -> Result<(), StoreError>;
+}
+
+/// Which entries to read, and in which order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// The lower bound of the keys.
+    pub from: Bound<Vec<u8>>,
+    /// The upper bound of the keys.
+    pub to: Bound<Vec<u8>>,
+    /// Highest key first.
+    pub reverse: bool,
+    /// How many entries at most.
+    pub limit: usize,
+    /// How many bytes of keys and values at most; the first entry comes whatever its size.
+    pub bytes_max: usize,
+}
+
+/// Entries of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Their keys.
+    pub keys: Column,
+    /// Their values, never null.
+    pub values: Column,
+    /// Whether the scan was cut short by its limits.
+    pub more: bool,
+}
+
+/// What a task's stores stand for. Written in one batch with the state itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// For each store, how far its changelog is in it.
+    pub stores: Vec<Option<StorePosition>>,
+    /// For each input of the sub-topology, the next offset to read; empty if not known.
+    pub inputs: Vec<Offset>,
+    /// When the last transaction in it was committed.
+    pub committed_at: Timestamp,
+}
+
+/// How far a changelog is in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorePosition {
+    /// The next offset of the changelog partition to apply.
+    pub offset: Offset,
+    /// The id of the changelog topic, so that one deleted and made again is recognised.
+    pub topic_id: TopicId,
+    /// The leader epoch of the last record applied, or -1; so that a truncated changelog is
+    /// recognised.
+    pub leader_epoch: i32,
+}
+
+/// A topic's id in the cluster (a UUID).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TopicId(pub [u8; 16]);
+
+/// Committed state could not be read or written. The variants say what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another worker of this process is still closing the task: try again later.
+    #[error("the state of the task is still in use")]
+    Busy,
+    /// What is stored is damaged: [`StateStore::reset`] the store (all of them for `None`) and
+    /// restore it from its changelog.
+    #[error("the state is corrupt: {message}")]
+    Corrupt {
+        /// Which store.
+        store: Option<usize>,
+        /// What was found.
+        message: String,
+    },
+    /// The disk is full, or can't be read or written: stop the task and say so.
+    #[error("the state can't be accessed: {0}")]
+    Failed(String),
+}

@@ -1,0 +1,145 @@
+//! What a pipeline consists of, with every name turned into an index once.
+
+use crate::record::{TaskId, Timestamp, TopicIndex, TopicPartition};
+
+/// A pipeline, ready to run: its topics are known to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Every topic that is read, written or restored from.
+    pub topics: Vec<Topic>,
+    /// The parts that share nothing but topics.
+    pub subtopologies: Vec<Subtopology>,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// Whose it is.
+    pub kind: TopicKind,
+}
+
+/// Whose a topic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicKind {
+    /// The user's: the agent reads or writes it, never creates it.
+    External,
+    /// The agent's, between two sub-topologies; purged below the committed offset.
+    Repartition,
+    /// The agent's, with the state of a store; compacted.
+    Changelog,
+}
+
+/// Transforms that work in one task, because they share an input or hand records over inside the
+/// process. Its inputs are co-partitioned: all have [`Subtopology::partitions`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subtopology {
+    /// How many tasks it has.
+    pub partitions: i32,
+    /// The topics it reads.
+    pub inputs: Vec<Input>,
+    /// Its transforms, each after those that hand records to it.
+    pub transforms: Vec<Transform>,
+    /// The stores of all its transforms.
+    pub stores: Vec<Store>,
+}
+
+/// A topic that a sub-topology reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The topic.
+    pub topic: TopicIndex,
+    /// Where to start when the group has no offset.
+    pub start: Start,
+    /// Which transforms get its records.
+    pub readers: Vec<Reader>,
+}
+
+/// An input of a transform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// An index into [`Subtopology::transforms`].
+    pub transform: usize,
+    /// Which of the transform's inputs it is.
+    pub input: u32,
+}
+
+/// Where to start reading a partition for which the group has no offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At its first record.
+    Earliest,
+    /// After its last record.
+    Latest,
+    /// At the first record of this time or later.
+    At(Timestamp),
+}
+
+/// A named step of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transform {
+    /// Its name.
+    pub name: String,
+    /// The names of its inputs (topics or transforms), in the order of their indices.
+    pub inputs: Vec<String>,
+    /// Its outputs.
+    pub outputs: Vec<Output>,
+    /// Its stores: indices into [`Subtopology::stores`].
+    pub stores: Vec<usize>,
+}
+
+/// A named output of a transform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its name.
+    pub name: String,
+    /// Where it goes.
+    pub route: Route,
+    /// Keep only the last record for each key and transaction, as Kafka Streams' record cache
+    /// does for a table. Only for topics.
+    pub latest_per_key: bool,
+}
+
+/// Where an output goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To a topic.
+    Topic(TopicIndex),
+    /// To other transforms of the same task, in the same transaction.
+    Transforms(Vec<Reader>),
+}
+
+/// A store of a sub-topology.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Its name, unique in the pipeline.
+    pub name: String,
+    /// Its changelog.
+    pub changelog: TopicIndex,
+}
+
+impl Topology {
+    /// The topic behind an index of this topology.
+    #[must_use]
+    pub fn topic(&self, index: TopicIndex) -> &Topic {
+        &self.topics[usize::from(index.0)]
+    }
+
+    /// The sub-topology of a task of this topology.
+    #[must_use]
+    pub fn subtopology(&self, task: TaskId) -> &Subtopology {
+        &self.subtopologies[usize::from(task.subtopology)]
+    }
+
+    /// Which task reads a partition, and as which of its inputs; `None` if no task does.
+    #[must_use]
+    pub fn reader(&self, source: TopicPartition) -> Option<(TaskId, usize)> {
+        self.subtopologies.iter().zip(0u16..).find_map(|(subtopology, index)| {
+            let input = subtopology.inputs.iter().position(|i| i.topic == source.topic)?;
+            Some((TaskId { subtopology: index, partition: source.partition }, input))
+        })
+    }
+}

@@ -1,0 +1,22 @@
+//! What makes the parts of a task.
+
+use crate::{
+    record::TaskId,
+    task::{Failure, Processor, StateStore, StoreError},
+};
+
+/// Makes stores and processors. The composition root implements it.
+pub trait Environment {
+    /// The processors it makes.
+    type Processor: Processor;
+
+    /// Opens the state of a task. [`StoreError::Busy`] while another worker still holds it.
+    fn open(&mut self, task: TaskId) -> Result<Box<dyn StateStore>, StoreError>;
+
+    /// Takes the state of a closed task back.
+    fn close(&mut self, task: TaskId, store: Box<dyn StateStore>);
+
+    /// Instantiates and initialises the module of `transform` (an index into the transforms of
+    /// the task's sub-topology) for a task.
+    fn processor(&mut self, task: TaskId, transform: usize) -> Result<Self::Processor, Failure>;
+}

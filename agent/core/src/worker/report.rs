@@ -1,0 +1,152 @@
+//! What a worker has to say.
+
+use std::time::Duration;
+
+use crate::{
+    record::{Offset, TaskId, Timestamp},
+    task::Telemetry,
+};
+
+/// The time, as the shell reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Now {
+    /// Since an arbitrary moment; never goes back.
+    pub monotonic: Duration,
+    /// The wall clock.
+    pub wall: Timestamp,
+}
+
+/// How a worker is to work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Offsets and state belong to the transaction (true), or are committed after the outputs
+    /// were delivered (false).
+    pub exactly_once: bool,
+    /// Commit this long after the first uncommitted work.
+    pub commit_interval: Duration,
+    /// Commit early when outputs and state changes come to this many bytes.
+    pub uncommitted_bytes_max: usize,
+    /// The most records in one batch.
+    pub batch_records_max: usize,
+    /// Stop fetching a partition while this many bytes of it wait.
+    pub buffered_bytes_max: usize,
+    /// How long a task with several inputs waits for one that is empty (`max.task.idle.ms`).
+    pub idle_max: Duration,
+    /// How often a task may fail in a row, on the same offset, before it is stopped.
+    pub attempts_max: u32,
+    /// How long to wait after a first failure; doubles up to a minute.
+    pub retry_backoff: Duration,
+    /// A store whose position is older than this can't be continued, since deletes may have been
+    /// compacted away: half of the changelog's `delete.retention.ms`.
+    pub position_age_max: Duration,
+    /// How often repartition topics are purged.
+    pub purge_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            exactly_once: true,
+            commit_interval: Duration::from_millis(100),
+            uncommitted_bytes_max: 64 << 20,
+            batch_records_max: 1_000,
+            buffered_bytes_max: 16 << 20,
+            idle_max: Duration::ZERO,
+            attempts_max: 5,
+            retry_backoff: Duration::from_millis(100),
+            position_age_max: Duration::from_secs(7 * 24 * 3600 / 2),
+            purge_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a turn of [`Worker::run_once`](super::Worker::run_once) did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// What happened, in order.
+    pub notices: Vec<Notice>,
+    /// The worker has drained: it owns nothing any more and need not be run again.
+    pub done: bool,
+}
+
+/// Something that happened in a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// A task changed its state.
+    Task {
+        /// The task.
+        task: TaskId,
+        /// Its state now.
+        state: TaskState,
+    },
+    /// A task's restore went on.
+    Restoring {
+        /// The task.
+        task: TaskId,
+        /// Changelog offsets still to read, over all of its stores.
+        remaining: u64,
+    },
+    /// A store could not be used as it was and is rebuilt from its changelog.
+    Rebuilding {
+        /// The task.
+        task: TaskId,
+        /// The store, an index into the sub-topology's stores.
+        store: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A transaction was committed.
+    Committed(Box<CommitNotice>),
+    /// A transaction was dropped.
+    Dropped {
+        /// Why.
+        reason: String,
+    },
+    /// A task failed and will be tried again.
+    Retrying {
+        /// The task.
+        task: TaskId,
+        /// How often it failed in a row.
+        attempts: u32,
+        /// Why.
+        reason: String,
+    },
+    /// Something can't be done for now.
+    Waiting(String),
+    /// What was waited for is there again.
+    Recovered,
+}
+
+/// A transaction that was committed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CommitNotice {
+    /// Input records processed in it.
+    pub records: u64,
+    /// Output records produced in it, changelogs not counted.
+    pub outputs: u64,
+    /// Changelog records produced in it.
+    pub changes: u64,
+    /// Bytes of outputs and changes.
+    pub bytes: u64,
+    /// What user code said, by task and transform.
+    pub telemetry: Vec<(TaskId, usize, Telemetry)>,
+    /// The next offset to read of each input partition of each task in it: task, input, offset.
+    pub offsets: Vec<(TaskId, usize, Offset)>,
+}
+
+/// Where a task is in its life; see the drawing at [`Task`](crate::task).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// Assigned; its state is not open yet.
+    Created,
+    /// Its changelogs are being applied to its state.
+    Restoring,
+    /// It processes records.
+    Running,
+    /// Its partitions were revoked; it stays open until the next assignment is known.
+    Suspended,
+    /// It was stopped for this reason; others go on.
+    Failed(String),
+    /// It is gone from this worker.
+    Closed,
+}
