@@ -1,1 +1,18 @@
-//! The adapters.
+//! The adapters around [`sidestream_core`], and what wires them together.
+//!
+//! - [`config`]: the pipeline file and the environment, read into one validated value.
+//! - [`kafka`]: rdkafka ⇒ [`Log`](sidestream_core::worker::Log).
+//! - [`state`]: RocksDB and memory ⇒ [`StateStore`](sidestream_core::task::StateStore).
+//! - [`guest`]: wasmtime ⇒ [`Processor`](sidestream_core::task::Processor).
+//! - [`telemetry`]: logs.
+//! - [`cli`]: the verbs.
+//!
+//! An adapter names no other adapter.
+
+pub mod cli;
+pub mod config;
+pub mod crash_point;
+pub mod guest;
+pub mod kafka;
+pub mod state;
+pub mod telemetry;

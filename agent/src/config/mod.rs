@@ -1,0 +1,1 @@
+//! The pipeline file and the environment, read into one validated value.

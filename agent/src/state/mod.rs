@@ -1,0 +1,1 @@
+//! Committed state, in RocksDB and in memory.

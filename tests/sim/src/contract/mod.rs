@@ -1,0 +1,1 @@
+//! One suite for each trait of the core.

@@ -1,0 +1,1 @@
+//! Checks what Sidestream did, without any of its code.
