@@ -146,6 +146,9 @@ pub struct Batch {
 pub const TIMESTAMP_OF_CAUSE: Timestamp = i64::MIN;
 /// As [`Emits::partitions`]: the partition that the key decides, as the Java client places it.
 pub const PARTITION_BY_KEY: i32 = -1;
+/// As one of [`Headers::counts`] in [`Emits::headers`]: the headers of the record that caused the
+/// emit, unchanged; none in a punctuation.
+pub const HEADERS_OF_CAUSE: u32 = u32::MAX;
 /// As [`Emits::causes`]: no record; a punctuation emitted it.
 pub const NO_CAUSE: i32 = -1;
 
@@ -163,8 +166,8 @@ pub struct Emits {
     pub keys: Column,
     /// Its value.
     pub values: Column,
-    /// Its headers.
-    pub headers: Headers,
+    /// Its headers, or [`HEADERS_OF_CAUSE`]; that for all of them if `None`.
+    pub headers: Option<Headers>,
     /// Its time, or [`TIMESTAMP_OF_CAUSE`].
     pub timestamps: Vec<Timestamp>,
     /// Its partition, or [`PARTITION_BY_KEY`].
@@ -187,7 +190,8 @@ impl Emits {
     /// How many bytes they hold in memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.len() * 20 + self.keys.bytes() + self.values.bytes() + self.headers.bytes()
+        let headers = self.headers.as_ref().map_or(0, Headers::bytes);
+        self.len() * 20 + self.keys.bytes() + self.values.bytes() + headers
     }
 }
 
