@@ -65,10 +65,8 @@ impl State {
         if writes.is_empty() {
             return self.below().get_many(store, keys);
         }
-        let unknown: Column = keys
-            .iter()
-            .filter(|key| !writes.contains_key(key.unwrap_or_default()))
-            .collect();
+        let unknown: Column =
+            keys.iter().filter(|key| !writes.contains_key(key.unwrap_or_default())).collect();
         let below = match unknown.is_empty() {
             true => Column::default(),
             false => self.below().get_many(store, &unknown)?,
@@ -181,8 +179,7 @@ impl WriteBuffer {
 
     fn index(&mut self) {
         let writes = &self.writes;
-        self.sorted
-            .get_or_insert_with(|| writes.keys().cloned().zip(0..).collect());
+        self.sorted.get_or_insert_with(|| writes.keys().cloned().zip(0..).collect());
     }
 
     fn changes(&self) -> Changes {
@@ -238,9 +235,10 @@ fn merged_scan(
 fn is_empty_range(scan: &Scan) -> bool {
     match (&scan.from, &scan.to) {
         (Bound::Included(from), Bound::Included(to)) => from > to,
-        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
-            from >= to
-        }
+        (
+            Bound::Included(from) | Bound::Excluded(from),
+            Bound::Included(to) | Bound::Excluded(to),
+        ) => from >= to,
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
     }
 }
