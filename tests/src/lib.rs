@@ -1,11 +1,17 @@
 //! What the tests of the whole share: real Kafka brokers, real agents, load, and a proxy.
 //!
-//! - [`process`]: child processes that never outlive the test.
 //! - [`broker`]: Apache Kafka on loopback, killed and restarted as a test likes.
+//! - [`agent`]: `sidestream` processes, killed, frozen and restarted likewise.
+//! - [`proxy`]: delivers the end of a transaction late.
+//! - [`load`]: records at a steady pace, from a seed.
 //! - [`topics`]: topics, and what is in them.
-//! - [`wait`]: waiting for a condition, with a deadline.
+//! - [`process`], [`wait`], [`random`]: what these stand on.
 
+pub mod agent;
 pub mod broker;
+pub mod load;
 pub mod process;
+pub mod proxy;
+pub mod random;
 pub mod topics;
 pub mod wait;

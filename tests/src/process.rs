@@ -53,6 +53,7 @@ impl Signal {
 pub struct Process {
     name: String,
     log: PathBuf,
+    log_start: u64,
     child: Child,
     guard: Child,
 }
@@ -71,6 +72,7 @@ impl Process {
             .append(true)
             .open(log)
             .with_context(|| format!("can't write {}", log.display()))?;
+        let log_start = output.metadata()?.len();
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -85,7 +87,7 @@ impl Process {
             .stderr(Stdio::null())
             .spawn()
             .context("can't start a guard")?;
-        Ok(Self { name: name.to_owned(), log: log.to_owned(), child, guard })
+        Ok(Self { name: name.to_owned(), log: log.to_owned(), log_start, child, guard })
     }
 
     /// Its name in messages.
@@ -100,12 +102,12 @@ impl Process {
         self.child.id()
     }
 
-    /// What it wrote so far, and those before it that wrote to the same file.
+    /// What it wrote so far, without those before it that wrote to the same file.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read(&self.log)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let own = usize::try_from(self.log_start).ok().and_then(|start| bytes.get(start..));
+        String::from_utf8_lossy(own.unwrap_or_default()).into_owned()
     }
 
     /// The last lines of its log, for messages.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, iter::Peekable, path::Path, slice::Iter};
 
-/// Folders that are not the project's own text.
+/// Folders, and a file of git's, that are not the project's own text.
 const FOREIGN: &[&str] = &["target", ".git", "node_modules"];
 
 /// A text file of the repository.
@@ -22,10 +22,11 @@ pub(crate) fn files(root: &Path) -> Vec<File> {
         for entry in fs::read_dir(&folder).expect("a folder of the repository") {
             let path = entry.expect("an entry of the repository").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if FOREIGN.contains(&name.as_str()) {
+                continue;
+            }
             if path.is_dir() {
-                if !FOREIGN.contains(&name.as_str()) {
-                    folders.push(path);
-                }
+                folders.push(path);
             } else if let Ok(text) = fs::read_to_string(&path) {
                 let path = path.strip_prefix(root).expect("below the root");
                 found.push(File { path: path.to_string_lossy().replace('\\', "/"), text });
