@@ -4,11 +4,12 @@
 //! - [`agent`]: `sidestream` processes, killed, frozen and restarted likewise.
 //! - [`proxy`]: delivers the end of a transaction late.
 //! - [`load`]: records at a steady pace, from a seed.
-//! - [`topics`]: topics, and what is in them.
+//! - [`topics`], [`follow`]: topics, and what is in them.
 //! - [`process`], [`wait`], [`random`]: what these stand on.
 
 pub mod agent;
 pub mod broker;
+pub mod follow;
 pub mod load;
 pub mod process;
 pub mod proxy;
