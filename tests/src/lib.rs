@@ -2,6 +2,7 @@
 //!
 //! - [`broker`]: Apache Kafka on loopback, killed and restarted as a test likes.
 //! - [`agent`]: `sidestream` processes, killed, frozen and restarted likewise.
+//! - [`scene`]: a pipeline at work, with all of these; [`chaos`]: one under kills.
 //! - [`proxy`]: delivers the end of a transaction late.
 //! - [`load`]: records at a steady pace, from a seed.
 //! - [`topics`], [`follow`]: topics, and what is in them.
@@ -9,10 +10,12 @@
 
 pub mod agent;
 pub mod broker;
+pub mod chaos;
 pub mod follow;
 pub mod load;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod scene;
 pub mod topics;
 pub mod wait;
