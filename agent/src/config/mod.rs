@@ -75,3 +75,9 @@ pub fn schema() -> serde_json::Value {
     schema.insert("title".into(), "Sidestream pipeline".into());
     schema.to_value()
 }
+
+/// A pipeline from text, for tests of what is done with one.
+#[cfg(test)]
+pub(crate) fn read_for_tests(text: &str) -> Pipeline {
+    read(Path::new("/pipelines/pipeline.yaml"), text, &Sources::default()).unwrap()
+}

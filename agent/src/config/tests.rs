@@ -163,7 +163,10 @@ fn keys_and_types_are_checked() {
         "application: hello\ntransforms: []\n",
         "2:1: the key `kafka` is missing; add `kafka: …`",
     );
-    check(&HELLO.replace("[names]", "names"), "7:13: this has the wrong shape; write a list: `- element` lines, or `[element]`");
+    check(
+        &HELLO.replace("[names]", "names"),
+        "7:13: this has the wrong shape; write a list: `- element` lines, or `[element]`",
+    );
     check(&HELLO.replace("names]", "[a]]"), "7:14: this is sequence; write a name or a mapping");
     check(
         &with("workers: 0"),
