@@ -25,8 +25,8 @@ pub const GUEST_MEMORY_MAX: &str = "64MiB";
 pub const GUEST_STACK_MAX: &str = "512KiB";
 /// `limits.guest_table_elements_max`.
 pub const GUEST_TABLE_ELEMENTS_MAX: &str = "100000";
-/// `limits.host_call_bytes_max`.
-pub const HOST_CALL_BYTES_MAX: &str = "32MiB";
+/// `limits.record_bytes_max`: what Kafka's brokers and producers take by default.
+pub const RECORD_BYTES_MAX: &str = "1MB";
 /// `limits.batch_time_max`.
 pub const BATCH_TIME_MAX: &str = "1s";
 /// `limits.batch_records_max`.

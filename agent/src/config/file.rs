@@ -142,16 +142,16 @@ pub struct LimitsSection {
     /// Elements in the tables of one instance of a module.
     #[schemars(extend("default" = 100_000))]
     pub guest_table_elements_max: Option<Field<Count>>,
-    /// Memory that one call of a module may make the host use.
-    #[schemars(extend("default" = defaults::HOST_CALL_BYTES_MAX))]
-    pub host_call_bytes_max: Option<Field<Size>>,
     /// How long a module may work on one batch.
     #[schemars(extend("default" = defaults::BATCH_TIME_MAX))]
     pub batch_time_max: Option<Field<Duration>>,
     /// Records in one batch.
     #[schemars(extend("default" = 1_000))]
     pub batch_records_max: Option<Field<Count>>,
-    /// What a module may emit for one batch.
+    /// Size of a record that a module emits or writes to a store.
+    #[schemars(extend("default" = defaults::RECORD_BYTES_MAX))]
+    pub record_bytes_max: Option<Field<Size>>,
+    /// What a module may emit and write for one batch.
     #[schemars(extend("default" = defaults::OUTPUT_BYTES_MAX))]
     pub output_bytes_max: Option<Field<Size>>,
     /// Size of a module's file.

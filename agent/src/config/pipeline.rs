@@ -104,13 +104,13 @@ pub struct Limits {
     pub guest_stack_bytes_max: u64,
     /// Elements in the tables of one instance of a module.
     pub guest_table_elements_max: u32,
-    /// Memory that one call of a module may make the host use.
-    pub host_call_bytes_max: u64,
     /// How long a module may work on one batch.
     pub batch_time_max: Duration,
     /// Records in one batch.
     pub batch_records_max: u32,
-    /// What a module may emit for one batch.
+    /// Size of a record that a module emits or writes to a store.
+    pub record_bytes_max: u64,
+    /// What a module may emit and write for one batch.
     pub output_bytes_max: u64,
     /// Size of a module's file.
     pub module_bytes_max: u64,
