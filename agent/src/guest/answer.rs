@@ -2,7 +2,7 @@
 
 use sidestream_core::{
     column::{Column, ColumnError},
-    record::{Emits, Headers, NO_CAUSE, NO_TIMESTAMP, PARTITION_BY_KEY, TIMESTAMP_OF_CAUSE},
+    record::{Emits, HEADERS_OF_CAUSE, Headers, NO_CAUSE, NO_TIMESTAMP, PARTITION_BY_KEY, TIMESTAMP_OF_CAUSE},
     task::{Clock, Failure, FailureKind, Schedule, Setup},
 };
 use std::time::Duration;
@@ -148,8 +148,8 @@ pub(super) fn emits(
         keys: column(answer.keys, "emits.keys")?,
         values: column(answer.values, "emits.values")?,
         headers: match answer.headers {
-            Some(answer) => headers(answer, count)?,
-            None => Headers::default(),
+            Some(answer) => Some(headers(answer, count)?),
+            None => None,
         },
         causes: answer.causes,
         outputs: answer.outputs,
@@ -177,7 +177,9 @@ pub(super) fn emits(
         return Err(Breach::malformed(format!("row {row} of emits.timestamps is {time}")));
     }
     record_sizes("emits", &emits.keys, &emits.values, config)?;
-    header_sizes(&emits.headers, config)?;
+    if let Some(headers) = &emits.headers {
+        header_sizes(headers, config)?;
+    }
     Ok(emits)
 }
 
@@ -208,7 +210,8 @@ fn headers(answer: wit::HeadersResult, records: usize) -> Result<Headers, Breach
     if !answer.counts.is_empty() {
         rows("headers.counts", answer.counts.len(), records)?;
     }
-    let count: u64 = answer.counts.iter().copied().map(u64::from).sum();
+    let own = |&count: &u32| u64::from(own_headers(count));
+    let count: u64 = answer.counts.iter().map(own).sum();
     if count != names.len() as u64 {
         return Err(Breach::malformed(format!(
             "headers.counts come to {count} headers, but there are {} names",
@@ -225,13 +228,21 @@ fn headers(answer: wit::HeadersResult, records: usize) -> Result<Headers, Breach
     Ok(Headers { counts: answer.counts, names, values })
 }
 
+/// How many headers of its own a record has.
+const fn own_headers(count: u32) -> u32 {
+    match count {
+        HEADERS_OF_CAUSE => 0,
+        count => count,
+    }
+}
+
 fn header_sizes(headers: &Headers, config: &Config) -> Result<(), Breach> {
     if headers.names.data().len() + headers.values.data().len() <= config.record_bytes_max {
         return Ok(());
     }
     let mut lengths = headers.names.lengths().iter().zip(headers.values.lengths());
     for (row, &count) in headers.counts.iter().enumerate() {
-        let of_record = lengths.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX));
+        let of_record = lengths.by_ref().take(own_headers(count) as usize);
         let bytes = of_record.map(|(&name, &value)| bytes(name) + bytes(value)).sum();
         record_size("headers", row, bytes, config)?;
     }

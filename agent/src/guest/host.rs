@@ -14,7 +14,7 @@ use super::{
     bindings::sidestream::transform::{
         state as wit_state,
         telemetry as wit_telemetry,
-        types::{self as wit, BytesColumnResult, WritesResult},
+        types::{self as wit, BytesColumnResult, Writes},
     },
     failure::Breach,
     limits::Limiter,
@@ -103,7 +103,7 @@ impl Host {
         }
     }
 
-    fn write(&mut self, writes: WritesResult) -> Result<(), Breach> {
+    fn write(&mut self, writes: Writes) -> Result<(), Breach> {
         let keys = answer::column(writes.keys, "writes.keys")?;
         let values = answer::column(writes.values, "writes.values")?;
         answer::rows("writes.keys", keys.len(), writes.stores.len())?;
@@ -254,7 +254,7 @@ impl wit_state::Host for Host {
         Ok(())
     }
 
-    fn put_many(&mut self, writes: WritesResult) -> wasmtime::Result<()> {
+    fn put_many(&mut self, writes: Writes) -> wasmtime::Result<()> {
         Ok(self.write(writes)?)
     }
 

@@ -166,10 +166,10 @@ fn add_command_line(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         .func_wrap("get-stdin", |_, (): ()| Ok((Resource::<InputStream>::new_own(0),)))?;
     linker
         .instance(&name("cli/stdout"))?
-        .func_wrap("get-stdout", |_, (): ()| Ok((Resource::new_own(OutputStream::OUT),)))?;
+        .func_wrap("get-stdout", |_, (): ()| Ok((Resource::<OutputStream>::new_own(OutputStream::OUT),)))?;
     linker
         .instance(&name("cli/stderr"))?
-        .func_wrap("get-stderr", |_, (): ()| Ok((Resource::new_own(OutputStream::ERR),)))
+        .func_wrap("get-stderr", |_, (): ()| Ok((Resource::<OutputStream>::new_own(OutputStream::ERR),)))
 }
 
 fn add_terminals(linker: &mut Linker<Host>) -> wasmtime::Result<()> {

@@ -32,7 +32,6 @@ impl OutputStream {
 #[component(variant)]
 enum StreamError {
     #[component(name = "last-operation-failed")]
-    #[expect(dead_code, reason = "a case of the interface; nothing here fails")]
     LastOperationFailed(Resource<IoError>),
     #[component(name = "closed")]
     Closed,
