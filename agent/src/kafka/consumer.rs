@@ -179,9 +179,10 @@ impl Consumer {
         let Some(rebalance) = self.client.client().context().take_rebalance() else { return };
         events.push(match &rebalance {
             Rebalance::Assign(partitions) => Event::Assigned(
-                partitions.iter().filter_map(|(topic, partition)| {
-                    self.names.by_name(topic, *partition)
-                }).collect(),
+                partitions
+                    .iter()
+                    .filter_map(|(topic, partition)| self.names.by_name(topic, *partition))
+                    .collect(),
             ),
             Rebalance::Revoke => Event::Revoked,
             Rebalance::Lost => Event::Lost,
@@ -396,13 +397,11 @@ fn note_error(
             message.error(),
         ))),
         Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
-        | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
-            Err(LogError::Fatal(format!(
-                "{}: {}; let the agent's user read the topics and the group",
-                place(message.topic()),
-                message.error()
-            )))
-        }
+        | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => Err(LogError::Fatal(format!(
+            "{}: {}; let the agent's user read the topics and the group",
+            place(message.topic()),
+            message.error()
+        ))),
         _ => {
             if waiting.is_none() {
                 *waiting = Some(Instant::now());
