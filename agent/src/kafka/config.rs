@@ -160,7 +160,7 @@ impl Config {
             ("session.timeout.ms", &millis(self.session_timeout)),
             ("heartbeat.interval.ms", &millis(self.session_timeout / 5)),
             ("isolation.level", "read_committed"),
-            ("enable.partition.eof", "false"),
+            ("enable.partition.eof", "true"),
         ]));
         client(Kind::Consumer, settings, [&self.properties, &self.consumer])
     }
