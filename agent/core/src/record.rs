@@ -73,7 +73,26 @@ pub struct Headers {
     pub values: Column,
 }
 
+/// A header: its name (never null) and its value.
+pub type Header<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 impl Headers {
+    /// Appends the headers of a record before which there are `row` records.
+    pub fn push<'a>(&mut self, row: usize, headers: impl IntoIterator<Item = Header<'a>>) {
+        let before = self.names.len();
+        for (name, value) in headers {
+            self.names.push(name);
+            self.values.push(value);
+        }
+        let count = u32::try_from(self.names.len() - before).expect("fewer than 2^32 headers");
+        if count > 0 && self.counts.is_empty() {
+            self.counts.resize(row, 0);
+        }
+        if count > 0 || !self.counts.is_empty() {
+            self.counts.push(count);
+        }
+    }
+
     /// Forgets everything, keeps the buffers.
     pub fn clear(&mut self) {
         self.counts.clear();
@@ -223,6 +242,27 @@ impl Outputs {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
+    }
+
+    /// Appends all of `other`.
+    pub fn append(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        let rows = self.len();
+        if !(self.headers.counts.is_empty() && other.headers.counts.is_empty()) {
+            self.headers.counts.resize(rows, 0);
+            self.headers.counts.extend(&other.headers.counts);
+            self.headers.counts.resize(rows + other.len(), 0);
+            self.headers.names.append(&other.headers.names);
+            self.headers.values.append(&other.headers.values);
+        }
+        self.topics.extend(other.topics);
+        self.partitions.extend(other.partitions);
+        self.timestamps.extend(other.timestamps);
+        self.keys.append(&other.keys);
+        self.values.append(&other.values);
     }
 
     /// How many bytes they hold in memory.

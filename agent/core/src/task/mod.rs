@@ -1,8 +1,12 @@
 //! Partition *n* of every input of a sub-topology, with its state and its processors.
 
 mod processor;
+mod queue;
+mod routing;
+mod run;
 mod state;
 mod store;
+mod time;
 
 pub use self::{
     processor::{
@@ -10,5 +14,9 @@ pub use self::{
         SampleValue, Schedule, Setup, Telemetry,
     },
     state::{Savepoint, State},
-    store::{Entries, Position, Scan, StateStore, StoreError, StorePosition, TopicId},
+    store::{Entries, Position, Scan, StateStore, Stateless, StoreError, StorePosition, TopicId},
+};
+pub(crate) use self::{
+    queue::Readiness,
+    run::{Part, Task, empty_position, store_positions},
 };

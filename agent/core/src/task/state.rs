@@ -313,3 +313,131 @@ impl<'a> Merge<'a> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::TopicId;
+
+    /// A store that reads pages of at most two entries, as a bounded one may.
+    #[derive(Default)]
+    struct Committed(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl StateStore for Committed {
+        fn get(&self, _: usize, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            Ok(self.0.get(key).cloned())
+        }
+
+        fn get_many(&self, _: usize, keys: &Column) -> Result<Column, StoreError> {
+            let value = |key: Option<&[u8]>| self.0.get(key.unwrap_or_default());
+            Ok(keys.iter().map(|key| value(key).map(Vec::as_slice)).collect())
+        }
+
+        fn scan(&self, _: usize, scan: &Scan) -> Result<Entries, StoreError> {
+            let range = self.0.range((scan.from.clone(), scan.to.clone()));
+            let rows: Vec<_> = match scan.reverse {
+                true => range.rev().take(3).collect(),
+                false => range.take(3).collect(),
+            };
+            let more = rows.len() > 2;
+            let rows = &rows[..rows.len().min(2)];
+            let keys = rows.iter().map(|row| Some(row.0.as_slice())).collect();
+            let values = rows.iter().map(|row| Some(row.1.as_slice())).collect();
+            Ok(Entries { keys, values, more })
+        }
+
+        fn position(&self) -> Result<Position, StoreError> {
+            Ok(Position::default())
+        }
+
+        fn apply(&mut self, changes: &[Changes], _: &Position) -> Result<(), StoreError> {
+            for (key, value) in changes[0].keys.iter().zip(&changes[0].values) {
+                let key = key.unwrap_or_default().to_vec();
+                match value {
+                    Some(value) => self.0.insert(key, value.to_vec()),
+                    None => self.0.remove(&key),
+                };
+            }
+            Ok(())
+        }
+
+        fn reset(&mut self, _: usize) -> Result<(), StoreError> {
+            self.0.clear();
+            Ok(())
+        }
+
+        fn flush(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    fn state(keys: &str) -> State {
+        let entry = |key: u8| (vec![key], vec![key.to_ascii_uppercase()]);
+        State::new(Box::new(Committed(keys.bytes().map(entry).collect())), 1)
+    }
+
+    fn scan(state: &mut State, reverse: bool, limit: usize) -> (String, bool) {
+        let scan = Scan {
+            from: Bound::Included(b"b".to_vec()),
+            to: Bound::Unbounded,
+            reverse,
+            limit,
+            bytes_max: usize::MAX,
+        };
+        let entries = state.scan(0, &scan).unwrap();
+        (String::from_utf8(entries.keys.data().to_vec()).unwrap(), entries.more)
+    }
+
+    #[test]
+    fn a_scan_merges_writes_with_pages_of_committed_entries() {
+        let mut state = state("abdfhjl");
+        for (key, value) in
+            [(b"c", Some(&b"1"[..])), (b"d", None), (b"f", None), (b"z", Some(b"2"))]
+        {
+            state.put(0, key, value);
+        }
+        assert_eq!(scan(&mut state, false, 10), ("bchjlz".to_owned(), false));
+        assert_eq!(scan(&mut state, true, 10), ("zljhcb".to_owned(), false));
+        assert_eq!(scan(&mut state, false, 3), ("bch".to_owned(), true));
+        state.put(0, b"e", Some(b"3"));
+        assert_eq!(scan(&mut state, false, 3), ("bce".to_owned(), true));
+    }
+
+    #[test]
+    fn a_savepoint_undoes_what_came_after_it_and_nothing_else() {
+        let mut state = state("ab");
+        state.put(0, b"a", Some(b"1"));
+        let savepoint = state.savepoint();
+        assert_eq!(scan(&mut state, false, 10).0, "b");
+        state.put(0, b"a", Some(b"2"));
+        state.put(0, b"b", None);
+        state.put(0, b"c", Some(b"3"));
+        state.put(0, b"c", Some(b"4"));
+        state.rollback(&savepoint);
+        assert_eq!(state.get(0, b"a").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(state.get(0, b"b").unwrap().as_deref(), Some(&b"B"[..]));
+        assert_eq!(state.get(0, b"c").unwrap(), None);
+        assert_eq!(scan(&mut state, false, 10).0, "b");
+        assert_eq!(state.changes()[0].len(), 1);
+    }
+
+    #[test]
+    fn many_reads_see_writes_and_deletes() {
+        let mut state = state("abc");
+        state.put(0, b"b", None);
+        state.put(0, b"x", Some(b"1"));
+        let keys: Column =
+            [b"a", b"b", b"x", b"y", b"c"].map(|key| Some(&key[..])).iter().copied().collect();
+        let values = state.get_many(0, &keys).unwrap();
+        let values: Vec<_> = values.iter().collect();
+        assert_eq!(values, [Some(&b"A"[..]), None, Some(b"1"), None, Some(b"C")]);
+        let changes = state.changes();
+        let position = Position {
+            stores: vec![Some(crate::task::empty_position(TopicId::default()))],
+            ..Position::default()
+        };
+        state.apply(&changes, &position).unwrap();
+        assert_eq!(state.get(0, b"x").unwrap().as_deref(), Some(&b"1"[..]));
+        assert!(state.changes()[0].is_empty());
+    }
+}

@@ -37,6 +37,46 @@ pub trait StateStore: Send {
     fn flush(&mut self) -> Result<(), StoreError>;
 }
 
+/// The state of a task without stores.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stateless;
+
+impl Stateless {
+    fn nothing<T>() -> Result<T, StoreError> {
+        Err(StoreError::Failed("the task has no stores".to_owned()))
+    }
+}
+
+impl StateStore for Stateless {
+    fn get(&self, _: usize, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Self::nothing()
+    }
+
+    fn get_many(&self, _: usize, _: &Column) -> Result<Column, StoreError> {
+        Self::nothing()
+    }
+
+    fn scan(&self, _: usize, _: &Scan) -> Result<Entries, StoreError> {
+        Self::nothing()
+    }
+
+    fn position(&self) -> Result<Position, StoreError> {
+        Ok(Position::default())
+    }
+
+    fn apply(&mut self, _: &[Changes], _: &Position) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn reset(&mut self, _: usize) -> Result<(), StoreError> {
+        Self::nothing()
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
 /// Which entries to read, and in which order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {

@@ -1,10 +1,22 @@
 //! The loop that drives tasks from transaction to transaction. One thread runs one worker;
 //! workers share nothing.
+//!
+//! A turn ([`Worker::run_once`]) polls the log, moves tasks that start a step on ([`start`]), lets
+//! running ones process a few batches ([`work`]), and commits when it is time ([`commit`]).
+//! [`rebalance`] answers the group.
 
+mod check;
+mod commit;
 mod environment;
 mod log;
+mod rebalance;
 mod report;
+mod start;
+mod work;
 
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use self::{commit::OpenTransaction, start::Starting, work::Failures};
 pub use self::{
     environment::Environment,
     log::{
@@ -13,3 +25,263 @@ pub use self::{
     },
     report::{CommitNotice, Config, Notice, Now, Report, TaskState},
 };
+use crate::{
+    record::{Offset, TaskId, TopicPartition},
+    task::Task,
+    topology::Topology,
+};
+
+/// The longest that a turn waits for the log, so that requests from outside are seen.
+const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// How long to wait before something that can't be done now is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// An error that the worker can't handle: its process has to end, and says why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WorkerError(pub String);
+
+/// Drives the tasks of the partitions that one member of the group owns.
+pub struct Worker<L, E: Environment> {
+    config: Config,
+    topology: Arc<Topology>,
+    log: L,
+    environment: E,
+    now: Now,
+    report: Report,
+    membership: Membership,
+    /// Whether an assignment is in force; between a revocation and the next one, tasks that are
+    /// kept are suspended.
+    assigned: bool,
+    tasks: BTreeMap<TaskId, Slot<E::Processor>>,
+    /// The input partitions of `tasks`: their task and which of its inputs they are.
+    sources: BTreeMap<TopicPartition, (TaskId, usize)>,
+    epoch: FetchEpoch,
+    /// Positions to read from that the log has not taken yet.
+    seeks: BTreeMap<TopicPartition, FetchPosition>,
+    transaction: OpenTransaction,
+    /// The producer's last transaction must be settled, not before this moment.
+    recover_at: Option<Duration>,
+    /// Commits that failed in a row; no work before its next attempt.
+    rest: Failures,
+    /// Tasks that failed lately; none of their work before the next attempt.
+    failures: BTreeMap<TaskId, Failures>,
+    purge_at: Duration,
+    drain: Option<Drain>,
+}
+
+/// A task of the worker.
+enum Slot<P> {
+    /// Not ready yet: its state is opened or restored.
+    Starting(Box<Starting>),
+    /// It processes records.
+    Running(Box<Task<P>>),
+    /// It was stopped; its state is kept as it is.
+    Failed(Option<Box<dyn crate::task::StateStore>>),
+}
+
+/// A worker that is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    /// Commit and close the tasks, then leave the group or keep the membership.
+    Requested { leave: bool },
+    /// Wait for the last revocation.
+    Leaving,
+    /// Nothing is left to do.
+    Done,
+}
+
+impl<L: Log, E: Environment> Worker<L, E> {
+    /// A worker without tasks. It gets them from the group.
+    #[must_use]
+    pub fn new(config: Config, topology: Arc<Topology>, log: L, environment: E) -> Self {
+        Self {
+            config,
+            topology,
+            log,
+            environment,
+            now: Now::default(),
+            report: Report::default(),
+            membership: Membership { generation: -1, member: String::new() },
+            assigned: false,
+            tasks: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            epoch: 0,
+            seeks: BTreeMap::new(),
+            transaction: OpenTransaction::default(),
+            recover_at: None,
+            rest: Failures::default(),
+            failures: BTreeMap::new(),
+            purge_at: Duration::ZERO,
+            drain: None,
+        }
+    }
+
+    /// Asks the worker to commit, close its tasks and stop; with `leave` to leave the group for
+    /// good, so that others take over at once, else to keep its membership for a restart.
+    pub fn drain(&mut self, leave: bool) {
+        self.drain.get_or_insert(Drain::Requested { leave });
+    }
+
+    /// Takes a turn at `now`. Waits for the log only when there is nothing else to do, and at
+    /// most a tenth of a second.
+    pub fn run_once(&mut self, now: Now) -> Result<Report, WorkerError> {
+        self.now = now;
+        let wait = self.wait();
+        let mut events = Vec::new();
+        if let Err(error) = self.log.poll(wait, &mut events) {
+            self.handle(error)?;
+        }
+        for event in events {
+            self.on_event(event)?;
+        }
+        self.recover()?;
+        self.seek()?;
+        self.start_tasks()?;
+        self.work()?;
+        if self.commit_is_due() {
+            self.commit()?;
+        }
+        self.purge();
+        self.step_drain()?;
+        Ok(std::mem::take(&mut self.report))
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), WorkerError> {
+        match event {
+            Event::Assigned(partitions) => self.on_assigned(&partitions)?,
+            Event::Revoked => self.on_revoked()?,
+            Event::Lost => self.on_lost()?,
+            Event::Records(fetched) => self.on_records(fetched)?,
+            Event::Changelog(fetched) => self.on_changelog(fetched)?,
+            Event::Waiting(reason) => self.notice(Notice::Waiting(reason)),
+            Event::Recovered => self.notice(Notice::Recovered),
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.report.notices.push(notice);
+    }
+
+    fn task_state(&mut self, task: TaskId, state: TaskState) {
+        self.notice(Notice::Task { task, state });
+    }
+
+    /// How long there is nothing to do but to wait for the log.
+    fn wait(&mut self) -> Duration {
+        if self.drain.is_some() {
+            return Duration::from_millis(10);
+        }
+        let mut until = self.now.monotonic + WAIT_MAX;
+        if let Some(since) = self.transaction.since {
+            until = until.min(since + self.config.commit_interval);
+        }
+        if let Some(at) = self.recover_at {
+            until = until.min(at);
+        }
+        if let Some(at) = self.next_work() {
+            until = until.min(at);
+        }
+        until.saturating_sub(self.now.monotonic)
+    }
+
+    /// Takes an error of the log as what it says to do.
+    fn handle(&mut self, error: LogError) -> Result<(), WorkerError> {
+        match error {
+            LogError::Aborted(reason) => self.drop_work(&reason),
+            LogError::Unavailable(reason) => {
+                self.notice(Notice::Waiting(reason.clone()));
+                self.abort(&reason)
+            }
+            LogError::Refused { message, .. } => self.abort(&message),
+            LogError::Unknown(reason) => {
+                self.recover_at = Some(self.now.monotonic);
+                self.drop_work(&reason)
+            }
+            LogError::Fatal(reason) => Err(WorkerError(reason)),
+        }
+    }
+
+    /// Takes an error of a call that changes nothing when it fails: it is tried again later.
+    fn postpone(&mut self, error: LogError) -> Result<(), WorkerError> {
+        match error {
+            LogError::Fatal(reason) => Err(WorkerError(reason)),
+            LogError::Aborted(reason)
+            | LogError::Unavailable(reason)
+            | LogError::Unknown(reason)
+            | LogError::Refused { message: reason, .. } => {
+                self.notice(Notice::Waiting(reason));
+                Ok(())
+            }
+        }
+    }
+
+    /// An epoch that nothing was fetched under yet.
+    fn next_epoch(&mut self) -> FetchEpoch {
+        self.epoch += 1;
+        self.epoch
+    }
+
+    /// Reads the inputs of `task` from `offsets` on; what was fetched before is stale.
+    fn read_from(&mut self, task: TaskId, offsets: &[Offset]) {
+        let epoch = self.next_epoch();
+        if let Some(Slot::Running(running)) = self.tasks.get_mut(&task) {
+            for (queue, &offset) in running.queues().iter_mut().zip(offsets) {
+                queue.reset(offset, epoch);
+            }
+        }
+        let inputs = &self.topology.subtopology(task).inputs;
+        for (input, &offset) in inputs.iter().zip(offsets) {
+            let partition = TopicPartition::new(input.topic, task.partition);
+            self.seeks.insert(partition, FetchPosition { partition, offset, epoch });
+        }
+    }
+
+    /// Forgets the positions asked for of the inputs of `task`.
+    fn forget_seeks(&mut self, task: TaskId) {
+        self.seeks
+            .retain(|partition, _| self.sources.get(partition).is_none_or(|(of, _)| *of != task));
+    }
+
+    /// Asks the log for the positions it has not taken yet.
+    fn seek(&mut self) -> Result<(), WorkerError> {
+        if self.seeks.is_empty() || !self.assigned {
+            return Ok(());
+        }
+        let positions: Vec<FetchPosition> = self.seeks.values().copied().collect();
+        let partitions: Vec<TopicPartition> = self.seeks.keys().copied().collect();
+        let asked = self.log.seek(&positions).and_then(|()| self.log.resume(&partitions));
+        match asked {
+            Ok(()) => {
+                self.seeks.clear();
+                Ok(())
+            }
+            Err(error) => self.postpone(error),
+        }
+    }
+
+    /// Purges repartition topics below what is committed, now and then.
+    fn purge(&mut self) {
+        if self.now.monotonic < self.purge_at {
+            return;
+        }
+        self.purge_at = self.now.monotonic + self.config.purge_interval;
+        let below: Vec<(TopicPartition, Offset)> = self
+            .sources
+            .iter()
+            .filter(|(source, _)| {
+                self.topology.topic(source.topic).kind == crate::topology::TopicKind::Repartition
+            })
+            .filter_map(|(&source, (task, input))| match self.tasks.get(task)? {
+                Slot::Running(task) => Some((source, task.committed_offsets()[*input])),
+                Slot::Starting(_) | Slot::Failed(_) => None,
+            })
+            .filter(|&(_, offset)| offset > 0)
+            .collect();
+        if !below.is_empty() {
+            self.log.purge(&below);
+        }
+    }
+}

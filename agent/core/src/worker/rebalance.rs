@@ -1,0 +1,150 @@
+//! What the group gives and takes. The protocol is eager: a rebalance revokes everything, then
+//! assigns anew. Tasks that come back are neither reopened nor restored.
+
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+
+use super::{
+    Drain, Environment, FetchPosition, Log, LogError, Notice, Slot, Starting, TaskState, Worker,
+    WorkerError,
+};
+use crate::record::{TaskId, TopicPartition};
+
+impl<L: Log, E: Environment> Worker<L, E> {
+    /// The input partitions of a task, in the order of its inputs.
+    pub(super) fn partitions_of(&self, id: TaskId) -> Vec<TopicPartition> {
+        let inputs = self.topology.subtopology(id).inputs.iter();
+        inputs.map(|input| TopicPartition::new(input.topic, id.partition)).collect()
+    }
+
+    pub(super) fn on_assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), WorkerError> {
+        if self.assigned {
+            self.abort("partitions were assigned without a revocation")?;
+        }
+        self.take_tasks(partitions);
+        let positions = self.positions(partitions);
+        let membership = match self.log.assign(&positions) {
+            Ok(membership) => membership,
+            Err(LogError::Fatal(reason)) => return Err(WorkerError(reason)),
+            Err(error) => return self.on_lost().and_then(|()| self.postpone(error)),
+        };
+        let before = std::mem::replace(&mut self.membership, membership);
+        self.assigned = true;
+        self.seeks.clear();
+        // Only if no generation was missed can nobody else have worked on a task meanwhile.
+        let missed = before.generation < 0
+            || !(before.generation..=before.generation + 1).contains(&self.membership.generation);
+        for id in self.running() {
+            match missed {
+                true => self.restart_task(id)?,
+                false => self.resume_task(id, &positions)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps and creates the tasks whose inputs are all among `partitions`, closes the others.
+    fn take_tasks(&mut self, partitions: &[TopicPartition]) {
+        let mut owned: BTreeMap<TaskId, usize> = BTreeMap::new();
+        for &partition in partitions {
+            if let Some((id, _)) = self.topology.reader(partition) {
+                *owned.entry(id).or_default() += 1;
+            }
+        }
+        let (whole, parts): (Vec<_>, Vec<_>) = owned
+            .into_iter()
+            .partition(|(id, inputs)| *inputs == self.topology.subtopology(*id).inputs.len());
+        for (id, _) in parts {
+            let partition = id.partition;
+            let reason = format!("task {id} lacks partition {partition} of some of its inputs");
+            self.notice(Notice::Waiting(reason));
+        }
+        let whole: BTreeSet<TaskId> = whole.into_iter().map(|(id, _)| id).collect();
+        let gone: Vec<TaskId> =
+            self.tasks.keys().filter(|id| !whole.contains(id)).copied().collect();
+        gone.into_iter().for_each(|id| self.close_task(id));
+        self.sources.clear();
+        for id in whole {
+            let inputs = self.partitions_of(id).into_iter().enumerate();
+            self.sources.extend(inputs.map(|(input, partition)| (partition, (id, input))));
+            if let Entry::Vacant(slot) = self.tasks.entry(id) {
+                slot.insert(Slot::Starting(Box::new(Starting::new())));
+                self.task_state(id, TaskState::Created);
+            }
+        }
+    }
+
+    /// Where to read from: what running tasks have committed. Partitions of tasks that start are
+    /// given their position later; they stay paused until then.
+    fn positions(&mut self, partitions: &[TopicPartition]) -> Vec<FetchPosition> {
+        let epoch = self.next_epoch();
+        let position = |&partition: &TopicPartition| {
+            let (id, input) = self.sources.get(&partition)?;
+            match self.tasks.get(id)? {
+                Slot::Running(task) => Some(task.committed_offsets()[*input]),
+                Slot::Starting(_) | Slot::Failed(_) => None,
+            }
+        };
+        partitions
+            .iter()
+            .map(|partition| FetchPosition {
+                partition: *partition,
+                offset: position(partition).unwrap_or(0),
+                epoch,
+            })
+            .collect()
+    }
+
+    fn running(&self) -> Vec<TaskId> {
+        let tasks = self.tasks.iter().filter(|(_, slot)| matches!(slot, Slot::Running(_)));
+        tasks.map(|(&id, _)| id).collect()
+    }
+
+    /// Goes on with a task that came back as it was.
+    fn resume_task(&mut self, id: TaskId, positions: &[FetchPosition]) -> Result<(), WorkerError> {
+        let partitions = self.partitions_of(id);
+        let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(()) };
+        for (queue, partition) in task.queues().iter_mut().zip(&partitions) {
+            if let Some(at) = positions.iter().find(|at| at.partition == *partition) {
+                queue.reset(at.offset, at.epoch);
+                queue.paused = false;
+            }
+        }
+        self.task_state(id, TaskState::Running);
+        self.log.resume(&partitions).or_else(|error| self.postpone(error))
+    }
+
+    /// Commits what is processed, or drops it; suspends every task until the next assignment.
+    pub(super) fn on_revoked(&mut self) -> Result<(), WorkerError> {
+        if self.recover_at.is_none() {
+            self.commit()?;
+        }
+        if self.drain == Some(Drain::Leaving) {
+            self.drain = Some(Drain::Done);
+            self.close_tasks();
+        }
+        self.suspend()
+    }
+
+    /// Drops everything: others may already work on the tasks.
+    pub(super) fn on_lost(&mut self) -> Result<(), WorkerError> {
+        self.abort("the member lost its partitions")?;
+        self.close_tasks();
+        if self.drain == Some(Drain::Leaving) {
+            self.drain = Some(Drain::Done);
+        }
+        self.suspend()
+    }
+
+    fn suspend(&mut self) -> Result<(), WorkerError> {
+        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for id in tasks {
+            if matches!(self.tasks.get(&id), Some(Slot::Starting(_))) {
+                self.restart_task(id)?;
+            }
+            self.task_state(id, TaskState::Suspended);
+        }
+        self.assigned = false;
+        self.seeks.clear();
+        self.log.unassign().or_else(|error| self.postpone(error))
+    }
+}

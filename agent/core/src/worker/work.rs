@@ -1,0 +1,237 @@
+//! Running tasks process what waits for them.
+
+use std::time::Duration;
+
+use super::{Environment, Fetched, Log, LogError, Notice, Slot, TaskState, Worker, WorkerError};
+use crate::{
+    record::{Offset, Outputs, TaskId},
+    task::{Clock, Failure, FailureKind, Readiness, Task},
+};
+
+/// How many batches a task processes in one turn, before the log is polled again.
+const BATCHES_MAX: usize = 8;
+
+/// The longest wait between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Failures in a row, and when to try again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failures {
+    pub(super) attempts: u32,
+    pub(super) retry_at: Duration,
+    /// Once these offsets are committed, the failures are over.
+    over_at: Vec<Offset>,
+}
+
+impl Failures {
+    /// Counts one more; the wait doubles each time.
+    pub(super) fn count(&mut self, now: Duration, backoff: Duration, over_at: Vec<Offset>) {
+        let doubled = backoff.saturating_mul(1 << self.attempts.min(16));
+        self.attempts += 1;
+        self.retry_at = now + doubled.min(BACKOFF_MAX);
+        self.over_at = over_at;
+    }
+
+    /// Forgets the failures once `committed` has passed what failed.
+    pub(super) fn settle(&mut self, committed: &[Offset]) {
+        if self.attempts > 0 && self.over_at.iter().zip(committed).all(|(over, at)| at >= over) {
+            *self = Self::default();
+        }
+    }
+}
+
+impl<L: Log, E: Environment> Worker<L, E> {
+    pub(super) fn on_records(&mut self, fetched: Fetched) -> Result<(), WorkerError> {
+        let Fetched { partition: Some(source), epoch, records, next, .. } = fetched else {
+            return Ok(());
+        };
+        let Some(&(id, input)) = self.sources.get(&source) else { return Ok(()) };
+        let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(()) };
+        if !task.push(input, records, epoch, next) {
+            return Ok(());
+        }
+        if task.has_work() {
+            self.transaction.begin(self.now.monotonic);
+        }
+        let queue = &mut task.queues()[input];
+        if queue.bytes() > self.config.buffered_bytes_max && !queue.paused {
+            queue.paused = true;
+            if let Err(error) = self.log.pause(&[source]) {
+                return self.postpone(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether tasks may work at all now.
+    fn may_work(&self) -> bool {
+        self.assigned
+            && self.recover_at.is_none()
+            && self.drain.is_none()
+            && self.rest.retry_at <= self.now.monotonic
+    }
+
+    /// When the next task can work; `None` if only the log can bring work.
+    pub(super) fn next_work(&mut self) -> Option<Duration> {
+        if !self.assigned || self.recover_at.is_some() {
+            return None;
+        }
+        let (now, idle_max) = (self.now, self.config.idle_max);
+        let failures = &self.failures;
+        let mut next: Option<Duration> = None;
+        for (id, slot) in &mut self.tasks {
+            let at = match slot {
+                Slot::Starting(starting) => starting.next_step(),
+                Slot::Running(task) => {
+                    let punctuation = task.next_wall_punctuation().map(|at| {
+                        let ahead = u64::try_from(at.saturating_sub(now.wall)).unwrap_or(0);
+                        now.monotonic + Duration::from_millis(ahead)
+                    });
+                    let records = match task.readiness(now.monotonic, idle_max) {
+                        Readiness::Empty => None,
+                        Readiness::Wait(until) => Some(until),
+                        Readiness::Ready => Some(now.monotonic),
+                    };
+                    let first = [punctuation, records].into_iter().flatten().min();
+                    let retry_at =
+                        failures.get(id).map_or(Duration::ZERO, |failures| failures.retry_at);
+                    first.map(|at| at.max(retry_at))
+                }
+                Slot::Failed(_) => None,
+            };
+            next = [next, at].into_iter().flatten().min();
+        }
+        next.map(|at| at.max(self.rest.retry_at))
+    }
+
+    /// Lets every running task work, until each has nothing to do, has done its share, or the
+    /// transaction is full.
+    pub(super) fn work(&mut self) -> Result<(), WorkerError> {
+        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for id in tasks {
+            for _ in 0..BATCHES_MAX {
+                if !self.may_work() || self.transaction_is_full() {
+                    return Ok(());
+                }
+                if !self.work_one(id)? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a task process one batch, and its punctuations by the wall clock. Returns whether
+    /// there may be more to do.
+    fn work_one(&mut self, id: TaskId) -> Result<bool, WorkerError> {
+        let now = self.now;
+        if self.failures.get(&id).is_some_and(|failures| failures.retry_at > now.monotonic) {
+            return Ok(false);
+        }
+        let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(false) };
+        let environment = &mut self.environment;
+        let mut make = |transform| environment.processor(id, transform);
+        let mut outputs = Outputs::default();
+        let before = task.bytes();
+        let result = task.prepare(now.wall, &mut make).and_then(|()| {
+            let ready = task.readiness(now.monotonic, self.config.idle_max) == Readiness::Ready;
+            if ready {
+                task.process(self.config.batch_records_max, now.wall, &mut outputs)?;
+            }
+            task.punctuate(Clock::WallClock, now.wall, &mut outputs)?;
+            Ok(ready)
+        });
+        if task.has_work() {
+            self.transaction.begin(now.monotonic);
+            self.transaction.bytes += task.bytes().saturating_sub(before);
+        }
+        match result {
+            Ok(more) => {
+                self.unpause(id)?;
+                self.produce(id, &outputs)?;
+                Ok(more)
+            }
+            Err(failure) => {
+                self.fail(id, &failure)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn produce(&mut self, id: TaskId, outputs: &Outputs) -> Result<(), WorkerError> {
+        if outputs.is_empty() {
+            return Ok(());
+        }
+        self.transaction.produced(outputs);
+        match self.log.produce(outputs) {
+            Ok(()) => Ok(()),
+            Err(LogError::Refused { message, .. }) => {
+                let kind = FailureKind::Malformed;
+                self.fail(id, &Failure { kind, record: None, message })
+            }
+            Err(error) => self.handle(error),
+        }
+    }
+
+    /// Goes on fetching partitions of which not much waits any more.
+    fn unpause(&mut self, id: TaskId) -> Result<(), WorkerError> {
+        let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(()) };
+        let inputs = &self.topology.subtopology(id).inputs;
+        let mut resumed = Vec::new();
+        for (queue, input) in task.queues().iter_mut().zip(inputs) {
+            if queue.paused && queue.bytes() <= self.config.buffered_bytes_max / 2 {
+                queue.paused = false;
+                resumed.push(crate::record::TopicPartition::new(input.topic, id.partition));
+            }
+        }
+        if resumed.is_empty() {
+            return Ok(());
+        }
+        self.log.resume(&resumed).or_else(|error| self.postpone(error))
+    }
+
+    /// A task failed: the transaction is dropped, and the task tried again later or stopped.
+    pub(super) fn fail(&mut self, id: TaskId, failure: &Failure) -> Result<(), WorkerError> {
+        let over_at = match self.tasks.get_mut(&id) {
+            Some(Slot::Running(task)) => {
+                task.queues().iter().map(|queue| queue.position()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let reason = self.describe(id, failure);
+        self.abort(&format!("task {id}: {reason}"))?;
+        let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
+        let failures = self.failures.entry(id).or_default();
+        failures.count(now, backoff, over_at);
+        let attempts = failures.attempts;
+        if attempts >= self.config.attempts_max {
+            self.stop_task(id, format!("{reason}; gave up after {attempts} attempts"))
+        } else {
+            self.notice(Notice::Retrying { task: id, attempts, reason });
+            Ok(())
+        }
+    }
+
+    fn describe(&self, id: TaskId, failure: &Failure) -> String {
+        let inputs = &self.topology.subtopology(id).inputs;
+        let topics = inputs.iter().map(|input| self.topology.topic(input.topic).name.as_str());
+        let topics: Vec<&str> = topics.collect();
+        let row = failure.record.map_or(String::new(), |row| format!(" at row {row} of its batch"));
+        format!("{failure}{row}, reading partition {} of {}", id.partition, topics.join(", "))
+    }
+
+    /// Stops a task for good: it reads nothing more, and keeps its state as it is.
+    pub(super) fn stop_task(&mut self, id: TaskId, reason: String) -> Result<(), WorkerError> {
+        let store = match self.tasks.remove(&id) {
+            Some(Slot::Running(task)) => Some(Task::close(*task)),
+            Some(Slot::Starting(starting)) => starting.store,
+            Some(Slot::Failed(store)) => store,
+            None => None,
+        };
+        self.tasks.insert(id, Slot::Failed(store));
+        self.task_state(id, TaskState::Failed(reason));
+        let partitions: Vec<_> = self.partitions_of(id);
+        self.forget_seeks(id);
+        self.log.pause(&partitions).or_else(|error| self.postpone(error))
+    }
+}
