@@ -188,7 +188,9 @@ impl Run {
             let choice = state.prng.below(4);
             drop(state);
             self.restart(identity, pod, choice);
+            return;
         }
+        drop(state);
         if self.crew.is_done(pod) {
             self.end(identity, pod);
         }
@@ -279,7 +281,8 @@ impl Run {
 
     fn calm_down(&mut self) {
         let mut state = self.world.lock();
-        state.trace.line(state.now, format_args!("no more faults"));
+        let now = state.now;
+        state.trace.line(now, format_args!("no more faults"));
         state.faulty = false;
         for pod in 0..state.pods.len() {
             state.pods[pod].stopped = false;

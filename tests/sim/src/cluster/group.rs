@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use sidestream_core::{
-    record::TopicPartition,
+    record::{Offset, TopicPartition},
     worker::{Committed, Membership},
 };
+
+use crate::plan::Timeouts;
 
 /// An offset to commit.
 pub(crate) type OffsetEntry = (TopicPartition, Committed);
@@ -50,13 +52,22 @@ pub(crate) struct Group {
     pending: BTreeMap<u64, Vec<OffsetEntry>>,
     /// What went wrong, for the checks.
     pub(crate) violation: Option<String>,
-    pub(crate) rebalance_timeout: u64,
-    pub(crate) session_timeout: u64,
+    rebalance_timeout: u64,
+    session_timeout: u64,
     /// The topics of the subscription, with their partitions.
     pub(crate) topics: Vec<(sidestream_core::record::TopicIndex, i32)>,
 }
 
 impl Group {
+    /// A group without members.
+    pub(crate) fn new(timeouts: &Timeouts) -> Self {
+        Self {
+            rebalance_timeout: timeouts.rebalance,
+            session_timeout: timeouts.session,
+            ..Self::default()
+        }
+    }
+
     /// Joins with a new member id. A static member that comes back while all is stable takes its
     /// old part without a rebalance, and the old member id is fenced.
     pub(crate) fn join(&mut self, now: u64, instance: Option<&str>) -> String {
@@ -187,6 +198,17 @@ impl Group {
     /// Whether an open transaction may change the offset of `partition`.
     pub(crate) fn is_pending(&self, partition: TopicPartition) -> bool {
         self.pending.values().flatten().any(|(pending, _)| *pending == partition)
+    }
+
+    /// The pending offsets of a partition, with their producers.
+    pub(crate) fn pending_offsets(
+        &self,
+        partition: TopicPartition,
+    ) -> impl Iterator<Item = (u64, Offset)> {
+        self.pending.iter().flat_map(move |(&producer, offsets)| {
+            let of_partition = offsets.iter().filter(move |(pending, _)| *pending == partition);
+            of_partition.map(move |(_, committed)| (producer, committed.offset))
+        })
     }
 
     /// The marker of `producer`'s transaction has come.

@@ -8,12 +8,12 @@ mod transactions;
 use std::collections::BTreeMap;
 
 use sidestream_core::{
-    record::TopicPartition,
+    record::{Offset, TopicPartition},
     topology::{Topology, TopicKind},
 };
 
 pub(crate) use self::{
-    group::{Group, OffsetEntry, Standing},
+    group::{Group, Standing},
     partition::{Fate, LogRecord, PartitionLog, Slice},
     transactions::{Coordinator, Delayed, Refusal},
 };
@@ -37,11 +37,7 @@ impl Cluster {
         let mut cluster = Self {
             now: 0,
             partitions: BTreeMap::new(),
-            group: Group {
-                rebalance_timeout: timeouts.rebalance,
-                session_timeout: timeouts.session,
-                ..Group::default()
-            },
+            group: Group::new(timeouts),
             coordinator: Coordinator::default(),
             transaction_timeout: timeouts.transaction,
             delete_retention: timeouts.delete_retention,
@@ -71,6 +67,17 @@ impl Cluster {
     /// A partition that is known to be there.
     pub(crate) fn partition_mut(&mut self, partition: TopicPartition) -> &mut PartitionLog {
         self.partitions.get_mut(&partition).expect("a partition of the topology")
+    }
+
+    /// The committed offset of a partition once all markers are written.
+    pub(crate) fn decided_offset(&self, partition: TopicPartition) -> Offset {
+        let committed = self.group.offsets.get(&partition).map_or(0, |c| c.offset);
+        let decided = self
+            .group
+            .pending_offsets(partition)
+            .filter(|(producer, _)| self.coordinator.will_commit(*producer))
+            .map(|(_, offset)| offset);
+        decided.max().unwrap_or(0).max(committed)
     }
 
     /// Lets time pass: what is due happens.

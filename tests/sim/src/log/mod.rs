@@ -371,7 +371,7 @@ impl Log for SimLog {
     fn purge(&mut self, below: &[(TopicPartition, Offset)]) {
         let mut state = self.world.lock();
         for &(partition, offset) in below {
-            let committed = state.cluster.group.offsets.get(&partition).map_or(0, |c| c.offset);
+            let committed = state.cluster.decided_offset(partition);
             if offset > committed {
                 state.violate(format_args!(
                     "{partition:?} was purged below {offset}, but {committed} is committed"
