@@ -161,6 +161,9 @@ fn observe(state: &mut State, pod: usize, report: &Report) {
         match notice {
             Notice::Committed(commit) => {
                 state.note(pod, format_args!("committed {:?}", commit.offsets));
+                for (task, _, _) in &commit.offsets {
+                    state.strikes.remove(task);
+                }
                 for (_, _, telemetry) in &commit.telemetry {
                     for line in &telemetry.lines {
                         if !state.lines.insert(line.message.clone()) {

@@ -113,7 +113,8 @@ impl SimStore {
     ) -> Result<T, StoreError> {
         let mut state = self.world.lock();
         let rate = state.faults().corrupt;
-        let strike = state.prng.one_in(rate);
+        let task = self.task;
+        let strike = state.prng.one_in(rate) && state.strike(task);
         let files = state.files(self.pod, self.task);
         files.damaged[store] |= strike;
         if files.damaged[store] {

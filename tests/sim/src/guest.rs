@@ -58,9 +58,7 @@ impl SimProcessor {
         let mut state = world.lock();
         let rate = state.faults().initialise;
         let strike = state.prng.one_in(rate);
-        let failures = state.not_initialised.entry(task).or_default();
-        if strike && *failures < 3 {
-            *failures += 1;
+        if strike && state.strike(task) {
             return Err(failure(FailureKind::Initialise, None, "no luck"));
         }
         let plan = state.plan.clone();
@@ -152,6 +150,9 @@ impl SimProcessor {
             return Ok(());
         }
         *failed += 1;
+        if !state.strike(self.task) {
+            return Ok(());
+        }
         match luck >> 12 & 3 {
             0 => Err(failure(FailureKind::Trap, None, "out of bounds")),
             1 => Err(failure(FailureKind::Deadline, None, "too slow")),

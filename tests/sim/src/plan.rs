@@ -94,11 +94,18 @@ impl Plan {
         let shape = Shape::draw(prng);
         let topology = Arc::new(pipeline::topology(&shape));
         let (arrivals, poison) = arrivals(prng, &shape, &topology);
+        let mut config = config(prng);
+        let mut faults = faults(prng);
+        if !poison.is_empty() {
+            // What fails for good is told from what fails by chance by how often it fails.
+            config.attempts_max = 5;
+            (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
+        }
         Self {
             seed,
-            config: config(prng),
+            config,
             timeouts: timeouts(prng),
-            faults: faults(prng),
+            faults,
             identities: prng.between(1, 3).try_into().expect("small"),
             workers: prng.between(1, 2).try_into().expect("small"),
             static_members: prng.coin(),
@@ -120,7 +127,7 @@ fn config(prng: &mut Prng) -> Config {
         batch_records_max: prng.between(1, 24).try_into().expect("small"),
         buffered_bytes_max: prng.between(100, 5_000).try_into().expect("small"),
         idle_max: Duration::from_millis(if prng.coin() { 0 } else { prng.between(1, 60) }),
-        attempts_max: 6,
+        attempts_max: 60,
         retry_backoff: Duration::from_millis(prng.between(1, 30)),
         position_age_max: Duration::from_millis(POSITION_AGE_MAX),
         purge_interval: Duration::from_millis(prng.between(20, 400)),

@@ -247,7 +247,8 @@ impl Run {
             skew,
             open: std::collections::BTreeSet::new(),
         });
-        state.note(pod, format_args!("starts, to be killed at {kill:?}"));
+        let disk = self.disks[identity];
+        state.note(pod, format_args!("starts on disk {disk}, to be killed at {kill:?}"));
         drop(state);
         self.current[identity] = Some(pod);
         self.crew.start(&self.world, pod);

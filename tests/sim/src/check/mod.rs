@@ -50,6 +50,9 @@ fn first_unfinished(state: &State) -> Option<String> {
         if committed < last && !state.is_poisoned(task) {
             return Some(format!("{task} has committed {committed} of {last} of {partition:?}"));
         }
+        if let Some(text) = stores::behind(state, task) {
+            return Some(text);
+        }
     }
     None
 }

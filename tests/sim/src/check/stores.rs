@@ -38,10 +38,20 @@ pub(super) fn check_disks(state: &State) -> Result<(), String> {
                 let changelog = TopicPartition::new(definition.changelog, task.partition);
                 let position = contents.position.stores[store].as_ref();
                 let below = position.map_or(0, |position| position.offset);
-                let expected = folded(state, changelog, below);
-                if contents.stores[store] != expected {
+                let mut expected = folded(state, changelog, below);
+                let mut found = contents.stores[store].clone();
+                if state.plan.faults.compact > 0 {
+                    // A compacted changelog lacks what changes again further on.
+                    let history = state.cluster.partition(changelog).history();
+                    for (_, record) in history.filter(|(offset, _)| *offset >= below) {
+                        let key = record.key.as_deref().unwrap_or_default();
+                        expected.remove(key);
+                        found.remove(key);
+                    }
+                }
+                if found != expected {
                     let name = &definition.name;
-                    let difference = difference(&contents.stores[store], &expected);
+                    let difference = difference(&found, &expected);
                     return Err(format!(
                         "{name} of {task} on disk {place} is not its changelog below {below}: \
                          {difference}"
@@ -84,6 +94,7 @@ pub(super) fn check_task(state: &State, task: TaskId) -> Result<(), String> {
             return Err(format!("the changelog of {name} is not the fold: {difference}"));
         }
         if let Some(files) = files
+            && behind(state, task).is_none()
             && files.contents().stores[store] != in_changelog
         {
             let difference = difference(&files.contents().stores[store], &in_changelog);
@@ -93,6 +104,21 @@ pub(super) fn check_task(state: &State, task: TaskId) -> Result<(), String> {
             .map_err(|error| format!("{name}: {error}"))?;
     }
     Ok(())
+}
+
+/// Which store of a task, where it is open, does not hold all of its changelog yet.
+pub(super) fn behind(state: &State, task: TaskId) -> Option<String> {
+    let disk = *state.last_disk.get(&task)?;
+    let position = &state.disks[disk].tasks.get(&task)?.contents().position;
+    let definitions = &state.plan.topology.subtopology(task).stores;
+    definitions.iter().zip(&position.stores).find_map(|(definition, position)| {
+        let changelog = TopicPartition::new(definition.changelog, task.partition);
+        let last = state.cluster.partition(changelog).history().last()?.0;
+        let offset = position.as_ref().map_or(0, |position| position.offset);
+        let name = &definition.name;
+        (offset <= last && !state.is_poisoned(task))
+            .then(|| format!("{name} of {task} is at {offset}, below {last}"))
+    })
 }
 
 /// What compaction left of a changelog is still all of it. (Of deletes it may forget some.)
