@@ -9,7 +9,7 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{TaskId, Timestamp},
+    record::{Offset, TaskId, Timestamp, TopicPartition},
     task::Position,
     worker::Now,
 };
@@ -98,6 +98,8 @@ pub(crate) struct State {
     pub(crate) lines: BTreeSet<String>,
     /// Where each task was open last.
     pub(crate) last_disk: BTreeMap<TaskId, usize>,
+    /// Open records of changelogs that a position went past: none of them may be committed.
+    pub(crate) passed: BTreeSet<(TopicPartition, Offset)>,
     pub(crate) violation: Option<String>,
     pub(crate) kills: u64,
     calm: Faults,
@@ -207,7 +209,7 @@ impl State {
                 continue;
             };
             let partition =
-                sidestream_core::record::TopicPartition::new(store.changelog, task.partition);
+                TopicPartition::new(store.changelog, task.partition);
             let log = self.cluster.partition(partition);
             if to < from || to > log.end() {
                 let end = log.end();
@@ -217,16 +219,21 @@ impl State {
                 ));
                 continue;
             }
-            let range = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
-            let undecided = log.entries[range].iter().any(|entry| {
-                entry.fate == Fate::Open && !self.cluster.coordinator.will_commit(entry.producer)
-            });
-            if undecided {
+            let undecided: Vec<Offset> = (from..to)
+                .filter(|&offset| {
+                    let entry = &log.entries[usize::try_from(offset).expect("not negative")];
+                    entry.fate == Fate::Open
+                        && !self.cluster.coordinator.will_commit(entry.producer)
+                })
+                .collect();
+            if undecided.last() == Some(&(to - 1)) {
                 self.violate(format_args!(
                     "{} of {task} was applied up to {to} before the commit was certain",
                     store.name
                 ));
             }
+            // Others may lie in between, of members that can't commit any more.
+            self.passed.extend(undecided.into_iter().map(|offset| (partition, offset)));
         }
     }
 
@@ -266,6 +273,7 @@ impl World {
             strikes: BTreeMap::new(),
             lines: BTreeSet::new(),
             last_disk: BTreeMap::new(),
+            passed: BTreeSet::new(),
             violation: None,
             kills: 0,
             calm: Faults::default(),

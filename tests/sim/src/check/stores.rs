@@ -7,6 +7,7 @@ use sidestream_core::record::{Offset, TaskId, TopicPartition};
 
 use super::{key_of, text};
 use crate::{
+    cluster::{Fate, index},
     guest::number,
     pipeline::{CHAINED, COUNTS, TABLE},
     world::State,
@@ -30,6 +31,12 @@ fn folded(state: &State, changelog: TopicPartition, below: Offset) -> Entries {
 
 /// Whatever is on any disk is the fold of the changelog up to its position.
 pub(super) fn check_disks(state: &State) -> Result<(), String> {
+    for &(changelog, offset) in &state.passed {
+        let entry = &state.cluster.partition(changelog).entries[index(offset)];
+        if entry.fate == Fate::Committed {
+            return Err(format!("a store went past {offset} of {changelog:?} before its commit"));
+        }
+    }
     for (disk, place) in state.disks.iter().zip(0..) {
         for (&task, files) in &disk.tasks {
             let contents = files.contents();

@@ -14,7 +14,7 @@ use sidestream_core::{
 
 pub(crate) use self::{
     group::{Group, Standing},
-    partition::{Fate, LogRecord, PartitionLog, Slice},
+    partition::{Fate, LogRecord, PartitionLog, Slice, index},
     transactions::{Coordinator, Delayed, Refusal},
 };
 use crate::plan::Timeouts;
