@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, fmt::Arguments};
 
 /// How many of the last lines are kept.
-const TAIL_LINES_MAX: usize = 5_000;
+const TAIL_LINES_MAX: usize = 10_000;
 
 /// The trace of a run.
 #[derive(Clone, Debug, Default)]
