@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer},
@@ -11,24 +12,22 @@ use sidestream_tests::{
     topics, wait,
 };
 
-fn produce(bootstrap: &str, topic: &str, count: usize) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("acks", "all")
-        .create()
-        .unwrap();
+fn produce(bootstrap: &str, topic: &str, count: usize) -> Result<()> {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("acks", "all").create()?;
     for number in 0..count {
         let key = number.to_string();
-        producer.send(BaseRecord::to(topic).partition(0).key(&key).payload("value")).unwrap();
+        let record = BaseRecord::to(topic).partition(0).key(&key).payload("value");
+        producer.send(record).map_err(|(error, _)| error)?;
     }
-    producer.flush(Duration::from_secs(60)).unwrap();
+    Ok(producer.flush(Duration::from_secs(60))?)
 }
 
 #[test]
 fn what_was_acknowledged_survives_a_kill() {
     let mut cluster = Cluster::start(&Options::default()).unwrap();
     topics::create(&cluster.bootstrap(), "kept", 1, &[]).unwrap();
-    produce(&cluster.bootstrap(), "kept", 10);
+    produce(&cluster.bootstrap(), "kept", 10).unwrap();
     cluster.kill(0).unwrap();
     cluster.restart(0).unwrap();
     let whole = || Ok(topics::ends(&cluster.bootstrap(), "kept")? == [10]);
@@ -40,9 +39,9 @@ fn three_brokers_go_on_without_one() {
     let options = Options { nodes: 3, ..Options::default() };
     let mut cluster = Cluster::start(&options).unwrap();
     topics::create(&cluster.bootstrap(), "replicated", 1, &[("min.insync.replicas", "2")]).unwrap();
-    produce(&cluster.bootstrap(), "replicated", 5);
+    produce(&cluster.bootstrap(), "replicated", 5).unwrap();
     cluster.kill(1).unwrap();
-    produce(&cluster.bootstrap(), "replicated", 5);
+    produce(&cluster.bootstrap(), "replicated", 5).unwrap();
     cluster.restart(1).unwrap();
     assert_eq!(topics::ends(&cluster.bootstrap(), "replicated").unwrap(), [10]);
 }

@@ -149,9 +149,7 @@ fn start_workers(
     let shares = shares(pipeline, usize::try_from(partitions).unwrap_or(1));
     let mut workers = Vec::new();
     for worker in 0..pipeline.workers as usize {
-        let log = wait_for_brokers(stop, || {
-            Ok(KafkaLog::new(config, Arc::clone(&topology), worker)?)
-        })?;
+        let log = wait_for_brokers(stop, || Ok(KafkaLog::new(config, &topology, worker)?))?;
         let setup = thread::Setup {
             worker,
             config: worker_config(pipeline, shares),

@@ -8,7 +8,19 @@
 //!
 //! # The log of RocksDB
 //!
-//! Writes go through its write-ahead log, without sync. See [`Resources::write_options`].
+//! Writes go through its write-ahead log, without sync. Measured with 300 MB of state in 8 tasks,
+//! killed when 27 MB (200,000 changes) were in memtables:
+//!
+//! | | with the log | without |
+//! |---|---|---|
+//! | a write, flushes and compaction included, CPU | 2.9 µs | 2.6 µs |
+//! | opening after SIGKILL, CPU | 0.21-0.27 s | 0.05 s |
+//! | then to restore from the changelog | nothing | 200,000 changes: 0.5 s, and Kafka's time |
+//!
+//! Without it, a restart costs more in total, needs the brokers for it, and the position of a task
+//! that writes seldom would grow old, since nothing flushes its memtable. A tenth of a write is
+//! cheap for that. Without sync, since only a machine's crash loses what was not synced, and then
+//! the log ends early, for all column families at once: an older position with its state.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -167,7 +179,7 @@ impl Resources {
             return Ok(());
         }
         self.written_since_balance.store(0, Ordering::Relaxed);
-        if self.memtables.get_usage() < limit / 2 {
+        if self.memtables.get_usage() < limit / 4 * 3 {
             return Ok(());
         }
         let open = self.open();
