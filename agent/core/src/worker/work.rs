@@ -45,6 +45,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let Fetched { partition: Some(source), epoch, records, next, .. } = fetched else {
             return Ok(());
         };
+        if !self.assigned {
+            return Ok(()); // Fetched before everything was revoked.
+        }
         let Some(&(id, input)) = self.sources.get(&source) else { return Ok(()) };
         let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(()) };
         if !task.push(input, records, epoch, next) {
