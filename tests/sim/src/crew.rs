@@ -12,7 +12,7 @@ use sidestream_core::worker::{Notice, Report, TaskState, Worker};
 
 use crate::{
     environment::SimEnvironment,
-    log::SimLog,
+    log::{FENCED, SimLog},
     world::{Interrupt, State, World},
 };
 
@@ -110,7 +110,9 @@ impl Crew {
             Ok(Err(error)) => {
                 let mut state = world.lock();
                 state.note(pod, format_args!("fails: {error}"));
-                if !state.faulty {
+                // A process that was replaced may have taken the identity back before its end.
+                let fenced = error.to_string().contains(FENCED);
+                if !state.faulty && !fenced {
                     state.violate(format_args!("p{pod} fails without a fault: {error}"));
                 }
                 state.kill(pod);

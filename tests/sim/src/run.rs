@@ -264,7 +264,8 @@ impl Run {
                 return;
             }
             for identity in 0..self.current.len() {
-                match self.current[identity] {
+                let alive = |pod: &usize| self.world.lock().pods[*pod].alive;
+                match self.current[identity].filter(alive) {
                     None => self.start(identity),
                     Some(pod) if self.crew.is_done(pod) => self.end(identity, pod),
                     Some(_) => {}

@@ -86,6 +86,12 @@ impl State {
         })
     }
 
+    /// Whether a task may not have come to its end: it has poison, or it follows one that may go
+    /// on until it meets it.
+    fn is_hindered(&self, task: TaskId) -> bool {
+        self.is_poisoned(task) || (task.subtopology > 0 && !self.plan.poison.is_empty())
+    }
+
     /// The committed records of all inputs of a sub-topology.
     fn input_records(&self, subtopology: u16) -> BTreeMap<Stamp, LogRecord> {
         let definition = &self.plan.topology.subtopologies[usize::from(subtopology)];

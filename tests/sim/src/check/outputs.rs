@@ -79,7 +79,7 @@ fn check_stamped(
         }
     }
     let task = |partition| TaskId { subtopology, partition };
-    match expected.keys().find(|stamp| !state.is_poisoned(task(stamp.1))) {
+    match expected.keys().find(|stamp| !state.is_hindered(task(stamp.1))) {
         Some(stamp) => Err(format!("{stamp:?} is lost")),
         None => Ok(()),
     }
@@ -104,7 +104,7 @@ fn check_latest(state: &State, subtopology: u16, topic: TopicIndex) -> Result<()
     for ((partition, key), count) in expected {
         let name = [format!("{partition}:").as_bytes(), &key].concat();
         let found = last.get(&name).copied();
-        let poisoned = state.is_poisoned(TaskId { subtopology, partition });
+        let poisoned = state.is_hindered(TaskId { subtopology, partition });
         if !poisoned && found != Some(count) {
             return Err(format!("{} is {found:?} instead of {count}", text(&name)));
         }
@@ -137,7 +137,7 @@ fn check_ticks(state: &State, subtopology: u16, topic: TopicIndex) -> Result<(),
         let interval = i64::try_from(interval).expect("small");
         let expected = expected_ticks(state, task, interval);
         let found = ticks.get(&format!("stream {task}")).cloned().unwrap_or_default();
-        let same = match state.is_poisoned(task) {
+        let same = match state.is_hindered(task) {
             true => expected.starts_with(&found),
             false => expected == found,
         };

@@ -83,7 +83,7 @@ fn difference(found: &Entries, expected: &Entries) -> String {
 
 /// In the end a task's state is the fold of its input, in its changelog and where it was last.
 pub(super) fn check_task(state: &State, task: TaskId) -> Result<(), String> {
-    if state.is_poisoned(task) {
+    if state.is_hindered(task) {
         return Ok(());
     }
     let expected = expected_state(state, task);
@@ -123,7 +123,7 @@ pub(super) fn behind(state: &State, task: TaskId) -> Option<String> {
         let last = state.cluster.partition(changelog).history().last()?.0;
         let offset = position.as_ref().map_or(0, |position| position.offset);
         let name = &definition.name;
-        (offset <= last && !state.is_poisoned(task))
+        (offset <= last && !state.is_hindered(task))
             .then(|| format!("{name} of {task} is at {offset}, below {last}"))
     })
 }

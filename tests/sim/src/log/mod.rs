@@ -23,6 +23,9 @@ use sidestream_core::{
 use self::producer::Producer;
 use crate::{cluster::Standing, crew::Crew, world::World};
 
+/// What a process is told when another one has taken its identity.
+pub(crate) const FENCED: &str = "another process has this identity";
+
 /// What is read of an assigned partition.
 #[derive(Clone, Copy, Debug)]
 struct Fetch {
@@ -152,7 +155,7 @@ impl SimLog {
         let standing = state.cluster.group.standing(&member, self.instance.as_deref());
         match (standing, self.part) {
             (Standing::Fenced, _) => {
-                Err(LogError::Fatal("another process has this identity".to_owned()))
+                Err(LogError::Fatal(FENCED.to_owned()))
             }
             (Standing::Unknown, Part::Owns(_)) => {
                 self.part = Part::Losing;
