@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     agent::{Agent, PATIENCE},
-    follow,
+    follow::{self, Follower, Record},
     load::{Load, Maker},
     topics, wait,
 };
@@ -30,6 +30,9 @@ pub struct Play {
     pub repartitions: &'static [&'static str],
     /// Its stores.
     pub stores: &'static [&'static str],
+    /// Checks what came out of it, once it has settled, without any help of the agents; says for
+    /// people what it found.
+    pub check: fn(&Scene) -> Result<String>,
 }
 
 /// A play on a broker. Dropping it ends its agents and removes their state.
@@ -196,6 +199,16 @@ impl Scene {
             }
         }
         Ok(sent)
+    }
+
+    /// Checks what came out, once it has settled.
+    pub fn check(&self) -> Result<String> {
+        (self.play.check)(self)
+    }
+
+    /// Everything that is committed in a topic of the play.
+    pub fn read(&self, name: &str) -> Result<Vec<Record>> {
+        Follower::new(&self.bootstrap, &self.topic(name))?.read_to_end(PATIENCE)
     }
 
     /// What the agents said last, for messages.
