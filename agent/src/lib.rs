@@ -1,6 +1,7 @@
 //! The adapters around [`sidestream_core`], and what wires them together.
 //!
 //! - [`config`]: the pipeline file and the environment, read into one validated value.
+//! - [`plan`]: a pipeline and the topics as they are ⇒ a topology.
 //! - [`kafka`]: rdkafka ⇒ [`Log`](sidestream_core::worker::Log).
 //! - [`state`]: RocksDB and memory ⇒ [`StateStore`](sidestream_core::task::StateStore).
 //! - [`guest`]: wasmtime ⇒ [`Processor`](sidestream_core::task::Processor).
@@ -14,5 +15,6 @@ pub mod config;
 pub mod crash_point;
 pub mod guest;
 pub mod kafka;
+pub mod plan;
 pub mod state;
 pub mod telemetry;

@@ -1,1 +1,21 @@
-//! What the tests of the whole share.
+//! What the tests of the whole share: real Kafka brokers, real agents, load, and a proxy.
+//!
+//! - [`broker`]: Apache Kafka on loopback, killed and restarted as a test likes.
+//! - [`agent`]: `sidestream` processes, killed, frozen and restarted likewise.
+//! - [`scene`]: a pipeline at work, with all of these; [`chaos`]: one under kills.
+//! - [`proxy`]: delivers the end of a transaction late.
+//! - [`load`]: records at a steady pace, from a seed.
+//! - [`topics`], [`follow`]: topics, and what is in them.
+//! - [`process`], [`wait`], [`random`]: what these stand on.
+
+pub mod agent;
+pub mod broker;
+pub mod chaos;
+pub mod follow;
+pub mod load;
+pub mod process;
+pub mod proxy;
+pub mod random;
+pub mod scene;
+pub mod topics;
+pub mod wait;
