@@ -6,7 +6,7 @@
 //! - [`proxy`]: delivers the end of a transaction late.
 //! - [`load`]: records at a steady pace, from a seed.
 //! - [`topics`], [`follow`], [`members`]: topics, what is in them, and who has them.
-//! - [`word_count`]: a pipeline, its load, and what it has to come to.
+//! - [`word_count`], [`ticks`]: pipelines, their load, and what it has to come to.
 //! - [`process`], [`wait`], [`random`]: what these stand on.
 
 pub mod agent;
@@ -19,6 +19,7 @@ pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod scene;
+pub mod ticks;
 pub mod topics;
 pub mod wait;
 pub mod word_count;

@@ -22,7 +22,7 @@ pub struct Play {
     /// application id, and `{topic:NAME}` for a topic of this scene.
     pub pipeline: &'static str,
     /// The topics that it reads, by their short names, each with what makes its records and how
-    /// many a second.
+    /// many a second; 0 for one that stays empty.
     pub inputs: &'static [(&'static str, Maker, u64)],
     /// The topics that it writes, by their short names.
     pub outputs: &'static [&'static str],
@@ -117,7 +117,8 @@ impl Scene {
 
     /// Begins to send records to every input.
     pub fn start_load(&mut self, seed: u64) -> Result<()> {
-        for (number, (name, maker, per_second)) in (0..).zip(self.play.inputs) {
+        let fed = self.play.inputs.iter().filter(|(_, _, per_second)| *per_second > 0);
+        for (number, (name, maker, per_second)) in (0..).zip(fed) {
             let topic = self.topic(name);
             self.loads.push(Load::start(
                 &self.bootstrap,

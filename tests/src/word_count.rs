@@ -100,15 +100,13 @@ fn check_scene(scene: &Scene) -> Result<String> {
 
 /// Checks that the last change of every word is its count; gives the number of words.
 fn check_changelog(lines: &[Read], changelog: &[Read]) -> Result<usize> {
-    let last = |record: &Read| (record.key.clone(), record.value.clone());
+    let last = |record: &Read| (record.key_text(), record.value_text());
     let state: BTreeMap<_, _> = changelog.iter().map(last).collect();
-    let expected = count(lines);
-    ensure!(
-        state.len() == expected.len(),
-        "the changelog has {} words, the input {}",
-        state.len(),
-        expected.len()
-    );
+    let expected: BTreeMap<_, _> =
+        count(lines).into_iter().map(|(word, count)| (word, count.to_string())).collect();
+    let differs = expected.iter().find(|(word, count)| state.get(*word) != Some(count));
+    ensure!(differs.is_none(), "the changelog does not end with {differs:?}");
+    ensure!(state.len() == expected.len(), "the changelog has words that the input has not");
     Ok(state.len())
 }
 
