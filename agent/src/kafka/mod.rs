@@ -96,6 +96,12 @@ impl KafkaLog {
     }
 }
 
+/// The names of all properties that librdkafka knows, in its order.
+#[must_use]
+pub fn property_names() -> Vec<String> {
+    native::property_names()
+}
+
 /// The topics that a topology reads, each once.
 fn inputs(topology: &Topology) -> Vec<TopicIndex> {
     let inputs = topology.subtopologies.iter().flat_map(|subtopology| &subtopology.inputs);
