@@ -11,6 +11,7 @@ mod failure;
 mod message;
 mod partitions;
 mod producer;
+mod properties;
 
 pub(super) use self::{
     admin::{NewTopicSpec, OffsetAt, TopicDescription},
@@ -21,6 +22,7 @@ pub(super) use self::{
     message::{Message, MessageBuffer},
     partitions::{Entry, PartitionList},
     producer::{GroupName, ProducerClient, ProducerRecord},
+    properties::property_names,
 };
 
 /// Milliseconds as librdkafka takes them.
