@@ -6,10 +6,12 @@
 //! - [`state`]: RocksDB and memory ⇒ [`StateStore`](sidestream_core::task::StateStore).
 //! - [`guest`]: wasmtime ⇒ [`Processor`](sidestream_core::task::Processor).
 //! - [`telemetry`]: logs.
+//! - [`agent`]: the composition: builds the rooms, starts the workers, drains them.
 //! - [`cli`]: the verbs.
 //!
 //! An adapter names no other adapter.
 
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod crash_point;

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::{
     process::{Process, Signal},
+    proxy::Proxy,
     wait,
 };
 
@@ -40,14 +41,21 @@ pub struct Options {
     pub nodes: usize,
     /// Further lines of `server.properties`; they win over those that are there.
     pub properties: Vec<(String, String)>,
-    /// The port that clients are told, if it is not the broker's own: that of a proxy. Only for
-    /// one broker.
-    pub advertised_port: Option<u16>,
+    /// The port to listen on and the one that clients are told, for one broker behind a proxy.
+    pub ports: Option<(u16, u16)>,
+}
+
+impl Options {
+    /// One broker that clients reach through a proxy alone.
+    #[must_use]
+    pub fn behind(proxy: &Proxy) -> Self {
+        Self { ports: Some((proxy.target(), proxy.port())), ..Self::default() }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 1, properties: Vec::new(), advertised_port: None }
+        Self { nodes: 1, properties: Vec::new(), ports: None }
     }
 }
 
@@ -80,12 +88,10 @@ impl Cluster {
     /// Starts brokers with fresh data and waits until all of them answer.
     pub fn start(options: &Options) -> Result<Self> {
         ensure!(matches!(options.nodes, 1 | 3), "a cluster has one broker or three");
-        ensure!(
-            options.advertised_port.is_none() || options.nodes == 1,
-            "a proxy stands before one broker"
-        );
+        ensure!(options.ports.is_none() || options.nodes == 1, "a proxy stands before one broker");
         let folder = tempfile::Builder::new().prefix("sidestream-kafka-").tempdir()?;
-        let ports = (0..options.nodes).map(|_| Ok((free_port()?, free_port()?)));
+        let port = || options.ports.map_or_else(free_port, |(port, _)| Ok(port));
+        let ports = (0..options.nodes).map(|_| Ok((port()?, free_port()?)));
         let ports = ports.collect::<Result<Vec<_>>>()?;
         let mut nodes = Vec::new();
         for index in 0..options.nodes {
@@ -103,7 +109,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The value of `bootstrap.servers`; past a proxy, if there is one.
+    /// The value of `bootstrap.servers`; of a broker behind a proxy, the proxy's is better.
     #[must_use]
     pub fn bootstrap(&self) -> String {
         let servers: Vec<_> =
@@ -172,7 +178,6 @@ impl Cluster {
             }
         }
         let running = self.nodes.iter().filter(|node| node.process.is_some()).count();
-        // A proxy may not be there yet, and metadata comes over the first connection.
         let client: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap())
             .set("reconnect.backoff.max.ms", "200")
@@ -239,7 +244,7 @@ fn server_properties(
     let voters = ports.iter().enumerate();
     let voters = voters.map(|(node, (_, port))| format!("{}@127.0.0.1:{port}", node + 1));
     let (port, controller_port) = ports[index];
-    let advertised = options.advertised_port.unwrap_or(port);
+    let advertised = options.ports.map_or(port, |(_, advertised)| advertised);
     let replicas = options.nodes.to_string();
     let lines = [
         ("process.roles", "broker,controller".to_owned()),

@@ -2,15 +2,15 @@
 //! when the client has long given up on it.
 //!
 //! It forwards Kafka's requests whole and unchanged (a length of four bytes, then the API key of
-//! two), and answers as they come. The broker must give the proxy's port as its own
-//! ([`Options::advertised_port`](crate::broker::Options)), so that clients know no other way.
+//! two), and answers as they come. The broker must be started as [`Options::behind`] says: it gives
+//! the proxy's port as its own, so that clients know no other way.
 
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     thread,
@@ -18,6 +18,10 @@ use std::{
 };
 
 use anyhow::Result;
+
+#[cfg(doc)]
+use crate::broker::Options;
+use crate::broker::free_port;
 
 /// The API key of EndTxn.
 const END_TXN: [u8; 2] = 26_i16.to_be_bytes();
@@ -31,12 +35,12 @@ const REQUESTS_WAITING_MAX: usize = 1_000;
 /// A running proxy. Dropping it closes its connections.
 pub struct Proxy {
     port: u16,
+    target: u16,
     shared: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Shared {
-    target: AtomicU16,
     closed: AtomicBool,
     plan: Mutex<Plan>,
     held: AtomicU64,
@@ -52,8 +56,9 @@ struct Plan {
 }
 
 impl Proxy {
-    /// Listens on `port` of loopback; connections are refused until [`forward_to`](Self::forward_to).
-    pub fn listen(port: u16) -> Result<Self> {
+    /// Listens on a free port of loopback, and chooses another one for the broker.
+    pub fn start() -> Result<Self> {
+        let (port, target) = (free_port()?, free_port()?);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let shared = Arc::new(Shared::default());
         let accepted = Arc::clone(&shared);
@@ -63,16 +68,23 @@ impl Proxy {
                     break;
                 }
                 // One that can't be served is closed by being dropped, and the client tries again.
-                let served = client.and_then(|client| serve(&accepted, client));
+                let served = client.and_then(|client| serve(&accepted, client, target));
                 drop(served);
             }
         })?;
-        Ok(Self { port, shared })
+        Ok(Self { port, target, shared })
     }
 
-    /// Forwards connections from now on to this port of loopback.
-    pub fn forward_to(&self, port: u16) {
-        self.shared.target.store(port, Ordering::Relaxed);
+    /// The port that clients connect to.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port that it forwards to.
+    #[must_use]
+    pub fn target(&self) -> u16 {
+        self.target
     }
 
     /// Its `bootstrap.servers`.
@@ -130,8 +142,8 @@ impl Shared {
 }
 
 /// Forwards one connection until either side closes it.
-fn serve(shared: &Arc<Shared>, client: TcpStream) -> io::Result<()> {
-    let broker = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.target.load(Ordering::Relaxed)))?;
+fn serve(shared: &Arc<Shared>, client: TcpStream, target: u16) -> io::Result<()> {
+    let broker = TcpStream::connect((Ipv4Addr::LOCALHOST, target))?;
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
     {

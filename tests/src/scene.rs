@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     agent::{Agent, PATIENCE},
-    follow,
+    follow::{self, Follower, Record},
     load::{Load, Maker},
     topics, wait,
 };
@@ -22,7 +22,7 @@ pub struct Play {
     /// application id, and `{topic:NAME}` for a topic of this scene.
     pub pipeline: &'static str,
     /// The topics that it reads, by their short names, each with what makes its records and how
-    /// many a second.
+    /// many a second; 0 for one that stays empty.
     pub inputs: &'static [(&'static str, Maker, u64)],
     /// The topics that it writes, by their short names.
     pub outputs: &'static [&'static str],
@@ -30,6 +30,9 @@ pub struct Play {
     pub repartitions: &'static [&'static str],
     /// Its stores.
     pub stores: &'static [&'static str],
+    /// Checks what came out of it, once it has settled, without any help of the agents; says for
+    /// people what it found.
+    pub check: fn(&Scene) -> Result<String>,
 }
 
 /// A play on a broker. Dropping it ends its agents and removes their state.
@@ -114,7 +117,8 @@ impl Scene {
 
     /// Begins to send records to every input.
     pub fn start_load(&mut self, seed: u64) -> Result<()> {
-        for (number, (name, maker, per_second)) in (0..).zip(self.play.inputs) {
+        let fed = self.play.inputs.iter().filter(|(_, _, per_second)| *per_second > 0);
+        for (number, (name, maker, per_second)) in (0..).zip(fed) {
             let topic = self.topic(name);
             self.loads.push(Load::start(
                 &self.bootstrap,
@@ -196,6 +200,16 @@ impl Scene {
             }
         }
         Ok(sent)
+    }
+
+    /// Checks what came out, once it has settled.
+    pub fn check(&self) -> Result<String> {
+        (self.play.check)(self)
+    }
+
+    /// Everything that is committed in a topic of the play.
+    pub fn read(&self, name: &str) -> Result<Vec<Record>> {
+        Follower::new(&self.bootstrap, &self.topic(name))?.read_to_end(PATIENCE)
     }
 
     /// What the agents said last, for messages.

@@ -37,7 +37,7 @@ pub fn create(
     }
     let admin = admin(bootstrap)?;
     let results = block_on(admin.create_topics([&topic], &admin_options()))??;
-    outcome(results.into_iter().next(), &format!("can't create {name}"))?;
+    outcome(results.first(), &format!("can't create {name}"))?;
     let there = || Ok(partition_count(bootstrap, name)? == Some(partitions));
     crate::wait::until_true("new topic", ANSWER_WITHIN, there)
 }
@@ -46,7 +46,7 @@ pub fn create(
 pub fn delete(bootstrap: &str, name: &str) -> Result<()> {
     let admin = admin(bootstrap)?;
     let results = block_on(admin.delete_topics(&[name], &admin_options()))??;
-    outcome(results.into_iter().next(), &format!("can't delete {name}"))
+    outcome(results.first(), &format!("can't delete {name}"))
 }
 
 /// How many partitions a topic has; none if it isn't there.
@@ -120,7 +120,7 @@ fn admin_options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN)).request_timeout(Some(ANSWER_WITHIN))
 }
 
-fn outcome(result: Option<Result<String, (String, RDKafkaErrorCode)>>, what: &str) -> Result<()> {
+fn outcome(result: Option<&Result<String, (String, RDKafkaErrorCode)>>, what: &str) -> Result<()> {
     match result {
         Some(Ok(_)) => Ok(()),
         Some(Err((_, code))) => Err(anyhow!("{what}: {code}")),

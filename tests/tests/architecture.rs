@@ -1,6 +1,8 @@
 //! Who may name whom, how large files may be, and what must not be in the repository: held against
 //! the sources as they are.
 
+#![allow(clippy::print_stderr, reason = "a warning about a file's size is for whoever runs this")]
+
 #[path = "architecture/source.rs"]
 mod source;
 

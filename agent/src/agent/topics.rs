@@ -29,7 +29,11 @@ pub(super) fn prepare(pipeline: &Pipeline, admin: &Admin) -> Result<Plan, Error>
 pub(super) fn look(pipeline: &Pipeline, admin: &Admin) -> Result<Plan, Error> {
     let names = plan::topic_names(pipeline);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let found: BTreeMap<String, TopicInfo> = admin.describe_topics(&names)?;
+    let found: BTreeMap<String, TopicInfo> = admin
+        .describe_topics(&names)?
+        .into_iter()
+        .filter_map(|(name, topic)| Some((name, topic?)))
+        .collect();
     let partitions = |name: &str| found.get(name).map(|topic| topic.partitions);
     let plan = plan::plan(pipeline, &partitions).map_err(Error::Topics)?;
     let mut problems: Vec<Problem> = Vec::new();

@@ -6,8 +6,6 @@ mod exit;
 mod finding;
 mod output;
 mod run;
-#[cfg(test)]
-mod tests;
 
 use std::{path::Path, process::ExitCode};
 
@@ -48,11 +46,7 @@ pub fn main() -> ExitCode {
 
 /// Reads the pipeline file with the environment of this process.
 fn load(file: &Path) -> Result<Pipeline, Vec<Finding>> {
-    let sources = Sources {
-        kafka_properties: crate::kafka::property_names(),
-        ..Sources::from_process()
-    };
-    config::load(file, sources).map_err(|error| finding::of_pipeline(file, error))
+    config::load(file, Sources::from_process()).map_err(|error| finding::of_pipeline(file, error))
 }
 
 /// What the pipeline file says of logs, unless the command line says otherwise.

@@ -160,7 +160,7 @@ impl Config {
             ("session.timeout.ms", &millis(self.session_timeout)),
             ("heartbeat.interval.ms", &millis(self.session_timeout / 5)),
             ("isolation.level", "read_committed"),
-            ("enable.partition.eof", "false"),
+            ("enable.partition.eof", "true"),
         ]));
         client(Kind::Consumer, settings, [&self.properties, &self.consumer])
     }
@@ -279,7 +279,8 @@ mod tests {
     fn check(change: impl FnOnce(&mut Config), expected: &str) {
         let mut config = config();
         change(&mut config);
-        let found = config.validate().map_or_else(|error| error.to_string(), |()| "fine".to_owned());
+        let found =
+            config.validate().map_or_else(|error| error.to_string(), |()| "fine".to_owned());
         assert!(found.contains(expected), "{found:?} does not say {expected:?}");
     }
 

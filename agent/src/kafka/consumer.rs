@@ -116,6 +116,13 @@ impl Consumer {
         let mut places: HashMap<(usize, i32), Option<usize>> = HashMap::new();
         let mut last = None;
         for message in self.buffer.iter() {
+            if message.code() == Code::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+                events.extend(self.end_of(&message));
+                // What may follow of this partition comes after its end.
+                places.remove(&message.partition_key());
+                last = None;
+                continue;
+            }
             if message.code() != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
                 note_error(&message, &mut self.waiting, events)?;
                 continue;
@@ -149,19 +156,33 @@ impl Consumer {
             if let Event::Records(Fetched { partition: Some(partition), next, .. }) = event
                 && let Some(assigned) = self.assigned.get_mut(partition)
             {
-                assigned.next = *next;
+                assigned.next = assigned.next.max(*next);
             }
         }
         Ok(())
+    }
+
+    /// The end of a partition as an event without records: everything before it has come.
+    fn end_of(&self, message: &Message<'_>) -> Option<Event> {
+        let partition = self.names.partition(message.topic(), message.partition())?;
+        let epoch = self.assigned.get(&partition)?.epoch;
+        Some(Event::Records(Fetched {
+            partition: Some(partition),
+            epoch,
+            next: message.offset(),
+            leader_epoch: -1,
+            ..Fetched::default()
+        }))
     }
 
     fn report_rebalance(&mut self, events: &mut Vec<Event>) {
         let Some(rebalance) = self.client.client().context().take_rebalance() else { return };
         events.push(match &rebalance {
             Rebalance::Assign(partitions) => Event::Assigned(
-                partitions.iter().filter_map(|(topic, partition)| {
-                    self.names.by_name(topic, *partition)
-                }).collect(),
+                partitions
+                    .iter()
+                    .filter_map(|(topic, partition)| self.names.by_name(topic, *partition))
+                    .collect(),
             ),
             Rebalance::Revoke => Event::Revoked,
             Rebalance::Lost => Event::Lost,
@@ -364,8 +385,7 @@ fn note_error(
 ) -> Result<(), LogError> {
     let place = |topic: &CStr| format!("{} [{}]", topic.to_string_lossy(), message.partition());
     match message.code() {
-        Code::RD_KAFKA_RESP_ERR__PARTITION_EOF
-        | Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED
+        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED
         | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
         Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
         | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
@@ -377,13 +397,11 @@ fn note_error(
             message.error(),
         ))),
         Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
-        | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
-            Err(LogError::Fatal(format!(
-                "{}: {}; let the agent's user read the topics and the group",
-                place(message.topic()),
-                message.error()
-            )))
-        }
+        | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => Err(LogError::Fatal(format!(
+            "{}: {}; let the agent's user read the topics and the group",
+            place(message.topic()),
+            message.error()
+        ))),
         _ => {
             if waiting.is_none() {
                 *waiting = Some(Instant::now());

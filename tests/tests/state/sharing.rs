@@ -69,8 +69,9 @@ fn the_state_of_an_application_stays_in_its_folder() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    let applications = ["%2E", "%2E.", "%2E.%2Fup", "%lock", "a%2Fb", "gr%C3%B6%C3%9Fe"];
-    assert_eq!(names, [&applications[..], &["format", "identity", "lock"]].concat());
+    let applications = ["%2E", "%2E.", "%2E.%2Fup", "%lock", "a%2Fb"];
+    let others = ["format", "gr%C3%B6%C3%9Fe", "identity", "lock"];
+    assert_eq!(names, [&applications[..], &others].concat());
 }
 
 #[test]
@@ -84,8 +85,8 @@ fn two_hundred_tasks_keep_to_one_budget() {
         (0..200).map(|partition| agent.open(task(partition), &stores).unwrap()).collect();
     let value = vec![7; 1_000];
     // All tasks write at first, then only a few.
-    for round in 0..150i64 {
-        let writing = if round < 40 { opened.len() } else { 20 };
+    for round in 0..100i64 {
+        let writing = if round < 12 { opened.len() } else { 20 };
         for opened in opened.iter_mut().take(writing) {
             let mut changes = Changes::default();
             for key in 0..10i64 {
@@ -95,7 +96,7 @@ fn two_hundred_tasks_keep_to_one_budget() {
             opened.store.apply(&[changes], &position(round, 1)).unwrap();
         }
         let usage = agent.usage();
-        assert!(usage.memtable_bytes < BUDGET / 2, "{usage:?}");
+        assert!(usage.memtable_bytes < BUDGET / 3, "{usage:?}");
         assert!(usage.cache_bytes < BUDGET + (BUDGET / 8), "{usage:?}");
     }
     for opened in &opened {

@@ -1,3 +1,4 @@
 //! One suite for each trait of the core.
 
+pub mod log;
 pub mod store;
