@@ -1,1 +1,3 @@
 //! One suite for each trait of the core.
+
+pub mod processor;
