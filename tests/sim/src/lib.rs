@@ -6,6 +6,8 @@ pub mod contract;
 
 mod check;
 mod cluster;
+#[cfg(test)]
+mod contracts;
 mod crew;
 mod disk;
 mod environment;

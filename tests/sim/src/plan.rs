@@ -91,6 +91,20 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// A plan without load or faults.
+    #[cfg(test)]
+    pub(crate) fn calm(topology: Topology) -> Self {
+        let mut plan = Self::new(0, &mut Prng::new(0));
+        plan.topology = Arc::new(topology);
+        plan.faults = Faults::default();
+        plan.static_members = true;
+        plan.durable = true;
+        plan.timeouts.transaction = 60_000;
+        plan.arrivals.clear();
+        plan.poison = [b"poison".to_vec()].into();
+        plan
+    }
+
     /// Draws the plan of a seed.
     pub(crate) fn new(seed: u64, prng: &mut Prng) -> Self {
         let shape = Shape::draw(prng);
@@ -212,6 +226,7 @@ fn arrivals(
                 timestamp: clock - late,
                 key: (!prng.one_in(15)).then_some(key),
                 value: (poison.contains(&value) || !prng.one_in(6)).then_some(value),
+                headers: prng.one_in(3).then(|| (b"h".to_vec(), None)).into_iter().collect(),
             });
         }
         let partition = TopicPartition::new(TopicIndex(input.topic.0), partition);

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 
 use sidestream_core::{
     record::{Offset, TopicPartition},
-    topology::{Topology, TopicKind},
+    topology::{TopicKind, Topology},
 };
 
 pub(crate) use self::{
     group::{Group, Standing},
-    partition::{Fate, LogRecord, PartitionLog, Slice, index},
+    partition::{Fate, LogHeader, LogRecord, PartitionLog, Slice, index},
     transactions::{Coordinator, Delayed, Refusal},
 };
 use crate::plan::Timeouts;

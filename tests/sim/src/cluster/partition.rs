@@ -10,7 +10,11 @@ pub(crate) struct LogRecord {
     pub(crate) timestamp: Timestamp,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<LogHeader>,
 }
+
+/// A header: its name and value.
+pub(crate) type LogHeader = (Vec<u8>, Option<Vec<u8>>);
 
 /// What has become of an entry's transaction, as far as its markers tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

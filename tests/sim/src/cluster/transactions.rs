@@ -170,10 +170,10 @@ impl Cluster {
         (membership, instance): (&Membership, Option<&str>),
         offsets: &[OffsetEntry],
     ) -> Result<(), Refusal> {
+        let producer = self.begin(id, epoch, Target::Group)?;
         if !self.group.accepts(membership, instance) {
             return Err(Refusal::NotMember);
         }
-        let producer = self.begin(id, epoch, Target::Group)?;
         self.group.add_pending(producer, offsets);
         Ok(())
     }

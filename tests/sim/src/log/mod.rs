@@ -1,8 +1,11 @@
 //! A worker's connection to the simulated brokers: a member of the group, a reader, and a
 //! transactional producer, with the habits of librdkafka that matter.
 
-mod consumer;
+pub(crate) mod consumer;
 mod producer;
+
+#[cfg(test)]
+pub(crate) use self::producer::headers_of;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -137,7 +140,9 @@ impl SimLog {
         let mut state = self.world.lock();
         let now = state.now;
         if self.left {
-            if let (Part::Nothing, Some(member)) = (self.part, self.member.take()) {
+            if self.part == Part::Nothing
+                && let Some(member) = self.member.take()
+            {
                 state.members.remove(&member);
                 state.cluster.group.leave(now, &member);
             }
@@ -154,9 +159,7 @@ impl SimLog {
         };
         let standing = state.cluster.group.standing(&member, self.instance.as_deref());
         match (standing, self.part) {
-            (Standing::Fenced, _) => {
-                Err(LogError::Fatal(FENCED.to_owned()))
-            }
+            (Standing::Fenced, _) => Err(LogError::Fatal(FENCED.to_owned())),
             (Standing::Unknown, Part::Owns(_)) => {
                 self.part = Part::Losing;
                 Ok(Some(Event::Lost))

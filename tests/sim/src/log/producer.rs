@@ -1,19 +1,22 @@
 //! Writing: records wait in the producer until they are sent, and a commit is many requests.
 
 use sidestream_core::{
-    record::{Changes, Outputs, PARTITION_BY_KEY, TopicPartition},
-    worker::{ChangelogEnd, LogError, Receipt, Transaction},
+    record::{Changes, Headers, Outputs, PARTITION_BY_KEY, TopicPartition},
+    worker::{ChangelogEnd, LogError, Membership, Receipt, Transaction},
 };
 
 use super::SimLog;
 use crate::{
-    cluster::{Delayed, LogRecord, Refusal},
+    cluster::{Delayed, LogHeader, LogRecord, Refusal},
     pipeline::partition_of,
     world::State,
 };
 
 /// How often a request is repeated while markers of the transaction before are written.
 const REPEATS_MAX: u32 = 60;
+
+/// The size of a record that the brokers take.
+const RECORD_BYTES_MAX: usize = 1 << 20;
 
 /// A transactional producer.
 #[derive(Debug)]
@@ -44,6 +47,17 @@ impl Producer {
     pub(super) fn new(id: String) -> Self {
         Self { id, epoch: None, buffer: Vec::new(), sent: false }
     }
+}
+
+/// The headers of each record.
+pub(crate) fn headers_of(headers: &Headers) -> Vec<Vec<LogHeader>> {
+    let mut pairs = headers
+        .names
+        .iter()
+        .zip(&headers.values)
+        .map(|(name, value)| (name.unwrap_or_default().to_vec(), value.map(<[u8]>::to_vec)));
+    let count = |&count: &u32| usize::try_from(count).expect("few headers");
+    headers.counts.iter().map(|n| pairs.by_ref().take(count(n)).collect()).collect()
 }
 
 fn unknown(text: &str) -> LogError {
@@ -93,8 +107,13 @@ impl SimLog {
     fn placed(&self, outputs: &Outputs) -> Result<Vec<(TopicPartition, LogRecord)>, LogError> {
         let state = self.world.lock();
         let mut records = Vec::with_capacity(outputs.len());
+        let headers = headers_of(&outputs.headers);
         let rows = outputs.keys.iter().zip(&outputs.values).enumerate();
         for (row, (key, value)) in rows {
+            if key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) > RECORD_BYTES_MAX {
+                let message = "the record is too large".to_owned();
+                return Err(LogError::Refused { row: Some(row), message });
+            }
             let topic = outputs.topics[row];
             let partitions = state.plan.topology.topic(topic).partitions;
             let partition = match outputs.partitions[row] {
@@ -111,6 +130,7 @@ impl SimLog {
                     timestamp: outputs.timestamps[row],
                     key: key.map(<[u8]>::to_vec),
                     value: value.map(<[u8]>::to_vec),
+                    headers: headers.get(row).cloned().unwrap_or_default(),
                 },
             ));
         }
@@ -166,7 +186,7 @@ impl SimLog {
         let mut last = None;
         for (key, value) in changes.keys.iter().zip(&changes.values) {
             let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-            let record = LogRecord { timestamp, key, value };
+            let record = LogRecord { timestamp, key, value, headers: Vec::new() };
             let id = &self.producer.id;
             last = Some(self.request(&mut state, |state| {
                 state.cluster.produce(id, epoch, partition, record.clone())
@@ -187,6 +207,12 @@ impl SimLog {
         transaction: &Transaction<'_>,
     ) -> Result<Receipt, LogError> {
         self.epoch()?;
+        let Membership { generation, member } = &transaction.membership;
+        if *generation < 0 || member.is_empty() {
+            // The brokers would take it unchecked.
+            self.abort_transaction()?;
+            return Err(LogError::Aborted("the member is in no group".to_owned()));
+        }
         let outputs = self.placed(&transaction.outputs)?;
         self.producer.buffer.extend(outputs);
         let result = self.prepare(transaction);
