@@ -186,7 +186,7 @@ fn faults(prng: &mut Prng) -> Faults {
         compact: rate(20, 100),
         leader: rate(20, 200),
         restart: rate(60, 300),
-        leap: rate(5, 30),
+        leap: rate(2, 10),
         clocks: rate(1, 1) == 1,
     }
 }

@@ -166,6 +166,9 @@ impl Run {
                 let milliseconds = state.prng.between(1_000, 3 * POSITION_AGE_MAX);
                 state.note(pod, format_args!("is down for {milliseconds} ms"));
                 state.pass(milliseconds);
+                if faults.compact > 0 {
+                    state.cluster.compact_all();
+                }
             }
             if state.prng.one_in(8) {
                 drop(state);

@@ -87,6 +87,11 @@ impl Cluster {
         self.group.advance(now, alive);
     }
 
+    /// Compacts every changelog.
+    pub(crate) fn compact_all(&mut self) {
+        (0..self.compacted.len() as u64).for_each(|choice| self.compact(choice));
+    }
+
     /// Compacts the changelog that `choice` picks.
     pub(crate) fn compact(&mut self, choice: u64) {
         if self.compacted.is_empty() {
