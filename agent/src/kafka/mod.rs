@@ -43,7 +43,13 @@ pub use self::{
     error::Error,
 };
 
-/// The names of all properties that Kafka clients can be configured with.
+/// Whether Kafka clients can be configured with a property of this name.
+#[must_use]
+pub fn is_property(name: &str) -> bool {
+    native::is_property(name)
+}
+
+/// The names of most properties that Kafka clients can be configured with, to suggest one.
 #[must_use]
 pub fn property_names() -> Vec<String> {
     native::property_names()
