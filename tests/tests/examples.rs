@@ -49,7 +49,7 @@ impl StateStore for Nothing {
 fn guest(name: &str, inputs: &[&str], outputs: &[&str], stores: &[&str], config: &str) -> Guest {
     let path = sidestream_tests::agent::modules().join(format!("{name}.wasm"));
     let bytes = fs::read(path).expect("./dev guests has built the modules");
-    let engine = Engine::new(&Config::default()).unwrap();
+    let engine = Engine::new(&Config::default()).expect("the defaults are valid");
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
     let outputs = owned(outputs).into_iter().map(|name| Output { name, partitions: Some(4) });
     let stores = owned(stores).into_iter().enumerate().map(|(index, name)| Store { name, index });
@@ -62,7 +62,8 @@ fn guest(name: &str, inputs: &[&str], outputs: &[&str], stores: &[&str], config:
         stores: stores.collect(),
         config: config.to_owned(),
     };
-    engine.load(&bytes, name).unwrap().instantiate(context).unwrap()
+    let module = engine.load(&bytes, name).expect("it is a module");
+    module.instantiate(context).expect("it has all it needs")
 }
 
 /// Records of the first input with these keys, values and timestamps.
@@ -89,7 +90,7 @@ fn batch(records: &[(Option<&str>, Option<&str>, i64)]) -> Batch {
 }
 
 fn emitted(effects: &Effects) -> Vec<(Option<String>, Option<String>)> {
-    let text = |row: Option<&[u8]>| row.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+    let text = |row: Option<&[u8]>| row.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     effects.emits.keys.iter().map(text).zip(effects.emits.values.iter().map(text)).collect()
 }
 
