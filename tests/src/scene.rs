@@ -42,18 +42,41 @@ pub struct Scene {
     loads: Vec<Load>,
     bootstrap: String,
     application: String,
+    /// What the names of the play's own topics begin with.
+    prefix: String,
     play: Play,
     folder: TempDir,
 }
 
 impl Scene {
-    /// Creates the topics of a play, under names of their own, and no agent yet.
+    /// Creates the topics of a play, under names that no other scene has, and no agent yet.
     pub fn new(bootstrap: &str, play: Play) -> Result<Self> {
         let application = topics::unique("scene");
+        let prefix = format!("{application}-");
+        Self::create(bootstrap, play, (application, prefix))
+    }
+
+    /// The same under the play's own names, for a broker that has no other scene.
+    pub fn on_own_broker(bootstrap: &str, play: Play) -> Result<Self> {
+        Self::create(bootstrap, play, ("scene".to_owned(), String::new()))
+    }
+
+    fn create(
+        bootstrap: &str,
+        play: Play,
+        (application, prefix): (String, String),
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("sidestream-scene-").tempdir()?;
         let bootstrap = bootstrap.to_owned();
-        let scene =
-            Self { agents: Vec::new(), loads: Vec::new(), bootstrap, application, play, folder };
+        let scene = Self {
+            agents: Vec::new(),
+            loads: Vec::new(),
+            bootstrap,
+            application,
+            prefix,
+            play,
+            folder,
+        };
         let inputs = play.inputs.iter().map(|(name, ..)| *name);
         for name in inputs.chain(play.outputs.iter().copied()) {
             topics::create(&scene.bootstrap, &scene.topic(name), PARTITIONS, &[])?;
@@ -76,15 +99,26 @@ impl Scene {
     /// The full name of a topic of the play.
     #[must_use]
     pub fn topic(&self, name: &str) -> String {
-        format!("{}-{name}", self.application)
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The full name of the changelog of a store.
+    #[must_use]
+    pub fn changelog(&self, store: &str) -> String {
+        format!("{}-{store}-changelog", self.application)
+    }
+
+    /// The full name of a repartition topic.
+    #[must_use]
+    pub fn repartition(&self, name: &str) -> String {
+        format!("{}-{name}-repartition", self.application)
     }
 
     /// The topics that it reads, and those that it writes: repartition topics are both.
     fn all_topics(&self) -> (Vec<String>, Vec<String>) {
         let (repartitions, stores) = (self.play.repartitions, self.play.stores);
-        let repartitions =
-            repartitions.iter().map(|name| self.topic(&format!("{name}-repartition")));
-        let changelogs = stores.iter().map(|name| self.topic(&format!("{name}-changelog")));
+        let repartitions = repartitions.iter().map(|name| self.repartition(name));
+        let changelogs = stores.iter().map(|name| self.changelog(name));
         let read = self.play.inputs.iter().map(|(name, ..)| self.topic(name));
         let written = self.play.outputs.iter().map(|name| self.topic(name));
         (
@@ -207,9 +241,9 @@ impl Scene {
         (self.play.check)(self)
     }
 
-    /// Everything that is committed in a topic of the play.
-    pub fn read(&self, name: &str) -> Result<Vec<Record>> {
-        Follower::new(&self.bootstrap, &self.topic(name))?.read_to_end(PATIENCE)
+    /// Everything that is committed in a topic, given by its full name.
+    pub fn read(&self, topic: &str) -> Result<Vec<Record>> {
+        Follower::new(&self.bootstrap, topic)?.read_to_end(PATIENCE)
     }
 
     /// What the agents said last, for messages.

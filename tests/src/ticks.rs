@@ -38,7 +38,7 @@ transforms:
 };
 
 fn check_scene(scene: &Scene) -> Result<String> {
-    let records = scene.read("ticks")?;
+    let records = scene.read(&scene.topic("ticks"))?;
     let counts = check(&records)?;
     ensure!(counts.len() == usize::try_from(PARTITIONS)?, "only {counts:?} ticked");
     Ok(format!("exact: each of {} ticks is there once and in order", records.len()))

@@ -70,7 +70,7 @@ fn known_words(_: u64, random: &mut Random) -> Record {
     }))
 }
 
-fn many_words(_: u64, random: &mut Random) -> Record {
+pub(crate) fn many_words(_: u64, random: &mut Random) -> Record {
     let count = random.within(1..6);
     line((0..count).map(|_| format!("word{}", random.skewed(5_000))))
 }
@@ -88,9 +88,9 @@ pub fn count(lines: &[Read]) -> BTreeMap<String, u64> {
 }
 
 fn check_scene(scene: &Scene) -> Result<String> {
-    let (lines, output) = (scene.read("lines")?, scene.read("counts")?);
+    let (lines, output) = (scene.read(&scene.topic("lines"))?, scene.read(&scene.topic("counts"))?);
     let outputs = check(&lines, &output)?;
-    let words = check_changelog(&lines, &scene.read("counts-changelog")?)?;
+    let words = check_changelog(&lines, &scene.read(&scene.changelog("counts"))?)?;
     Ok(format!(
         "exact: {} lines hold {words} different words; every count is right, and each of {outputs} \
          outputs is there once and in order",

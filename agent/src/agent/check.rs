@@ -8,7 +8,7 @@ use super::{Error, environment, kafka_config, modules, shares, topics};
 use crate::{
     config::Pipeline,
     guest::Module,
-    kafka::Admin,
+    kafka::{self, Admin},
     plan::{self, Plan},
 };
 
@@ -58,4 +58,29 @@ pub fn check_topics(pipeline: &Pipeline) -> Result<Plan, Error> {
     let config = kafka_config(pipeline, "check");
     config.validate()?;
     topics::look(pipeline, &Admin::new(&config)?)
+}
+
+impl Error {
+    /// What to do about it, where the message does not say so.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Kafka(kafka::Error::Unavailable(_)) => {
+                "start the brokers, or correct `bootstrap.servers`, security properties or network"
+            }
+            _ => "",
+        }
+    }
+
+    /// Whether the pipeline file has to be corrected.
+    #[must_use]
+    pub fn is_of_pipeline(&self) -> bool {
+        matches!(self, Self::Kafka(kafka::Error::Property { .. }))
+    }
+}
+
+/// The names of all properties that the pipeline file's `kafka` may have.
+#[must_use]
+pub fn kafka_properties() -> Vec<String> {
+    kafka::property_names()
 }

@@ -17,7 +17,7 @@ use std::{
 use tracing::{error, info, warn};
 
 pub use self::{
-    check::{check_modules, check_topics},
+    check::{check_modules, check_topics, kafka_properties},
     thread::Stop,
 };
 use self::{

@@ -7,12 +7,7 @@ use sidestream_core::topology::Topology;
 
 use crate::{
     agent,
-    cli::{
-        Exit,
-        finding::{self, Finding},
-        load,
-        output::Output,
-    },
+    cli::{Exit, finding, load, output::Output},
     config::Pipeline,
     plan::Plan,
 };

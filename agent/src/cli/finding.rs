@@ -109,6 +109,7 @@ pub(super) fn of_pipeline(file: &Path, error: config::Error) -> Vec<Finding> {
 pub(super) fn of_agent(file: &Path, error: agent::Error) -> Vec<Finding> {
     use agent::Error;
     let about = match &error {
+        _ if error.is_of_pipeline() => About::Pipeline,
         Error::Topics(_) | Error::Kafka(_) => About::Topics,
         Error::Module(_) | Error::ModuleFile { .. } | Error::Initialise { .. } => About::Module,
         Error::State(_) => About::State,
@@ -118,7 +119,10 @@ pub(super) fn of_agent(file: &Path, error: agent::Error) -> Vec<Finding> {
         Error::Topics(problems) => {
             problems.into_iter().map(|problem| Finding::of_problem(about, file, problem)).collect()
         }
-        error => vec![Finding::new(about, error.to_string())],
+        error => vec![Finding {
+            remedy: error.remedy().to_owned(),
+            ..Finding::new(about, error.to_string())
+        }],
     }
 }
 

@@ -6,6 +6,8 @@ mod exit;
 mod finding;
 mod output;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::{path::Path, process::ExitCode};
 
@@ -46,7 +48,9 @@ pub fn main() -> ExitCode {
 
 /// Reads the pipeline file with the environment of this process.
 fn load(file: &Path) -> Result<Pipeline, Vec<Finding>> {
-    config::load(file, Sources::from_process()).map_err(|error| finding::of_pipeline(file, error))
+    let known = crate::agent::kafka_properties();
+    let sources = Sources { kafka_properties: known, ..Sources::from_process() };
+    config::load(file, sources).map_err(|error| finding::of_pipeline(file, error))
 }
 
 /// What the pipeline file says of logs, unless the command line says otherwise.

@@ -385,8 +385,7 @@ fn note_error(
 ) -> Result<(), LogError> {
     let place = |topic: &CStr| format!("{} [{}]", topic.to_string_lossy(), message.partition());
     match message.code() {
-        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED
-        | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
+        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
         Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
         | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
         | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION => Err(LogError::Fatal(format!(

@@ -43,6 +43,12 @@ pub use self::{
     error::Error,
 };
 
+/// The names of all properties that Kafka clients can be configured with.
+#[must_use]
+pub fn property_names() -> Vec<String> {
+    native::property_names()
+}
+
 /// While changelogs are read, how long to wait for one of the two consumers before looking at the
 /// other.
 const RESTORE_TURN: Duration = Duration::from_millis(5);
@@ -94,6 +100,12 @@ impl KafkaLog {
         }
         Ok(self.restore.as_mut().expect("made above"))
     }
+}
+
+/// The names of all properties that librdkafka knows, in its order.
+#[must_use]
+pub fn property_names() -> Vec<String> {
+    native::property_names()
 }
 
 /// The topics that a topology reads, each once.

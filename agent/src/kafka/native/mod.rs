@@ -11,16 +11,18 @@ mod failure;
 mod message;
 mod partitions;
 mod producer;
+mod properties;
 
 pub(super) use self::{
-    admin::{NewTopicSpec, OffsetAt, TopicDescription},
+    admin::{NewTopicSpec, OffsetAt},
     client::{Client, Conf, Kind},
     consumer::ConsumerClient,
-    context::{Context, FailedDelivery, Rebalance, Tag},
+    context::{FailedDelivery, Rebalance, Tag},
     failure::{Code, Failure},
     message::{Message, MessageBuffer},
-    partitions::{Entry, PartitionList},
+    partitions::PartitionList,
     producer::{GroupName, ProducerClient, ProducerRecord},
+    properties::property_names,
 };
 
 /// Milliseconds as librdkafka takes them.

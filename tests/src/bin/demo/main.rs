@@ -40,7 +40,7 @@ fn play() -> Result<()> {
     println!("starting Apache Kafka");
     let cluster = Cluster::start(&Options::default())?;
     let bootstrap = cluster.bootstrap();
-    let mut scene = Scene::new(&bootstrap, WORD_COUNT_FOR_PEOPLE)?;
+    let mut scene = Scene::on_own_broker(&bootstrap, WORD_COUNT_FOR_PEOPLE)?;
     println!("it listens on {bootstrap}; starting two agents and a generator of lines");
     scene.start_load(1)?;
     scene.start_agents(2)?;

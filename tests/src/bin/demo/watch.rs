@@ -25,6 +25,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(400);
 pub(crate) struct Watch {
     bootstrap: String,
     application: String,
+    changelog: String,
     started: Instant,
     input: Stream,
     output: Stream,
@@ -103,6 +104,7 @@ impl Watch {
             state: None,
             bootstrap,
             application: scene.application().to_owned(),
+            changelog: scene.changelog("counts"),
             started,
             counts: BTreeMap::new(),
             words: BTreeSet::new(),
@@ -170,9 +172,10 @@ impl Watch {
             let count = record.value_text().parse().unwrap_or_default();
             self.counts.insert(record.key_text(), count);
         }
-        let changelog = format!("{}-counts-changelog", self.application);
-        if self.state.is_none() && topics::partition_count(&self.bootstrap, &changelog)?.is_some() {
-            self.state = Some(Stream::new(&self.bootstrap, &changelog)?);
+        if self.state.is_none()
+            && topics::partition_count(&self.bootstrap, &self.changelog)?.is_some()
+        {
+            self.state = Some(Stream::new(&self.bootstrap, &self.changelog)?);
         }
         while let Some(state) = &mut self.state
             && let Some(record) = state.follower.next(WAIT)?
