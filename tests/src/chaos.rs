@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    thread,
+    fmt, thread,
     time::{Duration, Instant},
 };
 
@@ -44,6 +44,15 @@ pub struct Summary {
     pub open_transactions: u64,
     /// The longest time from a restart until every partition had gone on.
     pub recovery_max: Duration,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let points: Vec<_> = self.points.iter().copied().collect();
+        let (open, recovery) = (self.open_transactions, self.recovery_max);
+        write!(f, "{open} left a transaction open; died at {}; ", points.join(", "))?;
+        write!(f, "all partitions were on again within {recovery:.1?}")
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -43,9 +43,11 @@ impl Record {
 /// A reader of one topic that goes on from where it was.
 pub struct Follower {
     consumer: BaseConsumer,
+    topic: String,
+    /// Where to go on in each partition.
+    next: Vec<Offset>,
     /// Partitions with more to read, as far as is known.
     unread: BTreeSet<i32>,
-    partitions: BTreeSet<i32>,
 }
 
 impl Follower {
@@ -69,13 +71,21 @@ impl Follower {
             .set("fetch.queue.backoff.ms", "1")
             .set("queued.max.messages.kbytes", "16384")
             .create()?;
+        let (topic, next) = (topic.to_owned(), offsets.to_vec());
+        let mut follower = Self { consumer, topic, next, unread: BTreeSet::new() };
+        follower.assign()?;
+        Ok(follower)
+    }
+
+    /// Begins to fetch where it is. What was fetched before does not come any more.
+    fn assign(&mut self) -> Result<()> {
         let mut list = TopicPartitionList::new();
-        let partitions: BTreeSet<i32> = (0..i32::try_from(offsets.len())?).collect();
-        for (partition, offset) in partitions.iter().zip(offsets) {
-            list.add_partition_offset(topic, *partition, *offset)?;
+        self.unread.clear();
+        for (partition, offset) in (0..).zip(&self.next) {
+            list.add_partition_offset(&self.topic, partition, *offset)?;
+            self.unread.insert(partition);
         }
-        consumer.assign(&list)?;
-        Ok(Self { consumer, unread: partitions.clone(), partitions })
+        Ok(self.consumer.assign(&list)?)
     }
 
     /// The next record, or none if none comes in time.
@@ -84,6 +94,8 @@ impl Follower {
             None => Ok(None),
             Some(Ok(message)) => {
                 self.unread.insert(message.partition());
+                let next = &mut self.next[usize::try_from(message.partition())?];
+                *next = Offset::Offset(message.offset() + 1);
                 Ok(Some(Record {
                     partition: message.partition(),
                     offset: message.offset(),
@@ -104,7 +116,8 @@ impl Follower {
 
     /// Everything up to the end of each partition, as far as it is committed.
     pub fn read_to_end(&mut self, deadline: Duration) -> Result<Vec<Record>> {
-        self.unread.clone_from(&self.partitions);
+        // An end that was reached before, and not told yet, is none now.
+        self.assign()?;
         let mut records = Vec::new();
         let start = std::time::Instant::now();
         while !self.unread.is_empty() {

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     agent::{Agent, PATIENCE},
-    follow,
+    follow::{self, Follower, Record},
     load::{Load, Maker},
     topics, wait,
 };
@@ -22,7 +22,7 @@ pub struct Play {
     /// application id, and `{topic:NAME}` for a topic of this scene.
     pub pipeline: &'static str,
     /// The topics that it reads, by their short names, each with what makes its records and how
-    /// many a second.
+    /// many a second; 0 for one that stays empty.
     pub inputs: &'static [(&'static str, Maker, u64)],
     /// The topics that it writes, by their short names.
     pub outputs: &'static [&'static str],
@@ -30,6 +30,9 @@ pub struct Play {
     pub repartitions: &'static [&'static str],
     /// Its stores.
     pub stores: &'static [&'static str],
+    /// Checks what came out of it, once it has settled, without any help of the agents; says for
+    /// people what it found.
+    pub check: fn(&Scene) -> Result<String>,
 }
 
 /// A play on a broker. Dropping it ends its agents and removes their state.
@@ -39,18 +42,41 @@ pub struct Scene {
     loads: Vec<Load>,
     bootstrap: String,
     application: String,
+    /// What the names of the play's own topics begin with.
+    prefix: String,
     play: Play,
     folder: TempDir,
 }
 
 impl Scene {
-    /// Creates the topics of a play, under names of their own, and no agent yet.
+    /// Creates the topics of a play, under names that no other scene has, and no agent yet.
     pub fn new(bootstrap: &str, play: Play) -> Result<Self> {
         let application = topics::unique("scene");
+        let prefix = format!("{application}-");
+        Self::create(bootstrap, play, (application, prefix))
+    }
+
+    /// The same under the play's own names, for a broker that has no other scene.
+    pub fn on_own_broker(bootstrap: &str, play: Play) -> Result<Self> {
+        Self::create(bootstrap, play, ("scene".to_owned(), String::new()))
+    }
+
+    fn create(
+        bootstrap: &str,
+        play: Play,
+        (application, prefix): (String, String),
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("sidestream-scene-").tempdir()?;
         let bootstrap = bootstrap.to_owned();
-        let scene =
-            Self { agents: Vec::new(), loads: Vec::new(), bootstrap, application, play, folder };
+        let scene = Self {
+            agents: Vec::new(),
+            loads: Vec::new(),
+            bootstrap,
+            application,
+            prefix,
+            play,
+            folder,
+        };
         let inputs = play.inputs.iter().map(|(name, ..)| *name);
         for name in inputs.chain(play.outputs.iter().copied()) {
             topics::create(&scene.bootstrap, &scene.topic(name), PARTITIONS, &[])?;
@@ -73,15 +99,26 @@ impl Scene {
     /// The full name of a topic of the play.
     #[must_use]
     pub fn topic(&self, name: &str) -> String {
-        format!("{}-{name}", self.application)
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The full name of the changelog of a store.
+    #[must_use]
+    pub fn changelog(&self, store: &str) -> String {
+        format!("{}-{store}-changelog", self.application)
+    }
+
+    /// The full name of a repartition topic.
+    #[must_use]
+    pub fn repartition(&self, name: &str) -> String {
+        format!("{}-{name}-repartition", self.application)
     }
 
     /// The topics that it reads, and those that it writes: repartition topics are both.
     fn all_topics(&self) -> (Vec<String>, Vec<String>) {
         let (repartitions, stores) = (self.play.repartitions, self.play.stores);
-        let repartitions =
-            repartitions.iter().map(|name| self.topic(&format!("{name}-repartition")));
-        let changelogs = stores.iter().map(|name| self.topic(&format!("{name}-changelog")));
+        let repartitions = repartitions.iter().map(|name| self.repartition(name));
+        let changelogs = stores.iter().map(|name| self.changelog(name));
         let read = self.play.inputs.iter().map(|(name, ..)| self.topic(name));
         let written = self.play.outputs.iter().map(|name| self.topic(name));
         (
@@ -114,7 +151,8 @@ impl Scene {
 
     /// Begins to send records to every input.
     pub fn start_load(&mut self, seed: u64) -> Result<()> {
-        for (number, (name, maker, per_second)) in (0..).zip(self.play.inputs) {
+        let fed = self.play.inputs.iter().filter(|(_, _, per_second)| *per_second > 0);
+        for (number, (name, maker, per_second)) in (0..).zip(fed) {
             let topic = self.topic(name);
             self.loads.push(Load::start(
                 &self.bootstrap,
@@ -196,6 +234,16 @@ impl Scene {
             }
         }
         Ok(sent)
+    }
+
+    /// Checks what came out, once it has settled.
+    pub fn check(&self) -> Result<String> {
+        (self.play.check)(self)
+    }
+
+    /// Everything that is committed in a topic, given by its full name.
+    pub fn read(&self, topic: &str) -> Result<Vec<Record>> {
+        Follower::new(&self.bootstrap, topic)?.read_to_end(PATIENCE)
     }
 
     /// What the agents said last, for messages.

@@ -59,33 +59,40 @@ impl worker::Environment for Environment {
 
     fn processor(&mut self, task: TaskId, transform: usize) -> Result<Guest, Failure> {
         let code = &self.0.modules[usize::from(task.subtopology)][transform];
-        code.module.instantiate(self.0.context(task, transform, &code.config))
+        let parts = &self.0;
+        let context = context(&parts.application, &parts.topology, task, transform, &code.config);
+        code.module.instantiate(context)
     }
 }
 
-impl Parts {
-    fn context(&self, task: TaskId, transform: usize, config: &str) -> guest::Context {
-        let subtopology = self.topology.subtopology(task);
-        let transform = &subtopology.transforms[transform];
-        let outputs = transform.outputs.iter().map(|output| guest::Output {
-            name: output.name.clone(),
-            partitions: match &output.route {
-                Route::Topic(topic) => Some(self.topology.topic(*topic).partitions),
-                Route::Transforms(_) => None,
-            },
-        });
-        let stores = transform.stores.iter().map(|&index| guest::Store {
-            name: subtopology.stores[index].name.clone(),
-            index,
-        });
-        guest::Context {
-            application: self.application.clone(),
-            transform: transform.name.clone(),
-            partition: task.partition,
-            inputs: transform.inputs.clone(),
-            outputs: outputs.collect(),
-            stores: stores.collect(),
-            config: config.to_owned(),
-        }
+/// What an instance of a transform's module works for, and with.
+pub(super) fn context(
+    application: &str,
+    topology: &Topology,
+    task: TaskId,
+    transform: usize,
+    config: &str,
+) -> guest::Context {
+    let subtopology = topology.subtopology(task);
+    let transform = &subtopology.transforms[transform];
+    let outputs = transform.outputs.iter().map(|output| guest::Output {
+        name: output.name.clone(),
+        partitions: match &output.route {
+            Route::Topic(topic) => Some(topology.topic(*topic).partitions),
+            Route::Transforms(_) => None,
+        },
+    });
+    let stores = transform
+        .stores
+        .iter()
+        .map(|&index| guest::Store { name: subtopology.stores[index].name.clone(), index });
+    guest::Context {
+        application: application.to_owned(),
+        transform: transform.name.clone(),
+        partition: task.partition,
+        inputs: transform.inputs.clone(),
+        outputs: outputs.collect(),
+        stores: stores.collect(),
+        config: config.to_owned(),
     }
 }

@@ -49,8 +49,13 @@ mod tests {
     #[test]
     fn the_shares_stay_below_the_budget_with_200_partitions() {
         let budget = 512 << 20;
-        let wanted =
-            Wanted { budget, workers: 2, partitions: 200, uncommitted: 64 << 20, buffered: 16 << 20 };
+        let wanted = Wanted {
+            budget,
+            workers: 2,
+            partitions: 200,
+            uncommitted: 64 << 20,
+            buffered: 16 << 20,
+        };
         let shares = wanted.shares();
         let sum = shares.state
             + shares.guests

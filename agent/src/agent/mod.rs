@@ -1,5 +1,6 @@
 //! The composition: builds the rooms from a pipeline, starts the workers, drains them.
 
+mod check;
 mod environment;
 mod memory;
 mod modules;
@@ -15,7 +16,10 @@ use std::{
 
 use tracing::{error, info, warn};
 
-pub use self::thread::Stop;
+pub use self::{
+    check::{check_modules, check_topics, kafka_properties},
+    thread::Stop,
+};
 use self::{
     environment::{Environment, Parts},
     memory::{Shares, Wanted},
@@ -51,6 +55,14 @@ pub enum Error {
         path: std::path::PathBuf,
         /// Why it can't be read.
         source: std::io::Error,
+    },
+    /// Look at the transform's configuration, or build its module again.
+    #[error("the transform `{transform}` can't start: {failure}")]
+    Initialise {
+        /// Its name.
+        transform: String,
+        /// What the module said, or did.
+        failure: sidestream_core::task::Failure,
     },
     /// Look at the state directory.
     #[error(transparent)]
@@ -189,7 +201,10 @@ fn task_stores(plan: &Plan) -> Vec<TaskStores> {
         };
         TaskStores {
             stores: stores
-                .map(|(store, kind)| StoreSpec { name: store.name.clone(), kind: store_kind(*kind) })
+                .map(|(store, kind)| StoreSpec {
+                    name: store.name.clone(),
+                    kind: store_kind(*kind),
+                })
                 .collect(),
             inputs: subtopology.inputs.iter().map(topic).collect(),
         }
@@ -207,7 +222,8 @@ fn store_kind(kind: config::pipeline::StoreKind) -> state::StoreKind {
 /// The configuration of the Kafka clients for a pipeline.
 #[must_use]
 pub fn kafka_config(pipeline: &Pipeline, identity: &str) -> kafka::Config {
-    let properties = |properties: &config::pipeline::Properties| properties.0.iter().cloned().collect();
+    let properties =
+        |properties: &config::pipeline::Properties| properties.0.iter().cloned().collect();
     let limits = &pipeline.limits;
     kafka::Config {
         application: pipeline.application.clone(),

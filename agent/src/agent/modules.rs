@@ -1,6 +1,10 @@
 //! The modules of a pipeline, loaded.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use tracing::info;
 
@@ -18,7 +22,8 @@ impl Modules {
     /// Reads, checks and compiles every module (or takes compiled code from the cache in the state
     /// directory); all instances together may use `memory_total` bytes.
     pub(super) fn load(pipeline: &Pipeline, memory_total: usize) -> Result<Self, Error> {
-        let engine = Engine::new(&config(pipeline, memory_total))?;
+        let cache = Some(pipeline.state.directory.join("compiled"));
+        let engine = engine(pipeline, memory_total, cache)?;
         let mut modules: Vec<(&Path, Module)> = Vec::new();
         for transform in &pipeline.transforms {
             let path = transform.module.as_path();
@@ -26,7 +31,7 @@ impl Modules {
             let module = match known {
                 Some((_, module)) => module.clone(),
                 None => {
-                    let module = read(&engine, path)?;
+                    let module = read(&engine, path, pipeline)?;
                     info!(transform = transform.name, digest = %module.digest(), "module loaded");
                     module
                 }
@@ -46,9 +51,26 @@ impl Modules {
     }
 }
 
-fn read(engine: &Engine, path: &Path) -> Result<Module, Error> {
+/// The engine for a pipeline's modules; without `cache_folder` it compiles every time.
+pub(super) fn engine(
+    pipeline: &Pipeline,
+    memory_total: usize,
+    cache_folder: Option<PathBuf>,
+) -> Result<Engine, Error> {
+    Ok(Engine::new(&guest::Config { cache_folder, ..config(pipeline, memory_total) })?)
+}
+
+/// Reads, checks and compiles a module. Of a file that is too large, no more is read than it takes
+/// to see that.
+pub(super) fn read(engine: &Engine, path: &Path, pipeline: &Pipeline) -> Result<Module, Error> {
     let unreadable = |source| Error::ModuleFile { path: PathBuf::from(path), source };
-    let module = std::fs::read(path).map_err(unreadable)?;
+    let mut module = Vec::new();
+    File::open(path)
+        .and_then(|file| {
+            let bytes_max = pipeline.limits.module_bytes_max.saturating_add(1);
+            file.take(bytes_max).read_to_end(&mut module)
+        })
+        .map_err(unreadable)?;
     Ok(engine.load(&module, &path.display().to_string())?)
 }
 
@@ -57,13 +79,13 @@ fn config(pipeline: &Pipeline, memory_total: usize) -> guest::Config {
     guest::Config {
         module_bytes_max: bytes(limits.module_bytes_max),
         compile_time_max: limits.compile_time_max,
-        cache_folder: Some(pipeline.state.directory.join("compiled")),
         memory_bytes_max: bytes(limits.guest_memory_bytes_max),
         memory_total_bytes_max: memory_total,
         table_elements_max: limits.guest_table_elements_max as usize,
         stack_bytes_max: bytes(limits.guest_stack_bytes_max),
         call_time_max: limits.batch_time_max,
         output_bytes_max: bytes(limits.output_bytes_max),
+        record_bytes_max: bytes(limits.record_bytes_max),
         ..guest::Config::default()
     }
 }

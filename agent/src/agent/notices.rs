@@ -38,7 +38,10 @@ impl Teller {
             }
             Notice::Committed(commit) => self.committed(&commit),
             Notice::Dropped { reason } => {
-                warn!(worker, reason, "the transaction was dropped; its records are processed again");
+                warn!(
+                    worker,
+                    reason, "the transaction was dropped; its records are processed again"
+                );
             }
             Notice::Retrying { task, attempts, reason } => {
                 warn!(worker, %task, attempts, reason, "a task failed and will be tried again");

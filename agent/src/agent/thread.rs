@@ -108,8 +108,5 @@ fn run(setup: Setup) -> Result<(), String> {
 
 fn now(start: Instant) -> Now {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Now {
-        monotonic: start.elapsed(),
-        wall: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
-    }
+    Now { monotonic: start.elapsed(), wall: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX) }
 }

@@ -63,7 +63,6 @@ pub enum OutputFormat {
 
 /// The least level to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "clap shows docs in the help; the names say it")]
 pub enum LogLevel {
     Error,
     Warn,

@@ -5,35 +5,36 @@ use std::{fmt, path::Path};
 use serde::Serialize;
 
 use crate::{
+    agent,
     cli::Exit,
     config::{self, Problem},
 };
 
 /// A problem: what it is about, where it is, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(super) struct Finding {
     /// What it is about.
-    pub about: About,
+    pub(super) about: About,
     /// The file, for a problem of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
+    pub(super) file: Option<String>,
     /// The line, from one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<u64>,
+    pub(super) line: Option<u64>,
     /// The column, from one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub column: Option<u64>,
+    pub(super) column: Option<u64>,
     /// What is wrong.
-    pub message: String,
+    pub(super) message: String,
     /// What to do; empty if the message says it.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub remedy: String,
+    pub(super) remedy: String,
 }
 
 /// What a problem is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum About {
+pub(super) enum About {
     /// The pipeline file.
     Pipeline,
     /// Brokers and topics.
@@ -49,7 +50,7 @@ pub enum About {
 impl About {
     /// The exit code for it.
     #[must_use]
-    pub const fn exit(self) -> Exit {
+    pub(super) const fn exit(self) -> Exit {
         match self {
             Self::Pipeline => Exit::Pipeline,
             Self::Topics => Exit::Topics,
@@ -63,7 +64,7 @@ impl About {
 impl Finding {
     /// A problem of no file, whose message says what to do.
     #[must_use]
-    pub fn new(about: About, message: impl Into<String>) -> Self {
+    pub(super) fn new(about: About, message: impl Into<String>) -> Self {
         Self {
             about,
             file: None,
@@ -76,7 +77,7 @@ impl Finding {
 
     /// A problem at a place of the pipeline file, if it has one.
     #[must_use]
-    pub fn of_problem(about: About, file: &Path, problem: Problem) -> Self {
+    pub(super) fn of_problem(about: About, file: &Path, problem: Problem) -> Self {
         let Problem { at, message, remedy } = problem;
         Self {
             file: at.map(|_| file.display().to_string()),
@@ -104,9 +105,34 @@ pub(super) fn of_pipeline(file: &Path, error: config::Error) -> Vec<Finding> {
     }
 }
 
+/// The problems of an agent that did not start, or could not go on.
+pub(super) fn of_agent(file: &Path, error: agent::Error) -> Vec<Finding> {
+    use agent::Error;
+    let about = match &error {
+        _ if error.is_of_pipeline() => About::Pipeline,
+        Error::Topics(_) | Error::Kafka(_) => About::Topics,
+        Error::Module(_) | Error::ModuleFile { .. } | Error::Initialise { .. } => About::Module,
+        Error::State(_) => About::State,
+        Error::Thread(_) | Error::Worker(_) | Error::Deadline(_) => About::Run,
+    };
+    match error {
+        Error::Topics(problems) => {
+            problems.into_iter().map(|problem| Finding::of_problem(about, file, problem)).collect()
+        }
+        error => vec![Finding {
+            remedy: error.remedy().to_owned(),
+            ..Finding::new(about, error.to_string())
+        }],
+    }
+}
+
 /// The exit code for all of these: that of the first thing to put right.
 pub(super) fn exit(findings: &[Finding]) -> Exit {
-    findings.iter().map(|finding| finding.about.exit()).filter(|exit| *exit != Exit::Failed).min()
+    findings
+        .iter()
+        .map(|finding| finding.about.exit())
+        .filter(|exit| *exit != Exit::Failed)
+        .min()
         .unwrap_or(if findings.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 

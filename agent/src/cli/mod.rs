@@ -48,10 +48,8 @@ pub fn main() -> ExitCode {
 
 /// Reads the pipeline file with the environment of this process.
 fn load(file: &Path) -> Result<Pipeline, Vec<Finding>> {
-    let sources = Sources {
-        kafka_properties: crate::kafka::property_names(),
-        ..Sources::from_process()
-    };
+    let known = crate::agent::kafka_properties();
+    let sources = Sources { kafka_properties: known, ..Sources::from_process() };
     config::load(file, sources).map_err(|error| finding::of_pipeline(file, error))
 }
 

@@ -2,7 +2,10 @@
 
 /// The one of `valid` that `written` was probably meant to be, if one is close enough.
 #[must_use]
-pub fn nearest<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    written: &str,
+    valid: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let distance_max = (written.chars().count() / 3).max(1);
     valid
         .into_iter()
@@ -14,7 +17,10 @@ pub fn nearest<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> O
 
 /// A remedy that names the nearest of `valid`, or else all of them.
 #[must_use]
-pub fn did_you_mean<'a>(written: &str, valid: impl IntoIterator<Item = &'a str> + Clone) -> String {
+pub(crate) fn did_you_mean<'a>(
+    written: &str,
+    valid: impl IntoIterator<Item = &'a str> + Clone,
+) -> String {
     if let Some(name) = nearest(written, valid.clone()) {
         return format!("did you mean `{name}`?");
     }

@@ -61,7 +61,7 @@ impl Setting for Text {
 pub struct Name(pub String);
 
 /// How long a topic's name may be.
-pub const NAME_LENGTH_MAX: usize = 249;
+pub(crate) const NAME_LENGTH_MAX: usize = 249;
 
 impl Setting for Name {
     fn parse(text: &str) -> Result<Self, String> {

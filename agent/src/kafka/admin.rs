@@ -83,7 +83,8 @@ impl Admin {
             .iter()
             .zip(described)
             .map(|(&name, topic)| {
-                let info = topic.map(|topic| TopicInfo { partitions: topic.partitions, id: topic.id });
+                let info =
+                    topic.map(|topic| TopicInfo { partitions: topic.partitions, id: topic.id });
                 (name.to_owned(), info)
             })
             .collect())
@@ -98,10 +99,7 @@ impl Admin {
 
     /// Creates topics, and returns once they are visible. What was there already is left as it
     /// is and told; any other failure is an error, after which some may have been created.
-    pub fn create_topics(
-        &self,
-        topics: &[NewTopic],
-    ) -> Result<BTreeMap<String, Creation>, Error> {
+    pub fn create_topics(&self, topics: &[NewTopic]) -> Result<BTreeMap<String, Creation>, Error> {
         if topics.is_empty() {
             return Ok(BTreeMap::new());
         }

@@ -279,7 +279,8 @@ mod tests {
     fn check(change: impl FnOnce(&mut Config), expected: &str) {
         let mut config = config();
         change(&mut config);
-        let found = config.validate().map_or_else(|error| error.to_string(), |()| "fine".to_owned());
+        let found =
+            config.validate().map_or_else(|error| error.to_string(), |()| "fine".to_owned());
         assert!(found.contains(expected), "{found:?} does not say {expected:?}");
     }
 

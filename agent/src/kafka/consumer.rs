@@ -200,9 +200,10 @@ impl Consumer {
         let Some(rebalance) = self.client.client().context().take_rebalance() else { return };
         events.push(match &rebalance {
             Rebalance::Assign(partitions) => Event::Assigned(
-                partitions.iter().filter_map(|(topic, partition)| {
-                    self.names.by_name(topic, *partition)
-                }).collect(),
+                partitions
+                    .iter()
+                    .filter_map(|(topic, partition)| self.names.by_name(topic, *partition))
+                    .collect(),
             ),
             Rebalance::Revoke => Event::Revoked,
             Rebalance::Lost => Event::Lost,
@@ -410,8 +411,7 @@ fn note_error(
 ) -> Result<(), LogError> {
     let place = |topic: &CStr| format!("{} [{}]", topic.to_string_lossy(), message.partition());
     match message.code() {
-        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED
-        | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
+        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
         Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
         | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
         | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION => Err(LogError::Fatal(format!(
@@ -422,13 +422,11 @@ fn note_error(
             message.error(),
         ))),
         Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
-        | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
-            Err(LogError::Fatal(format!(
-                "{}: {}; let the agent's user read the topics and the group",
-                place(message.topic()),
-                message.error()
-            )))
-        }
+        | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => Err(LogError::Fatal(format!(
+            "{}: {}; let the agent's user read the topics and the group",
+            place(message.topic()),
+            message.error()
+        ))),
         _ => {
             health.wait_for(message.error(), events);
             Ok(())

@@ -84,11 +84,13 @@ fn remedy(code: Code) -> Option<&'static str> {
         Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED => {
             Some("let the agent's user do idempotent writes and create topics")
         }
-        Code::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED => {
-            Some("let the agent's user write with transactional ids that begin with the application id")
-        }
+        Code::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED => Some(
+            "let the agent's user write with transactional ids that begin with the application id",
+        ),
         Code::RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION
-        | Code::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE => Some("use a broker of version 2.5 or later"),
+        | Code::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE => {
+            Some("use a broker of version 2.5 or later")
+        }
         Code::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT => {
             Some("lower the transaction timeout, or raise the broker's transaction.max.timeout.ms")
         }

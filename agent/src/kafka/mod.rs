@@ -33,15 +33,21 @@ use sidestream_core::{
     },
 };
 
+use self::{
+    admin::Purger, consumer::Consumer, names::Names, native::ConsumerClient, producer::Producer,
+    restore::Restore,
+};
 pub use self::{
     admin::{Admin, Creation, NewTopic, TopicInfo},
     config::{Config, Properties},
     error::Error,
 };
-use self::{
-    admin::Purger, consumer::Consumer, names::Names, native::ConsumerClient, producer::Producer,
-    restore::Restore,
-};
+
+/// The names of all properties that Kafka clients can be configured with.
+#[must_use]
+pub fn property_names() -> Vec<String> {
+    native::property_names()
+}
 
 /// While changelogs are read, how long to wait for one of the two consumers before looking at the
 /// other.
@@ -122,7 +128,8 @@ impl Log for KafkaLog {
                 loop {
                     self.consumer.poll(Duration::ZERO, events)?;
                     let left = deadline.saturating_duration_since(Instant::now());
-                    let turn = if events.is_empty() { left.min(RESTORE_TURN) } else { Duration::ZERO };
+                    let turn =
+                        if events.is_empty() { left.min(RESTORE_TURN) } else { Duration::ZERO };
                     restore.poll(turn, events)?;
                     if !events.is_empty() || left.is_zero() {
                         break;

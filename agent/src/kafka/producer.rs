@@ -17,7 +17,8 @@ use super::{
     error::{call_failed, fatal_client},
     names::Names,
     native::{
-        Code, FailedDelivery, Failure, GroupName, PartitionList, ProducerClient, ProducerRecord, Tag,
+        Code, FailedDelivery, Failure, GroupName, PartitionList, ProducerClient, ProducerRecord,
+        Tag,
     },
 };
 use crate::crash_point::CrashPoint;
@@ -77,16 +78,16 @@ impl Producer {
             return Ok(());
         }
         if self.config.exactly_once {
-            self.client
-                .init_transactions(self.config.request_timeout)
-                .map_err(|failure| match failure.fatal {
+            self.client.init_transactions(self.config.request_timeout).map_err(|failure| {
+                match failure.fatal {
                     // Another worker of this name took over at the same moment: once more.
                     true => {
                         self.state = State::Broken;
                         LogError::Unavailable(failure.to_string())
                     }
                     false => call_failed("taking the transactional id over", &failure),
-                })?;
+                }
+            })?;
         }
         self.state = State::Ready;
         Ok(())
@@ -310,9 +311,7 @@ impl Producer {
         let message = format!("topic {}: {message}", failed.topic);
         match failed.tag {
             Tag::Output(row) if is_refusal(failed.code) => LogError::Refused { row, message },
-            Tag::Output(_) | Tag::Change(_) => {
-                self.failed(&Failure::new(failed.code, message))
-            }
+            Tag::Output(_) | Tag::Change(_) => self.failed(&Failure::new(failed.code, message)),
         }
     }
 

@@ -3,8 +3,9 @@
 //! One cache holds blocks, indices and filters of every database, and memtables are charged to it
 //! ([`MEMTABLE_SHARE`] of it at most), so that its capacity is the budget of the whole process.
 //! RocksDB flushes the memtable of whoever writes when the common limit is near; with many tasks
-//! of which few write, that one is small and the others never shrink. So [`Resources::balance`]
-//! flushes the database that holds most before that happens.
+//! of which few write, that one is small and the others never shrink; and it lets writers go on
+//! while the disk is slower than they are. So [`Resources::balance`] flushes the databases that hold
+//! most before that happens, and holds up the writer that went beyond the limit.
 //!
 //! # The log of RocksDB
 //!
@@ -22,9 +23,12 @@
 //! cheap for that. Without sync, since only a machine's crash loses what was not synced, and then
 //! the log ends early, for all column families at once: an older position with its state.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    cmp::Reverse,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use rocksdb::{
@@ -126,7 +130,7 @@ impl Resources {
         options.set_write_buffer_size(
             (self.memtables.get_buffer_size() / 2).clamp(1 << 20, MEMTABLE_BYTES_MAX),
         );
-        options.set_max_write_buffer_number(3);
+        options.set_max_write_buffer_number(2);
         options.set_arena_block_size(ARENA_BLOCK_BYTES);
         options.set_max_background_jobs(BACKGROUND_THREADS);
         options.set_max_open_files(OPEN_FILES_MAX);
@@ -170,8 +174,9 @@ impl Resources {
         OpenDb { families: Some(families), resources: Arc::clone(self) }
     }
 
-    /// After `bytes` were written somewhere: flushes the largest memtables if all together come
-    /// near their limit. Looks only once for each sixteenth of the limit written.
+    /// After `bytes` were written somewhere: has the largest memtables flushed if all together
+    /// come near their limit, and waits for it if they are beyond it. Looks only once for each
+    /// sixteenth of the limit written.
     pub(super) fn balance(&self, bytes: usize) -> Result<(), rocksdb::Error> {
         let limit = self.memtables.get_buffer_size();
         let written = self.written_since_balance.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -179,14 +184,31 @@ impl Resources {
             return Ok(());
         }
         self.written_since_balance.store(0, Ordering::Relaxed);
-        if self.memtables.get_usage() < limit / 4 * 3 {
+        let usage = self.memtables.get_usage();
+        if usage < limit / 4 * 3 {
             return Ok(());
         }
+        let wait = usage > limit;
         let open = self.open();
-        match open.iter().filter_map(Weak::upgrade).max_by_key(|db| db.memtable_bytes()) {
-            Some(largest) => largest.flush(false),
-            None => Ok(()),
+        let mut largest: Vec<_> = open
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|families| (families.memtable_bytes(wait), families))
+            .collect();
+        largest.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        let mut flushed = 0;
+        for (bytes, families) in largest {
+            let enough = match wait {
+                true => self.memtables.get_usage() <= limit,
+                false => flushed >= limit / 8,
+            };
+            if enough || bytes <= families.names.len() * ARENA_BLOCK_BYTES {
+                break;
+            }
+            families.flush(wait)?;
+            flushed += bytes;
         }
+        Ok(())
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Weak<Families>>> {
@@ -225,12 +247,17 @@ impl Families {
         self.db.flush_cfs_opt(&families, &options)
     }
 
-    /// What the memtables that are written to now take in memory.
-    fn memtable_bytes(&self) -> u64 {
+    /// What the memtables take in memory: those written to now, or also those being flushed.
+    fn memtable_bytes(&self, being_flushed_too: bool) -> usize {
+        let property = match being_flushed_too {
+            true => properties::CUR_SIZE_ALL_MEM_TABLES,
+            false => properties::CUR_SIZE_ACTIVE_MEM_TABLE,
+        };
         let bytes = |name: &String| {
             let family = self.db.cf_handle(name)?;
-            self.db.property_int_value_cf(&family, properties::CUR_SIZE_ACTIVE_MEM_TABLE).ok()?
+            self.db.property_int_value_cf(&family, property).ok()?
         };
-        self.names.iter().filter_map(bytes).sum()
+        let bytes: u64 = self.names.iter().filter_map(bytes).sum();
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }

@@ -6,19 +6,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sidestream_core::task::StoreError;
+use sidestream_core::{record::Changes, task::StoreError};
 use tempfile::TempDir;
 
-use crate::{KEYS, agent, all, check_counts, count, offset, open};
+use crate::{KEYS, TASK, agent, all, check_counts, count, offset, open, position, stores_named};
 
-/// Enough that some of it is in tables and some in the log.
-const CHANGES: i64 = 4 * KEYS;
+/// How many changes are in tables.
+const IN_TABLES: i64 = 2 * KEYS;
+/// How many more are in the log.
+const IN_LOG: i64 = 20;
 
+/// A state directory with state in tables and in the log.
 fn counted() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let agent = agent(folder.path());
     let mut opened = open(&agent);
-    for i in 0..CHANGES {
+    for i in 0..IN_TABLES {
+        count(&mut *opened.store, i).unwrap();
+    }
+    drop(opened);
+    // To empty one store writes all others into tables.
+    let mut opened = agent.open(TASK, &stores_named(&["counts", "marks", "gone"])).unwrap();
+    let mut changes = vec![Changes::default(); 3];
+    changes[2].keys.push(Some(b"key"));
+    changes[2].values.push(Some(b"value"));
+    opened.store.apply(&changes, &position(IN_TABLES, 3)).unwrap();
+    opened.store.reset(2).unwrap();
+    drop(opened);
+    let mut opened = open(&agent);
+    for i in IN_TABLES..IN_TABLES + IN_LOG {
         count(&mut *opened.store, i).unwrap();
     }
     opened.store.flush().unwrap();

@@ -68,15 +68,16 @@ impl Client {
             true => sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
             false => sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
         };
-        let answer = self.request(Operation::RD_KAFKA_ADMIN_OP_LISTOFFSETS, timeout, |options, queue| {
-            // SAFETY: all are alive during the call; the list is copied, the error owned.
-            unsafe {
-                let error = sys::rd_kafka_AdminOptions_set_isolation_level(options, level);
-                let result = Failure::take(error);
-                sys::rd_kafka_ListOffsets(self.raw(), request.raw(), options, queue);
-                result
-            }
-        })?;
+        let answer =
+            self.request(Operation::RD_KAFKA_ADMIN_OP_LISTOFFSETS, timeout, |options, queue| {
+                // SAFETY: all are alive during the call; the list is copied, the error owned.
+                unsafe {
+                    let error = sys::rd_kafka_AdminOptions_set_isolation_level(options, level);
+                    let result = Failure::take(error);
+                    sys::rd_kafka_ListOffsets(self.raw(), request.raw(), options, queue);
+                    result
+                }
+            })?;
         let found = answer.offsets();
         Ok(request
             .iter()
@@ -85,7 +86,12 @@ impl Client {
                     .iter()
                     .find(|entry| entry.topic == asked.topic && entry.partition == asked.partition)
                     .map_or_else(
-                        || Err(Failure::new(Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, "no answer")),
+                        || {
+                            Err(Failure::new(
+                                Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+                                "no answer",
+                            ))
+                        },
                         |entry| Failure::check(entry.code).map(|()| entry.offset),
                     )
             })

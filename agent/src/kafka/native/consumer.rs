@@ -33,8 +33,8 @@ impl ConsumerClient {
         // SAFETY: the client is alive; the queue is freed before it.
         unsafe {
             Failure::check(sys::rd_kafka_poll_set_consumer(client.raw()))?;
-            let queue = NonNull::new(sys::rd_kafka_queue_get_consumer(client.raw()))
-                .ok_or_else(|| {
+            let queue =
+                NonNull::new(sys::rd_kafka_queue_get_consumer(client.raw())).ok_or_else(|| {
                     Failure::new(Code::RD_KAFKA_RESP_ERR__UNKNOWN_GROUP, "no group id")
                 })?;
             client.context().wake(queue.as_ptr());

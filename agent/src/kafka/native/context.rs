@@ -2,7 +2,10 @@
 #![allow(unsafe_code, reason = "C callbacks get raw pointers")]
 
 use std::{
-    os::{fd::FromRawFd, raw::{c_char, c_int, c_void}},
+    os::{
+        fd::FromRawFd,
+        raw::{c_char, c_int, c_void},
+    },
     ptr,
     sync::{
         Mutex, MutexGuard, PoisonError,

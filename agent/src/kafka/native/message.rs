@@ -175,13 +175,8 @@ unsafe fn append_header(
         (ptr::null(), ptr::null(), 0);
     // SAFETY: as promised by the caller; what is written lives as long as the list.
     unsafe {
-        let code = sys::rd_kafka_header_get_all(
-            list,
-            index,
-            &raw mut name,
-            &raw mut value,
-            &raw mut size,
-        );
+        let code =
+            sys::rd_kafka_header_get_all(list, index, &raw mut name, &raw mut value, &raw mut size);
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             return false;
         }

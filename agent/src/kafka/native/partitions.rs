@@ -43,8 +43,8 @@ impl PartitionList {
     pub(in crate::kafka) fn add(&mut self, topic: &CStr, partition: i32, offset: Offset) {
         // SAFETY: the list is alive and copies the name; the element lives until the next add.
         unsafe {
-            (*sys::rd_kafka_topic_partition_list_add(self.raw(), topic.as_ptr(), partition)).offset =
-                offset;
+            (*sys::rd_kafka_topic_partition_list_add(self.raw(), topic.as_ptr(), partition))
+                .offset = offset;
         }
     }
 
@@ -165,7 +165,9 @@ pub(super) unsafe fn read(element: &sys::rd_kafka_topic_partition_t) -> Entry<'_
 ///
 /// # Safety
 /// `list` is null or alive during the call.
-pub(super) unsafe fn names(list: *const sys::rd_kafka_topic_partition_list_t) -> Vec<(String, i32)> {
+pub(super) unsafe fn names(
+    list: *const sys::rd_kafka_topic_partition_list_t,
+) -> Vec<(String, i32)> {
     // SAFETY: as promised by the caller.
     let elements = unsafe { elements(list) };
     elements.iter().map(|element| (text(element.topic), element.partition)).collect()
