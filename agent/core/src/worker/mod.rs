@@ -5,6 +5,7 @@
 //! running ones process a few batches ([`work`]), and commits when it is time ([`commit`]).
 //! [`rebalance`] answers the group.
 
+mod check;
 mod commit;
 mod environment;
 mod log;

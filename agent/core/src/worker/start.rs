@@ -8,25 +8,22 @@ use std::time::Duration;
 
 use super::{
     ChangelogBounds, Committed, Environment, Fetched, Log, Notice, RETRY, Slot, TaskState, Worker,
-    WorkerError,
+    WorkerError, check::Check,
 };
 use crate::{
     record::{Changes, NO_TIMESTAMP, Offset, TaskId, TopicPartition},
-    task::{
-        Position, StateStore, Stateless, StoreError, StorePosition, Task, empty_position,
-        store_positions,
-    },
+    task::{Position, StateStore, Stateless, StoreError, Task},
 };
 
 /// A task that is not ready yet.
 pub(super) struct Starting {
     /// Its state, once it is open.
     pub(super) store: Option<Box<dyn StateStore>>,
-    step: Step,
+    pub(super) step: Step,
     retry_at: Duration,
 }
 
-enum Step {
+pub(super) enum Step {
     Open,
     Offsets,
     Bounds(Group),
@@ -34,13 +31,13 @@ enum Step {
 }
 
 /// What the group knows of a task.
-struct Group {
-    committed: Vec<Committed>,
+pub(super) struct Group {
+    pub(super) committed: Vec<Committed>,
     /// Some input has no committed offset yet.
     fresh: bool,
 }
 
-struct Restore {
+pub(super) struct Restore {
     position: Position,
     /// Where each store's restore ends.
     ends: Vec<Offset>,
@@ -232,71 +229,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
     }
 
-    /// Whether the state of a task can be continued with what is in its changelogs.
-    fn check_position(
-        &mut self,
-        id: TaskId,
-        bounds: &[ChangelogBounds],
-    ) -> Result<Check, StoreError> {
-        let Some(Slot::Starting(starting)) = self.tasks.get(&id) else {
-            return Err(StoreError::Busy);
-        };
-        let (Some(store), Step::Bounds(group)) = (&starting.store, &starting.step) else {
-            return Err(StoreError::Busy);
-        };
-        let mut position = store_positions(store.as_ref(), bounds.len())?;
-        let subtopology = self.topology.subtopology(id);
-        let age = self.now.wall.saturating_sub(position.committed_at);
-        let age_max = self.config.position_age_max.as_millis();
-        let too_old = u128::try_from(age).is_ok_and(|age| age > age_max);
-        // The marker of the task's own last transaction, of which no delete can be missing.
-        let own_marker = Offset::from(self.config.exactly_once);
-        for (index, (store, bounds)) in subtopology.stores.iter().zip(bounds).enumerate() {
-            let changelog = &self.topology.topic(store.changelog).name;
-            let found = position.stores[index].as_ref();
-            if let Some(reason) = refusal(changelog, id, found, bounds) {
-                return Ok(Check::Refuse(reason));
-            }
-            match found {
-                Some(found) if too_old && found.offset + own_marker < bounds.end => {
-                    return Ok(Check::Rebuild {
-                        store: index,
-                        reason: format!(
-                            "its state is {age} ms old, so deletes may be missing from `{changelog}`"
-                        ),
-                    });
-                }
-                Some(_) => {}
-                None => position.stores[index] = Some(empty_position(bounds.topic_id)),
-            }
-        }
-        if self.config.exactly_once
-            && let Some(reason) = self.ahead_of_group(id, &position, &group.committed)
-        {
-            return Ok(Check::Refuse(reason));
-        }
-        Ok(Check::Continue(position))
-    }
-
-    /// Under exactly once the state can't know more than the group.
-    fn ahead_of_group(
-        &self,
-        id: TaskId,
-        position: &Position,
-        committed: &[Committed],
-    ) -> Option<String> {
-        let inputs = &self.topology.subtopology(id).inputs;
-        let mut offsets = inputs.iter().zip(&position.inputs).zip(committed);
-        let ((input, state), group) = offsets.find(|((_, state), group)| **state > group.offset)?;
-        let topic = &self.topology.topic(input.topic).name;
-        Some(format!(
-            "the state of task {id} holds records of partition {} of `{topic}` up to offset \
-             {state}, but the group starts at {}: its offsets were reset or have expired; set \
-             them to {state}, or remove the state of the task and its changelogs to begin anew",
-            id.partition, group.offset
-        ))
-    }
-
     fn restore_from(
         &mut self,
         id: TaskId,
@@ -443,7 +375,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     }
 
     /// Reads nothing more of the changelogs of a task.
-    fn stop_restores(&mut self, id: TaskId) -> Result<(), WorkerError> {
+    pub(super) fn stop_restores(&mut self, id: TaskId) -> Result<(), WorkerError> {
         let restoring = match self.tasks.get(&id) {
             Some(Slot::Starting(starting)) => match &starting.step {
                 Step::Restoring(_, restore) => {
@@ -474,49 +406,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
             let partition = changelog.partition;
             Some((TaskId { subtopology: index, partition }, store))
         })
-    }
-}
-
-/// What is to become of a task's state.
-enum Check {
-    Continue(Position),
-    Rebuild { store: usize, reason: String },
-    Refuse(String),
-}
-
-/// Why a store must not be restored from a changelog, with what can be done.
-fn refusal(
-    changelog: &str,
-    id: TaskId,
-    found: Option<&StorePosition>,
-    bounds: &ChangelogBounds,
-) -> Option<String> {
-    let partition = id.partition;
-    let begin_anew = format!(
-        "if the state may be lost, remove the state of task {id}, delete the topic `{changelog}` \
-         and reset the group's offsets"
-    );
-    let offset = found.map_or(0, |found| found.offset);
-    if found.is_some_and(|found| found.topic_id != bounds.topic_id) {
-        Some(format!(
-            "the changelog `{changelog}` was deleted and created again since the state of task \
-             {id} was written; restore the topic, or {begin_anew}"
-        ))
-    } else if offset > bounds.end {
-        Some(format!(
-            "partition {partition} of the changelog `{changelog}` was truncated: it ends at \
-             {}, but the state of task {id} is at {offset}; restore the topic, or {begin_anew}",
-            bounds.end
-        ))
-    } else if offset < bounds.start {
-        Some(format!(
-            "partition {partition} of the changelog `{changelog}` has expired up to offset {}, \
-             but the state of task {id} needs it from {offset}; a changelog must be compacted, \
-             never deleted; restore the topic, or {begin_anew}",
-            bounds.start
-        ))
-    } else {
-        None
     }
 }
 

@@ -1,0 +1,256 @@
+//! What all guests of a process share: the engine, its clock, the budget, the compiler.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use super::{
+    Config, Digest, Error, Module, World,
+    bindings::{Columnar, ColumnarPre},
+    cache::Cache,
+    compiler::{Compiler, Failed},
+    host::Host,
+    imports,
+    limits::Budget,
+    module::{self, Code},
+    wasi,
+};
+
+/// How often deadlines are looked at. A call may run this much longer than it may.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How a component begins: `\0asm`, version 13 of layer 1. A core module has 1 of layer 0.
+const MAGIC: [u8; 4] = *b"\0asm";
+const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
+const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
+
+/// Makes modules of files. One for a process; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// What an engine and its modules and instances share.
+pub(super) struct Shared {
+    pub(super) engine: wasmtime::Engine,
+    pub(super) config: Arc<Config>,
+    pub(super) budget: Arc<Budget>,
+    linker: Linker<Host>,
+    cache: Option<Cache>,
+    compiler: Compiler,
+    _ticker: Ticker,
+}
+
+impl Engine {
+    /// Makes an engine. Fails if the cache's folder is not private, or if the machine can't run
+    /// WebAssembly.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
+        let engine = wasmtime::Engine::new(&settings(config)).map_err(failed)?;
+        let cache = match &config.cache_folder {
+            Some(folder) => {
+                Some(Cache::open(folder, config.cache_bytes_max, compatibility(&engine))?)
+            }
+            None => None,
+        };
+        let linker = linker(&engine).map_err(failed)?;
+        let ticker = Ticker::start(&engine)
+            .map_err(|error| Error::Engine(format!("no thread for deadlines: {error}")))?;
+        let shared = Shared {
+            engine,
+            config: Arc::new(config.clone()),
+            budget: Arc::new(Budget::new(config.memory_total_bytes_max)),
+            linker,
+            cache,
+            compiler: Compiler::default(),
+            _ticker: ticker,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// How much memory all instances have now, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.shared.budget.bytes()
+    }
+
+    /// Makes a module of a file's content; `name` is what messages call it. Compiles it, which
+    /// takes milliseconds to seconds, unless the cache has it: not for a worker's thread.
+    pub fn load(&self, bytes: &[u8], name: &str) -> Result<Module, Error> {
+        let shared = &self.shared;
+        recognise(bytes, name, shared.config.module_bytes_max)?;
+        let digest = Digest::of(bytes);
+        let component = self.component(bytes, name, &digest)?;
+        let mut linker = shared.linker.clone();
+        imports::check(name, &shared.engine, &component, &mut linker)?;
+        let World::Columnar = imports::world(name, &shared.engine, &component)?;
+        let ready = linker
+            .instantiate_pre(&component)
+            .map_err(|error| imports::mistyped(name, &shared.engine, &component, &error))?;
+        let code = ColumnarPre::new(ready)
+            .map_err(|error| imports::export(name, &format!("{error:#}")))?;
+        let inner = module::Inner {
+            shared: Arc::clone(shared),
+            name: name.to_owned(),
+            digest,
+            code: Code::Columnar(code),
+        };
+        Ok(Module { inner: Arc::new(inner) })
+    }
+
+    fn component(&self, bytes: &[u8], name: &str, digest: &Digest) -> Result<Component, Error> {
+        let shared = &self.shared;
+        let cached = shared.cache.as_ref().and_then(|cache| cache.load(&shared.engine, digest));
+        if let Some(component) = cached {
+            return Ok(component);
+        }
+        let time_max = shared.config.compile_time_max;
+        let component = shared
+            .compiler
+            .compile(&shared.engine, bytes, time_max)
+            .map_err(|failed| not_compiled(failed, name, bytes.len(), time_max))?;
+        if let Some(cache) = &shared.cache {
+            cache.store(digest, &component);
+        }
+        Ok(component)
+    }
+}
+
+impl Shared {
+    /// How many ticks a call may take.
+    pub(super) fn call_ticks(&self) -> u64 {
+        let ticks = self.config.call_time_max.as_millis().div_ceil(TICK.as_millis());
+        // The first tick may come at once.
+        u64::try_from(ticks).unwrap_or(u64::MAX / 2) + 1
+    }
+}
+
+fn settings(config: &Config) -> wasmtime::Config {
+    let mut settings = wasmtime::Config::new();
+    settings
+        .wasm_component_model(true)
+        // Measured: the default costs half a microsecond a call.
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(config.stack_bytes_max);
+    settings
+}
+
+fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    Columnar::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)?;
+    wasi::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// What compiled code depends on. A change of the hash between compilers of this program costs a
+/// compilation, nothing else: wasmtime checks for itself as well.
+fn compatibility(engine: &wasmtime::Engine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    hasher.finish()
+}
+
+fn recognise(bytes: &[u8], name: &str, bytes_max: usize) -> Result<(), Error> {
+    let module = || name.to_owned();
+    if bytes.len() > bytes_max {
+        return Err(Error::TooLarge { module: module(), bytes: bytes.len(), bytes_max });
+    }
+    match (bytes.first_chunk(), bytes.get(4..).and_then(<[u8]>::first_chunk)) {
+        (Some(&MAGIC), Some(&COMPONENT)) => Ok(()),
+        (Some(&MAGIC), Some(&CORE_MODULE)) => Err(Error::CoreModule { module: module() }),
+        (Some(&MAGIC), Some(version)) => Err(Error::Invalid {
+            module: module(),
+            message: format!("its version {version:02x?} is not known"),
+        }),
+        (Some(&MAGIC), None) => Err(Error::Truncated {
+            module: module(),
+            bytes: bytes.len(),
+            message: "its version is missing".to_owned(),
+        }),
+        _ if MAGIC.starts_with(bytes) => Err(Error::Truncated {
+            module: module(),
+            bytes: bytes.len(),
+            message: "there is next to nothing in it".to_owned(),
+        }),
+        _ => Err(Error::NotWasm {
+            module: module(),
+            start: format!("\"{}\"", bytes[..bytes.len().min(8)].escape_ascii()),
+        }),
+    }
+}
+
+fn not_compiled(failed: Failed, name: &str, bytes: usize, time_max: Duration) -> Error {
+    let module = name.to_owned();
+    match failed {
+        Failed::TooLong => Error::CompileTime { module, seconds: time_max.as_secs() },
+        Failed::NoThread(reason) => Error::Engine(format!("no thread to compile in: {reason}")),
+        // The parser has no type for it.
+        Failed::Invalid(message) if message.contains("unexpected end") => {
+            Error::Truncated { module, bytes, message }
+        }
+        Failed::Invalid(message) => Error::Invalid { module, message },
+    }
+}
+
+/// Moves the clock by which deadlines are kept, until it is dropped.
+struct Ticker {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: &wasmtime::Engine) -> std::io::Result<Self> {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let engine = engine.clone();
+        let tick = move || {
+            while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                engine.increment_epoch();
+            }
+        };
+        let thread = std::thread::Builder::new().name("guest-ticker".to_owned()).spawn(tick)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the ticker does not panic");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(bytes: &[u8]) -> String {
+        recognise(bytes, "m", 100).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn files_are_recognised() {
+        assert!(recognise(b"\0asm\x0d\0\x01\0", "m", 100).is_ok());
+        assert!(refusal(b"\0asm\x01\0\0\0").contains("core WebAssembly module"));
+        assert!(refusal(b"\0asm\x09\0\0\0").contains("version"));
+        assert!(refusal(b"\0asm\x0d").contains("cut off"));
+        assert!(refusal(b"").contains("cut off"));
+        assert!(refusal(b"(module)").contains("not WebAssembly"));
+        assert!(refusal(&[0; 101]).contains("101 bytes"));
+    }
+
+    #[test]
+    fn the_ticker_ends_with_its_engine() {
+        let engine = Engine::new(&Config::default()).unwrap();
+        let weak = Arc::downgrade(&engine.shared);
+        drop(engine);
+        assert!(weak.upgrade().is_none());
+    }
+}
