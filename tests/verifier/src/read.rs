@@ -111,11 +111,15 @@ impl Cluster {
             asked.add_partition(topic, partition);
         }
         let answer = consumer.committed_offsets(asked, PATIENCE)?;
-        let offset = |offset| match offset {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        };
-        Ok(answer.elements().iter().map(|element| offset(element.offset())).collect())
+        let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+        let elements = answer.elements();
+        let committed = elements.iter().map(|element| {
+            // As long as a transaction that may change it is open, there is none.
+            let what = || format!("the offset of {topic}[{}] in {group}", element.partition());
+            element.error().with_context(what)?;
+            Ok(offset(element.offset()))
+        });
+        committed.collect()
     }
 
     /// Checks that a group has nothing left to read of a topic.
