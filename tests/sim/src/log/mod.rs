@@ -154,9 +154,7 @@ impl SimLog {
         };
         let standing = state.cluster.group.standing(&member, self.instance.as_deref());
         match (standing, self.part) {
-            (Standing::Fenced, _) => {
-                Err(LogError::Fatal(FENCED.to_owned()))
-            }
+            (Standing::Fenced, _) => Err(LogError::Fatal(FENCED.to_owned())),
             (Standing::Unknown, Part::Owns(_)) => {
                 self.part = Part::Losing;
                 Ok(Some(Event::Lost))
