@@ -226,7 +226,8 @@ fn a_grant_does_not_stretch_to_other_types() {
     let module = Wat {
         imports: "import wasi:random/random@0.2.3;".to_owned(),
         packages: packages.to_owned(),
-        fields: "(import \"wasi:random/random@0.2.3\" \"roll\" (func $roll (result i32)))".to_owned(),
+        fields: "(import \"wasi:random/random@0.2.3\" \"roll\" (func $roll (result i32)))"
+            .to_owned(),
         process: "(drop (call $roll))".to_owned(),
         ..Wat::default()
     };
@@ -248,10 +249,7 @@ fn another_world_is_refused_by_name() {
 #[test]
 fn an_endless_loop_is_stopped() {
     check(&does("(loop $forever (br $forever))"), FailureKind::Deadline, "200 ms");
-    let at_start = Wat {
-        initialise: "(loop $forever (br $forever))".to_owned(),
-        ..Wat::default()
-    };
+    let at_start = Wat { initialise: "(loop $forever (br $forever))".to_owned(), ..Wat::default() };
     check_failure(&instance(&at_start).err().unwrap(), FailureKind::Deadline, "200 ms");
     let on_instantiation = Wat {
         fields: "(func $start (loop $forever (br $forever))) (start $start)".to_owned(),

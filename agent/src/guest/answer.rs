@@ -2,17 +2,15 @@
 
 use sidestream_core::{
     column::{Column, ColumnError},
-    record::{Emits, HEADERS_OF_CAUSE, Headers, NO_CAUSE, NO_TIMESTAMP, PARTITION_BY_KEY, TIMESTAMP_OF_CAUSE},
+    record::{
+        Emits, HEADERS_OF_CAUSE, Headers, NO_CAUSE, NO_TIMESTAMP, PARTITION_BY_KEY,
+        TIMESTAMP_OF_CAUSE,
+    },
     task::{Clock, Failure, FailureKind, Schedule, Setup},
 };
 use std::time::Duration;
 
-use super::{
-    Config, Output,
-    bindings::sidestream::transform::types as wit,
-    failure::Breach,
-    text,
-};
+use super::{Config, Output, bindings::sidestream::transform::types as wit, failure::Breach, text};
 
 /// No schedule is further apart: ten years, in milliseconds. It keeps sums of times in range.
 const INTERVAL_MS_MAX: u64 = 10 * 366 * 24 * 3600 * 1000;

@@ -42,7 +42,8 @@ impl Cache {
     /// Opens the folder, and makes it if it isn't there.
     pub(super) fn open(folder: &Path, bytes_max: u64, compatibility: u64) -> Result<Self, Error> {
         let failed = |reason: String| Error::Cache { folder: folder.to_owned(), reason };
-        let access = |error: io::Error| failed(format!("{error}; give a folder that can be written"));
+        let access =
+            |error: io::Error| failed(format!("{error}; give a folder that can be written"));
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(access)?;
         let cache = Self {
             folder: folder.to_owned(),
@@ -177,7 +178,8 @@ fn private_file(path: &Path) -> io::Result<File> {
 
 /// The user that a file made by this process belongs to.
 fn own_user(folder: &Path) -> io::Result<u32> {
-    let probe = folder.join(format!(".{}-probe-{:?}", std::process::id(), std::thread::current().id()));
+    let probe =
+        folder.join(format!(".{}-probe-{:?}", std::process::id(), std::thread::current().id()));
     let user = private_file(&probe).and_then(|file| Ok(file.metadata()?.uid()));
     fs::remove_file(&probe)?;
     user

@@ -63,7 +63,9 @@ impl Compiler {
             .map_err(|error| Failed::NoThread(error.to_string()))?;
         receiver.recv_timeout(time_max).map_err(|error| match error {
             RecvTimeoutError::Timeout => Failed::TooLong,
-            RecvTimeoutError::Disconnected => Failed::Invalid("the compiler fails on it".to_owned()),
+            RecvTimeoutError::Disconnected => {
+                Failed::Invalid("the compiler fails on it".to_owned())
+            }
         })
     }
 }

@@ -8,7 +8,9 @@ use super::World;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Give the path of a WebAssembly component.
-    #[error("module `{module}` is not WebAssembly: it begins with {start}; build it as a component")]
+    #[error(
+        "module `{module}` is not WebAssembly: it begins with {start}; build it as a component"
+    )]
     NotWasm {
         /// The module.
         module: String,

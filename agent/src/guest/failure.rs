@@ -124,7 +124,9 @@ fn frames(backtrace: &WasmBacktrace) -> String {
 
 fn function_name(name: &str) -> String {
     let without_hash = match name.rsplit_once("::h") {
-        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => path,
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            path
+        }
         _ => name,
     };
     text::clean(without_hash, FRAME_BYTES_MAX)
@@ -136,7 +138,10 @@ mod tests {
 
     #[test]
     fn names_of_functions_lose_their_hash() {
-        assert_eq!(function_name("core::panicking::panic::h0123456789abcdef"), "core::panicking::panic");
+        assert_eq!(
+            function_name("core::panicking::panic::h0123456789abcdef"),
+            "core::panicking::panic"
+        );
         assert_eq!(function_name("app::handle"), "app::handle");
         assert_eq!(function_name(&"x".repeat(1_000)).len(), FRAME_BYTES_MAX);
     }

@@ -12,8 +12,7 @@ use super::{
     Config, Output,
     answer::{self, Causes},
     bindings::sidestream::transform::{
-        state as wit_state,
-        telemetry as wit_telemetry,
+        state as wit_state, telemetry as wit_telemetry,
         types::{self as wit, BytesColumnResult, Writes},
     },
     failure::Breach,

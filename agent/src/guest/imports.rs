@@ -81,11 +81,7 @@ pub(super) fn mistyped(
 }
 
 /// Finds the world a module was built for.
-pub(super) fn world(
-    module: &str,
-    engine: &Engine,
-    component: &Component,
-) -> Result<World, Error> {
+pub(super) fn world(module: &str, engine: &Engine, component: &Component) -> Result<World, Error> {
     let ty = component.component_type();
     match ty.get_export(engine, World::EXPORT).map(|export| export.ty) {
         Some(ComponentItem::ComponentInstance(_)) => Ok(World::Columnar),

@@ -21,11 +21,8 @@ pub(super) fn clean(text: &str, bytes_max: usize) -> String {
 /// A metric's name: letters, digits and `_`, at most 64, not beginning with a digit. Anything else
 /// becomes `_`; `None` for an empty name.
 pub(super) fn metric_name(name: &str) -> Option<String> {
-    let clean: String = name
-        .chars()
-        .take(64)
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect();
+    let clean: String =
+        name.chars().take(64).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     match clean.chars().next()? {
         first if first.is_ascii_digit() => Some(format!("_{clean}")),
         _ => Some(clean),

@@ -98,9 +98,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     add_command_line(linker)?;
     add_terminals(linker)?;
     let mut preopens = linker.instance(&name("filesystem/preopens"))?;
-    preopens.func_wrap("get-directories", |_, (): ()| {
-        Ok((Vec::<(Resource<Closed>, String)>::new(),))
-    })
+    preopens
+        .func_wrap("get-directories", |_, (): ()| Ok((Vec::<(Resource<Closed>, String)>::new(),)))
 }
 
 fn name(interface: &str) -> String {
@@ -147,8 +146,7 @@ fn add_random(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 fn add_command_line(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     let mut environment = linker.instance(&name("cli/environment"))?;
-    environment
-        .func_wrap("get-environment", |_, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
+    environment.func_wrap("get-environment", |_, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
     environment.func_wrap("get-arguments", |_, (): ()| Ok((Vec::<String>::new(),)))?;
     environment.func_wrap("initial-cwd", |_, (): ()| Ok((None::<String>,)))?;
 
@@ -164,12 +162,12 @@ fn add_command_line(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker
         .instance(&name("cli/stdin"))?
         .func_wrap("get-stdin", |_, (): ()| Ok((Resource::<InputStream>::new_own(0),)))?;
-    linker
-        .instance(&name("cli/stdout"))?
-        .func_wrap("get-stdout", |_, (): ()| Ok((Resource::<OutputStream>::new_own(OutputStream::OUT),)))?;
-    linker
-        .instance(&name("cli/stderr"))?
-        .func_wrap("get-stderr", |_, (): ()| Ok((Resource::<OutputStream>::new_own(OutputStream::ERR),)))
+    linker.instance(&name("cli/stdout"))?.func_wrap("get-stdout", |_, (): ()| {
+        Ok((Resource::<OutputStream>::new_own(OutputStream::OUT),))
+    })?;
+    linker.instance(&name("cli/stderr"))?.func_wrap("get-stderr", |_, (): ()| {
+        Ok((Resource::<OutputStream>::new_own(OutputStream::ERR),))
+    })
 }
 
 fn add_terminals(linker: &mut Linker<Host>) -> wasmtime::Result<()> {

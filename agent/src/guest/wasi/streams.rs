@@ -103,9 +103,7 @@ fn add_output(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     }
     for zeroes in ["write-zeroes", "blocking-write-zeroes-and-flush"] {
         let method = format!("[method]output-stream.{zeroes}");
-        streams.func_wrap(&method, |_, (_output, _count): (Output, u64)| {
-            Ok((Outcome::Ok(()),))
-        })?;
+        streams.func_wrap(&method, |_, (_output, _count): (Output, u64)| Ok((Outcome::Ok(()),)))?;
     }
     streams.func_wrap("[method]output-stream.subscribe", |_, (_output,): (Output,)| {
         Ok((Resource::<Pollable>::new_own(0),))
