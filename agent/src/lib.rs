@@ -1,18 +1,22 @@
 //! The adapters around [`sidestream_core`], and what wires them together.
 //!
 //! - [`config`]: the pipeline file and the environment, read into one validated value.
+//! - [`plan`]: a pipeline and the topics as they are ⇒ a topology.
 //! - [`kafka`]: rdkafka ⇒ [`Log`](sidestream_core::worker::Log).
 //! - [`state`]: RocksDB and memory ⇒ [`StateStore`](sidestream_core::task::StateStore).
 //! - [`guest`]: wasmtime ⇒ [`Processor`](sidestream_core::task::Processor).
 //! - [`telemetry`]: logs.
+//! - [`agent`]: the composition: builds the rooms, starts the workers, drains them.
 //! - [`cli`]: the verbs.
 //!
 //! An adapter names no other adapter.
 
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod crash_point;
 pub mod guest;
 pub mod kafka;
+pub mod plan;
 pub mod state;
 pub mod telemetry;

@@ -1,3 +1,28 @@
-//! What the tests of the whole share.
+//! What the tests of the whole share: real Kafka brokers, real agents, load, and a proxy.
+//!
+//! - [`broker`]: Apache Kafka on loopback, killed and restarted as a test likes.
+//! - [`agent`]: `sidestream` processes, killed, frozen and restarted likewise.
+//! - [`scene`]: a pipeline at work, with all of these; [`chaos`]: one under kills.
+//! - [`proxy`]: delivers the end of a transaction late.
+//! - [`load`]: records at a steady pace, from a seed.
+//! - [`topics`], [`follow`], [`members`]: topics, what is in them, and who has them.
+//! - [`word_count`], [`examples`], [`ticks`]: pipelines, their load, and what it has to come to.
+//! - [`modules`]: modules written by hand.
+//! - [`process`], [`wait`], [`random`]: what these stand on.
 
+pub mod agent;
+pub mod broker;
+pub mod chaos;
+pub mod examples;
+pub mod follow;
+pub mod load;
+pub mod members;
 pub mod modules;
+pub mod process;
+pub mod proxy;
+pub mod random;
+pub mod scene;
+pub mod ticks;
+pub mod topics;
+pub mod wait;
+pub mod word_count;

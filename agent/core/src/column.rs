@@ -110,6 +110,21 @@ impl Column {
         self.lengths.extend_from_slice(&other.lengths);
     }
 
+    /// Appends rows `rows` of `other`, whose bytes begin at `start`. Returns where those of the
+    /// rows after them begin.
+    pub(crate) fn extend_rows(
+        &mut self,
+        other: &Self,
+        rows: std::ops::Range<usize>,
+        start: usize,
+    ) -> usize {
+        let lengths = &other.lengths[rows];
+        let end = start + lengths.iter().map(|&length| bytes_of(length)).sum::<usize>();
+        self.data.extend_from_slice(&other.data[start..end]);
+        self.lengths.extend_from_slice(lengths);
+        end
+    }
+
     /// Splits off the rows from `row` on; `self` keeps those before.
     #[must_use]
     pub fn split_off(&mut self, row: usize) -> Self {

@@ -1,1 +1,71 @@
 //! The verbs of the command line.
+
+mod arguments;
+mod check;
+mod exit;
+mod finding;
+mod output;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, process::ExitCode};
+
+use clap::{CommandFactory, Parser};
+
+pub use self::{arguments::Arguments, exit::Exit};
+use self::{
+    arguments::{LogFormat, Verb},
+    finding::Finding,
+    output::Output,
+};
+use crate::{
+    config::{self, Pipeline, Sources, pipeline},
+    telemetry,
+};
+
+/// Does what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut output = Output::new(arguments.output);
+    let exit = match &arguments.verb {
+        Verb::Run { file } => run::run(&arguments, file, &mut output),
+        Verb::Check { file, offline } => check::check(file, *offline, &mut output),
+        Verb::Schema => {
+            output.text(&format!("{:#}", config::schema()));
+            Exit::Ok
+        }
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "sidestream", &mut script);
+            output.text(&String::from_utf8_lossy(&script));
+            Exit::Ok
+        }
+    };
+    exit.into()
+}
+
+/// Reads the pipeline file with the environment of this process.
+fn load(file: &Path) -> Result<Pipeline, Vec<Finding>> {
+    let known = crate::agent::kafka_properties();
+    let sources = Sources { kafka_properties: known, ..Sources::from_process() };
+    config::load(file, sources).map_err(|error| finding::of_pipeline(file, error))
+}
+
+/// What the pipeline file says of logs, unless the command line says otherwise.
+fn log_config(arguments: &Arguments, pipeline: &Pipeline) -> telemetry::Config {
+    use tracing::Level;
+    let level = match arguments.log_level.map_or(pipeline.log.level, Into::into) {
+        pipeline::LogLevel::Error => Level::ERROR,
+        pipeline::LogLevel::Warn => Level::WARN,
+        pipeline::LogLevel::Info => Level::INFO,
+        pipeline::LogLevel::Debug => Level::DEBUG,
+        pipeline::LogLevel::Trace => Level::TRACE,
+    };
+    let format = match (arguments.log_format, pipeline.log.format) {
+        (Some(LogFormat::Text), _) | (None, pipeline::LogFormat::Text) => telemetry::Format::Text,
+        (Some(LogFormat::Json), _) | (None, pipeline::LogFormat::Json) => telemetry::Format::Json,
+    };
+    telemetry::Config { level, format }
+}

@@ -1,1 +1,83 @@
 //! The pipeline file and the environment, read into one validated value.
+//!
+//! Raw ([`file`]), then typed, then checked as a whole, once, at start: [`load`] gives a
+//! [`Pipeline`] or all that is wrong with the file, each with its line, column and remedy. Every
+//! default is in [`defaults`].
+
+mod client_properties;
+pub mod defaults;
+pub mod file;
+mod graph;
+mod interpolate;
+
+mod nearest;
+mod parse;
+pub mod pipeline;
+mod problem;
+mod resolve;
+mod route;
+mod scalar;
+mod setting;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::{io::Read, path::Path};
+
+pub(crate) use self::graph::{order, upstream};
+pub use self::{
+    interpolate::Sources,
+    pipeline::Pipeline,
+    problem::{Error, Position, Problem},
+    setting::{Choice, Start},
+};
+
+/// How large a pipeline file may be, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads the pipeline file at `path`. Paths in it, and those of secret files, start at its folder.
+pub fn load(path: &Path, mut sources: Sources) -> Result<Pipeline, Error> {
+    let unreadable = |source| Error::Unreadable { path: path.into(), source };
+    let path = std::path::absolute(path).map_err(unreadable)?;
+    let mut text = String::new();
+    std::fs::File::open(&path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(unreadable)?;
+    sources.folder = path.parent().unwrap_or(Path::new("/")).into();
+    read(&path, &text, &sources).map_err(|problems| Error::Refused { path, problems })
+}
+
+/// Reads a pipeline from the text of a file.
+fn read(path: &Path, text: &str, sources: &Sources) -> Result<Pipeline, Vec<Problem>> {
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let message = format!("the file is larger than {FILE_BYTES_MAX} bytes");
+        let remedy = "is it a pipeline file?".into();
+        return Err(vec![Problem { at: None, message, remedy }]);
+    }
+    let file = parse::parse(text).map_err(|problem| vec![problem])?;
+    let mut resolver = resolve::Resolver::new(sources);
+    let pipeline = resolver.pipeline(path, file);
+    let mut problems = resolver.problems;
+    if let Some(pipeline) = &pipeline {
+        problems.extend(validate::problems(pipeline));
+    }
+    problems.sort_by_key(|problem| problem.at);
+    match pipeline {
+        Some(pipeline) if problems.is_empty() => Ok(pipeline),
+        _ => Err(problems),
+    }
+}
+
+/// The JSON Schema of the pipeline file, made from the types that read it.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(file::File);
+    schema.insert("title".into(), "Sidestream pipeline".into());
+    schema.to_value()
+}
+
+/// A pipeline from text, for tests of what is done with one.
+#[cfg(test)]
+pub(crate) fn read_for_tests(text: &str) -> Pipeline {
+    read(Path::new("/pipelines/pipeline.yaml"), text, &Sources::default()).unwrap()
+}

@@ -3,3 +3,19 @@
 //! which the simulated and the real adapters must pass.
 
 pub mod contract;
+
+mod check;
+mod cluster;
+mod crew;
+mod disk;
+mod environment;
+mod guest;
+mod log;
+mod pipeline;
+mod plan;
+mod prng;
+mod run;
+mod trace;
+mod world;
+
+pub use self::run::{Outcome, Violation, run};

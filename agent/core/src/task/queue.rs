@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
-    record::{Batch, Offset, Records, Timestamp},
+    record::{Batch, NO_TIMESTAMP, Offset, Records, Timestamp},
     task::time::TaskTime,
     worker::FetchEpoch,
 };
@@ -84,14 +84,17 @@ impl InputQueue {
         }
     }
 
-    fn take_into(&mut self, input: u32, batch: &mut Batch) {
-        let Some(chunk) = self.chunks.front_mut() else { return };
-        batch.inputs.push(input);
-        chunk.take_into(&mut batch.records);
+    /// Takes a run of at most `max` records from the first chunk; returns their highest timestamp.
+    fn take_run(&mut self, input: u32, max: usize, batch: &mut Batch, run: &Run) -> Timestamp {
+        let Some(chunk) = self.chunks.front_mut() else { return NO_TIMESTAMP };
+        let (count, latest) = run.measure(&chunk.records.timestamps[chunk.taken..], max);
+        batch.inputs.resize(batch.inputs.len() + count, input);
+        chunk.take_into(count, &mut batch.records);
         if chunk.left() == 0 {
             self.bytes -= chunk.records.bytes();
             self.chunks.pop_front();
         }
+        latest
     }
 
     /// Takes the first chunk as it is, if none of it was taken and it has at most `max` records
@@ -109,6 +112,31 @@ impl InputQueue {
     }
 }
 
+/// How far to go on taking records of one input.
+struct Run {
+    /// Not beyond this timestamp, where another input has an earlier record.
+    until: Option<Timestamp>,
+    /// The record that reaches this timestamp is the last.
+    boundary: Option<Timestamp>,
+}
+
+impl Run {
+    /// How many records to take, at least one, and their highest timestamp.
+    fn measure(&self, timestamps: &[Timestamp], max: usize) -> (usize, Timestamp) {
+        let mut latest = NO_TIMESTAMP;
+        for (count, &time) in timestamps.iter().enumerate().take(max) {
+            if count > 0 && self.until.is_some_and(|until| time > until) {
+                return (count, latest);
+            }
+            latest = latest.max(time);
+            if self.boundary.is_some_and(|boundary| time >= boundary) {
+                return (count + 1, latest);
+            }
+        }
+        (timestamps.len().min(max), latest)
+    }
+}
+
 impl Chunk {
     fn new(records: Records) -> Self {
         Self { records, taken: 0, key_bytes: 0, value_bytes: 0, headers: 0 }
@@ -119,36 +147,53 @@ impl Chunk {
     }
 
     fn skip(&mut self, count: usize) {
-        if count > 0 {
-            let mut nowhere = Records::default();
-            (0..count).for_each(|_| self.take_into(&mut nowhere));
-        }
+        let (keys, values) = (self.records.keys.lengths(), self.records.values.lengths());
+        self.key_bytes += bytes_of(&keys[self.taken..self.taken + count]);
+        self.value_bytes += bytes_of(&values[self.taken..self.taken + count]);
+        self.headers += self.header_count(count);
+        self.taken += count;
     }
 
-    fn take_into(&mut self, to: &mut Records) {
-        let row = self.taken;
+    /// How many headers the next `count` records have.
+    fn header_count(&self, count: usize) -> usize {
+        let counts = &self.records.headers.counts;
+        let counts = counts.get(self.taken..self.taken + count).unwrap_or_default();
+        counts.iter().map(|&count| usize::try_from(count).expect("a count fits")).sum()
+    }
+
+    fn take_into(&mut self, count: usize, to: &mut Records) {
+        let rows = self.taken..self.taken + count;
         let from = &self.records;
-        to.offsets.push(from.offsets[row]);
-        to.timestamps.push(from.timestamps[row]);
-        to.timestamp_types.push(from.timestamp_types[row]);
-        let key = row_at(from.keys.data(), from.keys.lengths()[row], &mut self.key_bytes);
-        to.keys.push(key);
-        let value = row_at(from.values.data(), from.values.lengths()[row], &mut self.value_bytes);
-        to.values.push(value);
-        let count = from.headers.counts.get(row).copied().unwrap_or(0);
-        let count = usize::try_from(count).expect("a count fits");
-        let pairs = from.headers.names.iter().zip(&from.headers.values);
-        to.headers.push(to.offsets.len() - 1, pairs.skip(self.headers).take(count));
-        self.headers += count;
-        self.taken += 1;
+        self.headers += match from.headers.counts.is_empty() && to.headers.counts.is_empty() {
+            true => 0,
+            false => self.take_headers(count, to),
+        };
+        to.offsets.extend_from_slice(&from.offsets[rows.clone()]);
+        to.timestamps.extend_from_slice(&from.timestamps[rows.clone()]);
+        to.timestamp_types.extend_from_slice(&from.timestamp_types[rows.clone()]);
+        self.key_bytes = to.keys.extend_rows(&from.keys, rows.clone(), self.key_bytes);
+        self.value_bytes = to.values.extend_rows(&from.values, rows, self.value_bytes);
+        self.taken += count;
+    }
+
+    /// Copies the headers of the next `count` records; returns how many there are.
+    fn take_headers(&self, count: usize, to: &mut Records) -> usize {
+        let (from, headers) = (&self.records.headers, self.header_count(count));
+        let counts = from.counts.get(self.taken..self.taken + count);
+        to.headers.counts.resize(to.offsets.len(), 0);
+        to.headers.counts.extend_from_slice(counts.unwrap_or_default());
+        to.headers.counts.resize(to.offsets.len() + count, 0);
+        let pairs = from.names.iter().zip(&from.values).skip(self.headers).take(headers);
+        for (name, value) in pairs {
+            to.headers.names.push(name);
+            to.headers.values.push(value);
+        }
+        headers
     }
 }
 
-fn row_at<'a>(data: &'a [u8], length: i32, at: &mut usize) -> Option<&'a [u8]> {
-    let length = usize::try_from(length).ok()?;
-    let row = &data[*at..*at + length];
-    *at += length;
-    Some(row)
+fn bytes_of(lengths: &[i32]) -> usize {
+    lengths.iter().filter_map(|&length| usize::try_from(length).ok()).sum()
 }
 
 /// The inputs of a task.
@@ -221,11 +266,16 @@ impl InputGroup {
         let alone = self.queues.iter().filter(|queue| !queue.is_empty()).count() == 1;
         while batch.inputs.len() < max {
             let heads = self.queues.iter().zip(0u32..);
-            let first = heads.filter_map(|(queue, input)| Some((queue.head()?, input))).min();
-            let Some((timestamp, input)) = first else { break };
+            let mut heads: Vec<_> =
+                heads.filter_map(|(queue, input)| Some((queue.head()?, input))).collect();
+            heads.sort_unstable();
+            let Some(&(_, input)) = heads.first() else { break };
+            // Of equal timestamps the lower input's goes first.
+            let until = heads.get(1).map(|&(time, other)| time - Timestamp::from(other < input));
             let index = usize::try_from(input).expect("an index fits");
-            self.queues[index].take_into(input, batch);
-            time.observe(index, timestamp);
+            let left = max - batch.inputs.len();
+            let latest = self.queues[index].take_run(input, left, batch, &Run { until, boundary });
+            time.observe(index, latest);
             let due = boundary.is_some_and(|boundary| time.stream_time() >= boundary);
             let ran_out = self.queues[index].is_empty() && !alone;
             if due || ran_out {
@@ -238,7 +288,6 @@ impl InputGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::NO_TIMESTAMP;
 
     fn records(rows: &[(Offset, Timestamp)]) -> Records {
         let mut records = Records::default();

@@ -361,6 +361,11 @@ impl<P: Processor> Task<P> {
         Ok(telemetry)
     }
 
+    /// Why a read of the task's state failed since this was asked last.
+    pub(crate) fn take_state_failure(&mut self) -> Option<StoreError> {
+        self.state.take_failure()
+    }
+
     /// Forgets the open transaction's work and what waits. Records must be fetched again from
     /// [`committed_offsets`](Self::committed_offsets).
     pub(crate) fn drop_work(&mut self) {

@@ -1,6 +1,6 @@
 //! A task's state as user code sees it: the open transaction's writes over what is committed.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{cell::RefCell, collections::BTreeMap, ops::Bound};
 
 use indexmap::{IndexMap, map::Entry};
 
@@ -16,6 +16,8 @@ use crate::{
 pub struct State {
     committed: Option<Box<dyn StateStore>>,
     buffers: Vec<WriteBuffer>,
+    /// Why a read failed. User code hands on only that it failed, but damage has to be repaired.
+    failed: RefCell<Option<StoreError>>,
 }
 
 /// A moment in the writes of a transaction, to go back to.
@@ -27,7 +29,7 @@ impl State {
     #[must_use]
     pub fn new(committed: Box<dyn StateStore>, stores: usize) -> Self {
         let buffers = (0..stores).map(|_| WriteBuffer::default()).collect();
-        Self { committed: Some(committed), buffers }
+        Self { committed: Some(committed), buffers, failed: RefCell::default() }
     }
 
     /// Gives the committed state back; open writes are lost.
@@ -45,6 +47,19 @@ impl State {
         self.committed.as_deref().expect("an open task has its state")
     }
 
+    /// Keeps why a read failed.
+    fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &result {
+            *self.failed.borrow_mut() = Some(error.clone());
+        }
+        result
+    }
+
+    /// Why a read failed since this was asked last.
+    pub fn take_failure(&mut self) -> Option<StoreError> {
+        self.failed.take()
+    }
+
     /// How many stores there are.
     #[must_use]
     pub fn stores(&self) -> usize {
@@ -55,7 +70,7 @@ impl State {
     pub fn get(&self, store: usize, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.buffers[store].writes.get(key) {
             Some(value) => Ok(value.clone()),
-            None => self.below().get(store, key),
+            None => self.noted(self.below().get(store, key)),
         }
     }
 
@@ -63,13 +78,13 @@ impl State {
     pub fn get_many(&self, store: usize, keys: &Column) -> Result<Column, StoreError> {
         let writes = &self.buffers[store].writes;
         if writes.is_empty() {
-            return self.below().get_many(store, keys);
+            return self.noted(self.below().get_many(store, keys));
         }
         let unknown: Column =
             keys.iter().filter(|key| !writes.contains_key(key.unwrap_or_default())).collect();
         let below = match unknown.is_empty() {
             true => Column::default(),
-            false => self.below().get_many(store, &unknown)?,
+            false => self.noted(self.below().get_many(store, &unknown))?,
         };
         let mut below = below.iter();
         Ok(keys
@@ -89,10 +104,10 @@ impl State {
     /// Reads entries in order of their keys' bytes.
     pub fn scan(&mut self, store: usize, scan: &Scan) -> Result<Entries, StoreError> {
         if self.buffers[store].writes.is_empty() {
-            return self.below().scan(store, scan);
+            return self.noted(self.below().scan(store, scan));
         }
         self.buffers[store].index();
-        merged_scan(self.below(), store, &self.buffers[store], scan)
+        self.noted(merged_scan(self.below(), store, &self.buffers[store], scan))
     }
 
     /// This moment in the open transaction.

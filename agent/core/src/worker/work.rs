@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Environment, Fetched, Log, LogError, Notice, Slot, TaskState, Worker, WorkerError};
 use crate::{
     record::{Offset, Outputs, TaskId},
-    task::{Clock, Failure, FailureKind, Readiness, Task},
+    task::{Clock, Failure, FailureKind, Readiness, StoreError, Task},
 };
 
 /// How many batches a task processes in one turn, before the log is polled again.
@@ -45,6 +45,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let Fetched { partition: Some(source), epoch, records, next, .. } = fetched else {
             return Ok(());
         };
+        if !self.assigned {
+            return Ok(()); // Fetched before everything was revoked.
+        }
         let Some(&(id, input)) = self.sources.get(&source) else { return Ok(()) };
         let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(()) };
         if !task.push(input, records, epoch, next) {
@@ -192,14 +195,18 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     /// A task failed: the transaction is dropped, and the task tried again later or stopped.
     pub(super) fn fail(&mut self, id: TaskId, failure: &Failure) -> Result<(), WorkerError> {
-        let over_at = match self.tasks.get_mut(&id) {
+        let (over_at, damage) = match self.tasks.get_mut(&id) {
             Some(Slot::Running(task)) => {
-                task.queues().iter().map(|queue| queue.position()).collect()
+                let over_at = task.queues().iter().map(|queue| queue.position()).collect();
+                (over_at, task.take_state_failure())
             }
-            _ => Vec::new(),
+            _ => (Vec::new(), None),
         };
         let reason = self.describe(id, failure);
         self.abort(&format!("task {id}: {reason}"))?;
+        if let Some(damage @ StoreError::Corrupt { .. }) = damage {
+            return self.store_failed(id, damage);
+        }
         let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
         let failures = self.failures.entry(id).or_default();
         failures.count(now, backoff, over_at);
@@ -222,6 +229,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     /// Stops a task for good: it reads nothing more, and keeps its state as it is.
     pub(super) fn stop_task(&mut self, id: TaskId, reason: String) -> Result<(), WorkerError> {
+        self.stop_restores(id)?;
         let store = match self.tasks.remove(&id) {
             Some(Slot::Running(task)) => Some(Task::close(*task)),
             Some(Slot::Starting(starting)) => starting.store,

@@ -1,0 +1,86 @@
+//! Whether a pipeline would start; changes nothing.
+
+use std::{collections::BTreeMap, path::Path};
+
+use sidestream_core::record::TaskId;
+
+use super::{Error, environment, kafka_config, modules, shares, topics};
+use crate::{
+    config::Pipeline,
+    guest::Module,
+    kafka::{self, Admin},
+    plan::{self, Plan},
+};
+
+/// Compiles every module, and initialises one instance of each transform that has a sound one.
+/// Returns all that is wrong.
+#[must_use]
+pub fn check_modules(pipeline: &Pipeline) -> Vec<Error> {
+    let engine = match modules::engine(pipeline, shares(pipeline, 1).guests, None) {
+        Ok(engine) => engine,
+        Err(error) => return vec![error],
+    };
+    let mut errors = Vec::new();
+    let mut loaded: BTreeMap<&Path, Option<Module>> = BTreeMap::new();
+    for transform in &pipeline.transforms {
+        loaded.entry(&transform.module).or_insert_with_key(|path| {
+            modules::read(&engine, path, pipeline).map_err(|error| errors.push(error)).ok()
+        });
+    }
+    // Which topics there are does not matter to a module.
+    let external = |name: &str| {
+        let prefix = format!("{}-", pipeline.application);
+        let own = ["-changelog", "-repartition"].iter().any(|suffix| name.ends_with(suffix));
+        (!(own && name.starts_with(&prefix))).then_some(1)
+    };
+    let Ok(plan) = plan::plan(pipeline, &external) else { return errors };
+    for (transforms, subtopology) in plan.transforms.iter().zip(0u16..) {
+        for (index, &transform) in transforms.iter().enumerate() {
+            let transform = &pipeline.transforms[transform];
+            let Some(module) = &loaded[transform.module.as_path()] else { continue };
+            let context = environment::context(
+                &pipeline.application,
+                &plan.topology,
+                TaskId { subtopology, partition: 0 },
+                index,
+                &transform.config.0,
+            );
+            if let Err(failure) = module.instantiate(context) {
+                errors.push(Error::Initialise { transform: transform.name.clone(), failure });
+            }
+        }
+    }
+    errors
+}
+
+/// Plans the pipeline on the topics as they are, if a broker answers.
+pub fn check_topics(pipeline: &Pipeline) -> Result<Plan, Error> {
+    let config = kafka_config(pipeline, "check");
+    config.validate()?;
+    topics::look(pipeline, &Admin::new(&config)?)
+}
+
+impl Error {
+    /// What to do about it, where the message does not say so.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Kafka(kafka::Error::Unavailable(_)) => {
+                "start the brokers, or correct `bootstrap.servers`, security properties or network"
+            }
+            _ => "",
+        }
+    }
+
+    /// Whether the pipeline file has to be corrected.
+    #[must_use]
+    pub fn is_of_pipeline(&self) -> bool {
+        matches!(self, Self::Kafka(kafka::Error::Property { .. }))
+    }
+}
+
+/// The names of all properties that the pipeline file's `kafka` may have.
+#[must_use]
+pub fn kafka_properties() -> Vec<String> {
+    kafka::property_names()
+}

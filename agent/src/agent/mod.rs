@@ -1,0 +1,271 @@
+//! The composition: builds the rooms from a pipeline, starts the workers, drains them.
+
+mod check;
+mod environment;
+mod memory;
+mod modules;
+mod notices;
+mod thread;
+mod topics;
+
+use std::{
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tracing::{error, info, warn};
+
+pub use self::{
+    check::{check_modules, check_topics, kafka_properties},
+    thread::Stop,
+};
+use self::{
+    environment::{Environment, Parts},
+    memory::{Shares, Wanted},
+    modules::Modules,
+};
+use crate::{
+    config::{self, Pipeline, pipeline::Guarantee},
+    guest,
+    kafka::{self, Admin, KafkaLog},
+    plan::Plan,
+    state::{self, StoreSpec, Stores, TaskStores},
+};
+
+/// How long to wait for brokers that are away before asking again.
+const BROKER_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Why an agent can't start, or had to stop. The variants say whose turn it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Correct the pipeline file, or the topics.
+    #[error("the pipeline can't run on these topics")]
+    Topics(Vec<config::Problem>),
+    /// Correct the properties of the Kafka clients, or the brokers.
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
+    /// Build the module again.
+    #[error(transparent)]
+    Module(#[from] guest::Error),
+    /// Give the agent another module file.
+    #[error("can't read the module {path}: {source}; correct `module` in the pipeline file")]
+    ModuleFile {
+        /// Where it should be.
+        path: std::path::PathBuf,
+        /// Why it can't be read.
+        source: std::io::Error,
+    },
+    /// Look at the transform's configuration, or build its module again.
+    #[error("the transform `{transform}` can't start: {failure}")]
+    Initialise {
+        /// Its name.
+        transform: String,
+        /// What the module said, or did.
+        failure: sidestream_core::task::Failure,
+    },
+    /// Look at the state directory.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// Look at the machine's limits.
+    #[error("can't start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// It ran, and can't go on.
+    #[error("{0}")]
+    Worker(String),
+    /// It was asked to stop, and was not done in time. What was not committed is done again.
+    #[error("not drained within {} ms", .0.as_millis())]
+    Deadline(Duration),
+}
+
+/// A running agent.
+pub struct Agent {
+    workers: Vec<JoinHandle<Result<(), String>>>,
+    stop: Stop,
+    shutdown: config::pipeline::Shutdown,
+}
+
+impl Agent {
+    /// Opens the state, loads the modules, prepares the topics and starts the workers. Waits for
+    /// brokers that are away, until `stop` is requested.
+    pub fn start(pipeline: &Pipeline, stop: Stop) -> Result<Self, Error> {
+        let state = state::Config {
+            identity: pipeline.identity.clone(),
+            memory_bytes_max: shares(pipeline, 1).state,
+            ..state::Config::new(&pipeline.state.directory, &pipeline.application)
+        };
+        let stores = Stores::open_directory(&state)?;
+        let modules = Modules::load(pipeline, shares(pipeline, 1).guests)?;
+        let config = kafka_config(pipeline, stores.identity());
+        config.validate()?;
+        let admin = Admin::new(&config)?;
+        let plan = wait_for_brokers(&stop, || topics::prepare(pipeline, &admin))?;
+        let workers_ever = stores.raise_worker_count(pipeline.workers)?;
+        let retired = (pipeline.workers..workers_ever).map(|worker| worker as usize);
+        let retired: Vec<String> = retired.map(|worker| config.transactional_id(worker)).collect();
+        wait_for_brokers(&stop, || Ok(admin.settle(&retired)?))?;
+        info!(
+            application = pipeline.application,
+            identity = stores.identity(),
+            workers = pipeline.workers,
+            tasks = plan.topology.subtopologies.iter().map(|s| s.partitions).sum::<i32>(),
+            "starting"
+        );
+        let workers = start_workers(pipeline, &plan, &config, stores, modules, &stop)?;
+        Ok(Self { workers, stop, shutdown: pipeline.shutdown.clone() })
+    }
+
+    /// Waits until the workers have stopped: because `stop` was requested, or because one can't
+    /// go on. Gives up when the deadline of the pipeline's `shutdown` has passed after that.
+    pub fn wait(self) -> Result<(), Error> {
+        let mut deadline = None;
+        while !self.workers.iter().all(JoinHandle::is_finished) {
+            if self.stop.is_requested() {
+                let deadline = *deadline.get_or_insert(Instant::now() + self.shutdown.deadline);
+                if Instant::now() >= deadline {
+                    error!("not drained in time; what was not committed is processed again");
+                    return Err(Error::Deadline(self.shutdown.deadline));
+                }
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        for worker in self.workers {
+            match worker.join() {
+                Ok(result) => result.map_err(Error::Worker)?,
+                Err(_) => return Err(Error::Worker("a worker panicked".to_owned())),
+            }
+        }
+        info!("stopped");
+        Ok(())
+    }
+}
+
+fn start_workers(
+    pipeline: &Pipeline,
+    plan: &Plan,
+    config: &kafka::Config,
+    stores: Arc<Stores>,
+    modules: Modules,
+    stop: &Stop,
+) -> Result<Vec<JoinHandle<Result<(), String>>>, Error> {
+    let topology = Arc::new(plan.topology.clone());
+    let parts = Arc::new(Parts {
+        application: pipeline.application.clone(),
+        topology: Arc::clone(&topology),
+        stores,
+        task_stores: task_stores(plan),
+        modules: modules.by_subtopology(pipeline, plan),
+    });
+    let partitions = topology.subtopologies.iter();
+    let partitions: i32 = partitions.map(|s| s.partitions * s.inputs.len() as i32).sum();
+    let shares = shares(pipeline, usize::try_from(partitions).unwrap_or(1));
+    let mut workers = Vec::new();
+    for worker in 0..pipeline.workers as usize {
+        let log = wait_for_brokers(stop, || Ok(KafkaLog::new(config, &topology, worker)?))?;
+        let setup = thread::Setup {
+            worker,
+            config: worker_config(pipeline, shares),
+            topology: Arc::clone(&topology),
+            log,
+            environment: Environment(Arc::clone(&parts)),
+            stop: stop.clone(),
+            guest_stack_bytes: bytes(pipeline.limits.guest_stack_bytes_max),
+        };
+        workers.push(thread::start(setup).map_err(Error::Thread)?);
+    }
+    Ok(workers)
+}
+
+/// Does something that needs brokers, until it succeeds, fails for good, or `stop` is requested.
+fn wait_for_brokers<T>(
+    stop: &Stop,
+    mut attempt: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    loop {
+        match attempt() {
+            Err(Error::Kafka(kafka::Error::Unavailable(reason))) if !stop.is_requested() => {
+                warn!(reason, "waiting for the brokers");
+                std::thread::park_timeout(BROKER_BACKOFF);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn task_stores(plan: &Plan) -> Vec<TaskStores> {
+    let subtopologies = plan.topology.subtopologies.iter().zip(&plan.stores);
+    let of_one = |(subtopology, kinds): (&sidestream_core::topology::Subtopology, &Vec<_>)| {
+        let stores = subtopology.stores.iter().zip(kinds);
+        let topic = |input: &sidestream_core::topology::Input| {
+            plan.topology.topic(input.topic).name.clone()
+        };
+        TaskStores {
+            stores: stores
+                .map(|(store, kind)| StoreSpec {
+                    name: store.name.clone(),
+                    kind: store_kind(*kind),
+                })
+                .collect(),
+            inputs: subtopology.inputs.iter().map(topic).collect(),
+        }
+    };
+    subtopologies.map(of_one).collect()
+}
+
+fn store_kind(kind: config::pipeline::StoreKind) -> state::StoreKind {
+    match kind {
+        config::pipeline::StoreKind::RocksDb => state::StoreKind::RocksDb,
+        config::pipeline::StoreKind::Memory => state::StoreKind::Memory,
+    }
+}
+
+/// The configuration of the Kafka clients for a pipeline.
+#[must_use]
+pub fn kafka_config(pipeline: &Pipeline, identity: &str) -> kafka::Config {
+    let properties =
+        |properties: &config::pipeline::Properties| properties.0.iter().cloned().collect();
+    let limits = &pipeline.limits;
+    kafka::Config {
+        application: pipeline.application.clone(),
+        identity: identity.to_owned(),
+        workers: pipeline.workers as usize,
+        exactly_once: pipeline.guarantee == Guarantee::ExactlyOnce,
+        properties: properties(&pipeline.kafka.common),
+        consumer: properties(&pipeline.kafka.consumer),
+        producer: properties(&pipeline.kafka.producer),
+        admin: properties(&pipeline.kafka.admin),
+        commit_timeout: limits.revoke_time_max,
+        queue_bytes_max: shares(pipeline, 1).queues,
+        ..kafka::Config::default()
+    }
+}
+
+fn worker_config(pipeline: &Pipeline, shares: Shares) -> sidestream_core::worker::Config {
+    let limits = &pipeline.limits;
+    sidestream_core::worker::Config {
+        exactly_once: pipeline.guarantee == Guarantee::ExactlyOnce,
+        commit_interval: pipeline.commit_interval,
+        uncommitted_bytes_max: shares.uncommitted,
+        batch_records_max: limits.batch_records_max as usize,
+        buffered_bytes_max: shares.buffered,
+        idle_max: pipeline.task_idle_max,
+        attempts_max: limits.retry_attempts_max,
+        retry_backoff: limits.retry_backoff,
+        ..sidestream_core::worker::Config::default()
+    }
+}
+
+fn shares(pipeline: &Pipeline, partitions: usize) -> Shares {
+    let wanted = Wanted {
+        budget: bytes(pipeline.memory_bytes_max),
+        workers: pipeline.workers as usize,
+        partitions,
+        uncommitted: bytes(pipeline.limits.uncommitted_bytes_max),
+        buffered: bytes(pipeline.limits.buffered_bytes_max),
+    };
+    wanted.shares()
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}

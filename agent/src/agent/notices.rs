@@ -1,0 +1,108 @@
+//! What workers have to say, as log lines.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use sidestream_core::{
+    record::TaskId,
+    task::{Level, LogLine},
+    topology::Topology,
+    worker::{CommitNotice, Notice, TaskState},
+};
+use tracing::{debug, error, info, trace, warn};
+
+/// How often one task's restore is told about.
+const RESTORE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells of one worker, without telling the same thing again and again.
+pub(super) struct Teller {
+    worker: usize,
+    topology: Arc<Topology>,
+    restoring: BTreeMap<TaskId, Duration>,
+    waiting: Option<String>,
+}
+
+impl Teller {
+    pub(super) fn new(worker: usize, topology: Arc<Topology>) -> Self {
+        Self { worker, topology, restoring: BTreeMap::new(), waiting: None }
+    }
+
+    /// Tells what happened in a turn that ended at `now` (since the start).
+    pub(super) fn tell(&mut self, notice: Notice, now: Duration) {
+        let worker = self.worker;
+        match notice {
+            Notice::Task { task, state } => self.task(task, &state),
+            Notice::Restoring { task, remaining } => self.restoring(task, remaining, now),
+            Notice::Rebuilding { task, store, reason } => {
+                let store = &self.topology.subtopology(task).stores[store].name;
+                warn!(worker, %task, store, reason, "a store is rebuilt from its changelog");
+            }
+            Notice::Committed(commit) => self.committed(&commit),
+            Notice::Dropped { reason } => {
+                warn!(
+                    worker,
+                    reason, "the transaction was dropped; its records are processed again"
+                );
+            }
+            Notice::Retrying { task, attempts, reason } => {
+                warn!(worker, %task, attempts, reason, "a task failed and will be tried again");
+            }
+            Notice::Waiting(reason) => {
+                if self.waiting.as_ref() != Some(&reason) {
+                    warn!(worker, reason, "waiting");
+                    self.waiting = Some(reason);
+                }
+            }
+            Notice::Recovered => self.recovered(),
+        }
+    }
+
+    fn recovered(&mut self) {
+        if self.waiting.take().is_some() {
+            info!(worker = self.worker, "what was waited for is there again");
+        }
+    }
+
+    fn task(&mut self, task: TaskId, state: &TaskState) {
+        let worker = self.worker;
+        self.restoring.remove(&task);
+        match state {
+            TaskState::Failed(reason) => {
+                error!(worker, %task, state = "failed", reason, "a task was stopped; others go on");
+            }
+            TaskState::Created => debug!(worker, %task, state = "created", "task"),
+            TaskState::Restoring => info!(worker, %task, state = "restoring", "task"),
+            TaskState::Running => info!(worker, %task, state = "running", "task"),
+            TaskState::Suspended => debug!(worker, %task, state = "suspended", "task"),
+            TaskState::Closed => info!(worker, %task, state = "closed", "task"),
+        }
+    }
+
+    fn restoring(&mut self, task: TaskId, remaining: u64, now: Duration) {
+        let told = self.restoring.get(&task);
+        if told.is_none_or(|&told| now >= told + RESTORE_INTERVAL) {
+            self.restoring.insert(task, now);
+            info!(worker = self.worker, %task, remaining, "restoring from the changelog");
+        }
+    }
+
+    fn committed(&mut self, commit: &CommitNotice) {
+        self.recovered();
+        let CommitNotice { records, outputs, changes, bytes, .. } = commit;
+        debug!(worker = self.worker, records, outputs, changes, bytes, "committed");
+        for (task, transform, said) in &commit.telemetry {
+            let transform = &self.topology.subtopology(*task).transforms[*transform].name;
+            said.lines.iter().for_each(|line| guest_line(*task, transform, line));
+        }
+    }
+}
+
+fn guest_line(task: TaskId, transform: &str, line: &LogLine) {
+    let message = line.message.as_str();
+    match line.level {
+        Level::Trace => trace!(target: "sidestream::guest", %task, transform, "{message}"),
+        Level::Debug => debug!(target: "sidestream::guest", %task, transform, "{message}"),
+        Level::Info => info!(target: "sidestream::guest", %task, transform, "{message}"),
+        Level::Warn => warn!(target: "sidestream::guest", %task, transform, "{message}"),
+        Level::Error => error!(target: "sidestream::guest", %task, transform, "{message}"),
+    }
+}

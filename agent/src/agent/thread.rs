@@ -1,0 +1,112 @@
+//! A worker's thread.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use sidestream_core::{
+    topology::Topology,
+    worker::{Config, Now, Worker},
+};
+use tracing::{error, info};
+
+use super::{environment::Environment, notices::Teller};
+use crate::kafka::KafkaLog;
+
+/// Tells the workers of a process to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicU8>);
+
+const RUNNING: u8 = 0;
+const STOP_AND_STAY: u8 = 1;
+const STOP_AND_LEAVE: u8 = 2;
+
+impl Stop {
+    /// Asks the workers to commit and stop; with `leave` to leave the group for good, else to
+    /// keep the membership for a restart. The first call counts.
+    pub fn request(&self, leave: bool) {
+        let how = if leave { STOP_AND_LEAVE } else { STOP_AND_STAY };
+        // Somebody else having asked first is as good.
+        let _: Result<u8, u8> =
+            self.0.compare_exchange(RUNNING, how, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether the workers were asked to stop.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != RUNNING
+    }
+
+    fn leave(&self) -> Option<bool> {
+        match self.0.load(Ordering::Relaxed) {
+            RUNNING => None,
+            how => Some(how == STOP_AND_LEAVE),
+        }
+    }
+}
+
+/// What a worker runs with.
+pub(super) struct Setup {
+    pub(super) worker: usize,
+    pub(super) config: Config,
+    pub(super) topology: Arc<Topology>,
+    pub(super) log: KafkaLog,
+    pub(super) environment: Environment,
+    pub(super) stop: Stop,
+    /// The stack a guest may use, on top of what a thread needs itself.
+    pub(super) guest_stack_bytes: usize,
+}
+
+/// Starts the thread of a worker. It ends when the worker has drained, or with the reason why it
+/// can't go on; then it asks the others to stop.
+pub(super) fn start(setup: Setup) -> std::io::Result<JoinHandle<Result<(), String>>> {
+    std::thread::Builder::new()
+        .name(format!("worker-{}", setup.worker))
+        .stack_size((2 << 20) + setup.guest_stack_bytes)
+        .spawn(move || {
+            let stop = setup.stop.clone();
+            let _stop_others = StopOnExit(stop);
+            run(setup)
+        })
+}
+
+/// Also when the thread panics.
+struct StopOnExit(Stop);
+
+impl Drop for StopOnExit {
+    fn drop(&mut self) {
+        self.0.request(false);
+    }
+}
+
+fn run(setup: Setup) -> Result<(), String> {
+    let Setup { worker: number, config, topology, log, environment, stop, .. } = setup;
+    let mut teller = Teller::new(number, Arc::clone(&topology));
+    let mut worker = Worker::new(config, topology, log, environment);
+    let start = Instant::now();
+    loop {
+        if let Some(leave) = stop.leave() {
+            worker.drain(leave);
+        }
+        let report = worker.run_once(now(start)).map_err(|reason| {
+            error!(worker = number, %reason, "a worker can't go on");
+            reason.to_string()
+        })?;
+        let elapsed = start.elapsed();
+        report.notices.into_iter().for_each(|notice| teller.tell(notice, elapsed));
+        if report.done {
+            info!(worker = number, "drained");
+            return Ok(());
+        }
+    }
+}
+
+fn now(start: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Now { monotonic: start.elapsed(), wall: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX) }
+}

@@ -1,0 +1,93 @@
+//! What can be asked for.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{cli::exit, config::pipeline};
+
+/// Runs WebAssembly transforms over Kafka partitions, with local state, exactly once.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "sidestream", version, after_help = exit::HELP)]
+pub struct Arguments {
+    /// For people, or as JSON.
+    #[arg(long, global = true, value_enum, default_value_t, env = "SIDESTREAM_OUTPUT")]
+    pub output: OutputFormat,
+    /// The least level to log; goes before the pipeline file's.
+    #[arg(long, global = true, value_enum, env = "SIDESTREAM_LOG_LEVEL")]
+    pub log_level: Option<LogLevel>,
+    /// The form of the log; goes before the pipeline file's.
+    #[arg(long, global = true, value_enum, env = "SIDESTREAM_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Run a pipeline until SIGTERM or SIGINT, then drain.
+    Run {
+        /// The pipeline file.
+        #[arg(env = "SIDESTREAM_PIPELINE")]
+        file: PathBuf,
+    },
+    /// Check a pipeline: its file, its modules, the brokers and topics. Changes nothing.
+    Check {
+        /// The pipeline file.
+        #[arg(env = "SIDESTREAM_PIPELINE")]
+        file: PathBuf,
+        /// Ask no broker.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Print the JSON Schema of the pipeline file.
+    Schema,
+    /// Print a script that completes commands in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// In which form to answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+/// The least level to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<LogLevel> for pipeline::LogLevel {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::Error,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Trace => Self::Trace,
+        }
+    }
+}
+
+/// In which form to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,98 @@
+//! `sidestream check`.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sidestream_core::topology::Topology;
+
+use crate::{
+    agent,
+    cli::{Exit, finding, load, output::Output},
+    config::Pipeline,
+    plan::Plan,
+};
+
+/// Checks a pipeline: its file, then its modules and, unless `offline`, brokers and topics.
+pub(super) fn check(file: &Path, offline: bool, output: &mut Output) -> Exit {
+    let pipeline = match load(file) {
+        Ok(pipeline) => pipeline,
+        Err(findings) => {
+            output.findings(&findings, &json!({}));
+            return finding::exit(&findings);
+        }
+    };
+    let mut findings = Vec::new();
+    for error in agent::check_modules(&pipeline) {
+        findings.extend(finding::of_agent(file, error));
+    }
+    let plan = match offline {
+        true => None,
+        false => match agent::check_topics(&pipeline) {
+            Ok(plan) => Some(plan),
+            Err(error) => {
+                findings.extend(finding::of_agent(file, error));
+                None
+            }
+        },
+    };
+    output.findings(&findings, &details(plan.as_ref()));
+    if findings.is_empty() {
+        output.human(&summary(&pipeline, plan.as_ref()));
+    }
+    finding::exit(&findings)
+}
+
+/// The plan as JSON.
+fn details(plan: Option<&Plan>) -> Value {
+    let Some(plan) = plan else { return json!({}) };
+    let topology = &plan.topology;
+    let subtopologies = topology.subtopologies.iter().map(|subtopology| {
+        let transforms: Vec<_> = subtopology.transforms.iter().map(|t| &t.name).collect();
+        let stores: Vec<_> = subtopology.stores.iter().map(|store| &store.name).collect();
+        json!({
+            "partitions": subtopology.partitions,
+            "transforms": transforms,
+            "inputs": input_names(topology, subtopology),
+            "stores": stores,
+        })
+    });
+    let create = plan.create.iter();
+    let create = create.map(|topic| json!({ "topic": topic.name, "partitions": topic.partitions }));
+    json!({
+        "subtopologies": subtopologies.collect::<Vec<_>>(),
+        "topics_to_create": create.collect::<Vec<_>>(),
+    })
+}
+
+/// What a pipeline without problems will do, for people.
+fn summary(pipeline: &Pipeline, plan: Option<&Plan>) -> Vec<String> {
+    let mut lines = vec![format!("pipeline `{}`: no problems", pipeline.application)];
+    let Some(plan) = plan else {
+        lines.push("brokers and topics were not looked at".into());
+        return lines;
+    };
+    for (subtopology, number) in plan.topology.subtopologies.iter().zip(0..) {
+        let transforms: Vec<_> = subtopology.transforms.iter().map(|t| t.name.as_str()).collect();
+        lines.push(format!(
+            "sub-topology {number}: {} tasks run {} on {}",
+            subtopology.partitions,
+            transforms.join(", "),
+            input_names(&plan.topology, subtopology).join(", "),
+        ));
+    }
+    for topic in &plan.create {
+        lines.push(format!(
+            "`run` will create the topic {} with {} partitions",
+            topic.name, topic.partitions
+        ));
+    }
+    lines
+}
+
+fn input_names<'a>(
+    topology: &'a Topology,
+    subtopology: &'a sidestream_core::topology::Subtopology,
+) -> Vec<&'a str> {
+    let topics = subtopology.inputs.iter().map(|input| topology.topic(input.topic));
+    topics.map(|topic| topic.name.as_str()).collect()
+}

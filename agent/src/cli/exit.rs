@@ -1,0 +1,40 @@
+//! What the exit code of the process says.
+
+use std::process::ExitCode;
+
+/// Why the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// It failed while it ran.
+    Failed = 1,
+    /// The command line makes no sense; clap's own code.
+    Usage = 2,
+    /// The pipeline file was refused.
+    Pipeline = 3,
+    /// The brokers or topics were refused.
+    Topics = 4,
+    /// A module was refused.
+    Module = 5,
+    /// The state directory can't be used.
+    State = 6,
+}
+
+/// The table of exit codes in the help.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  all is well; `run` drained and stopped
+  1  `run` failed while it ran
+  2  the command line makes no sense
+  3  the pipeline file was refused
+  4  the brokers can't be reached, or topics were refused
+  5  a module was refused
+  6  the state directory can't be used";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,56 @@
+//! What the process says to whoever started it. The one place that prints.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::cli::{Finding, arguments::OutputFormat};
+
+/// Answers in the form that was asked for: results on standard output, problems for people on
+/// standard error.
+#[derive(Debug)]
+pub(super) struct Output {
+    format: OutputFormat,
+}
+
+impl Output {
+    pub(super) const fn new(format: OutputFormat) -> Self {
+        Self { format }
+    }
+
+    /// Prints a text that has one form only. A reader that is gone is none of our business.
+    pub(super) fn text(&mut self, text: &str) {
+        if let Err(error) = writeln!(std::io::stdout(), "{}", text.trim_end()) {
+            tracing::debug!(%error, "nobody reads the output");
+        }
+    }
+
+    /// Prints problems; as JSON together with what else is known.
+    pub(super) fn findings(&mut self, findings: &[Finding], details: &Value) {
+        match self.format {
+            OutputFormat::Human => {
+                for finding in findings {
+                    eprintln!("{finding}");
+                }
+            }
+            OutputFormat::Json => {
+                let mut answer = json!({ "ok": findings.is_empty(), "problems": findings });
+                if let (Value::Object(answer), Value::Object(details)) = (&mut answer, details) {
+                    answer.extend(details.clone());
+                }
+                println!("{answer}");
+            }
+        }
+    }
+
+    /// Prints lines for people only.
+    pub(super) fn human(&mut self, lines: &[String]) {
+        if self.format == OutputFormat::Human {
+            for line in lines {
+                println!("{line}");
+            }
+        }
+    }
+}

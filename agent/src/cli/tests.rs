@@ -1,0 +1,107 @@
+use clap::{CommandFactory, Parser};
+
+use super::{
+    arguments::{Arguments, OutputFormat, Verb},
+    exit::Exit,
+    finding::{About, Finding, exit, of_pipeline},
+    *,
+};
+use crate::config::{Position, Problem};
+
+#[test]
+fn the_arguments_are_sound() {
+    Arguments::command().debug_assert();
+    let arguments =
+        Arguments::try_parse_from(["sidestream", "check", "p.yaml", "--output", "json"]).unwrap();
+    assert_eq!(arguments.output, OutputFormat::Json);
+    assert!(matches!(arguments.verb, Verb::Check { offline: false, .. }));
+    let error = Arguments::try_parse_from(["sidestream", "walk"]).unwrap_err();
+    assert_eq!(error.exit_code(), Exit::Usage as i32);
+}
+
+#[test]
+fn the_help_tells_every_exit_code() {
+    let help = Arguments::command().render_long_help().to_string();
+    for code in [
+        Exit::Ok,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Pipeline,
+        Exit::Topics,
+        Exit::Module,
+        Exit::State,
+    ] {
+        assert!(help.contains(&format!("\n  {}  ", code as u8)), "{code:?}");
+    }
+}
+
+#[test]
+fn what_to_put_right_first_decides_the_exit_code() {
+    let finding = |about| Finding::new(about, "");
+    assert_eq!(exit(&[]), Exit::Ok);
+    assert_eq!(exit(&[finding(About::Module), finding(About::Topics)]), Exit::Topics);
+    assert_eq!(exit(&[finding(About::Run)]), Exit::Failed);
+    assert_eq!(exit(&[finding(About::Run), finding(About::State)]), Exit::State);
+}
+
+#[test]
+fn a_finding_tells_place_and_remedy_in_both_forms() {
+    let at = Position { line: 4, column: 1 };
+    let problems = vec![
+        Problem::new(at, "unknown key `transfroms`", "did you mean `transforms`?"),
+        Problem { at: None, message: "it is empty".into(), remedy: String::new() },
+    ];
+    let file = Path::new("p.yaml");
+    let findings = of_pipeline(file, config::Error::Refused { path: file.into(), problems });
+    assert_eq!(
+        findings[0].to_string(),
+        "p.yaml:4:1: unknown key `transfroms`\n    did you mean `transforms`?"
+    );
+    assert_eq!(findings[1].to_string(), "p.yaml: it is empty");
+    assert_eq!(
+        serde_json::to_value(&findings[0]).unwrap(),
+        serde_json::json!({
+            "about": "pipeline",
+            "file": "p.yaml",
+            "line": 4,
+            "column": 1,
+            "message": "unknown key `transfroms`",
+            "remedy": "did you mean `transforms`?",
+        })
+    );
+}
+
+#[test]
+fn the_command_line_goes_before_the_file_for_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let pipeline = "application: a\nkafka: {bootstrap.servers: b}\nlog: {level: warn, format: json}\n\
+                    transforms: [{name: t, module: m, inputs: [x]}]\n";
+    std::fs::write(&file, pipeline).unwrap();
+    let pipeline = load(&file).unwrap();
+    let config = |arguments: &[&str]| {
+        let all = ["sidestream", "schema"].iter().chain(arguments);
+        log_config(&Arguments::try_parse_from(all).unwrap(), &pipeline)
+    };
+    let format = telemetry::Format::Json;
+    let level = tracing::Level::WARN;
+    assert_eq!(config(&[]), telemetry::Config { level, format });
+    let level = tracing::Level::TRACE;
+    assert_eq!(config(&["--log-level", "trace"]), telemetry::Config { level, format });
+    let format = telemetry::Format::Text;
+    let config = config(&["--log-level", "trace", "--log-format", "text"]);
+    assert_eq!(config, telemetry::Config { level, format });
+}
+
+#[test]
+fn an_unknown_kafka_property_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let pipeline = "application: a\nkafka:\n  bootstrap.server: b\n  bootstrap.servers: b\n\
+                    transforms: [{name: t, module: m, inputs: [x]}]\n";
+    std::fs::write(&file, pipeline).unwrap();
+    let findings = load(&file).unwrap_err();
+    assert_eq!(findings.len(), 1);
+    assert_eq!((findings[0].line, findings[0].column), (Some(3), Some(3)));
+    assert_eq!(findings[0].remedy, "did you mean `bootstrap.servers`?");
+}

@@ -1,0 +1,301 @@
+//! A pipeline, validated and typed.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use crate::config::{
+    defaults,
+    problem::Position,
+    setting::{Choice, Start},
+};
+
+/// A pipeline: what one agent runs. Names are known to be sound and references to lead somewhere;
+/// whether modules, brokers and topics are there is not known yet.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// The pipeline file.
+    pub path: PathBuf,
+    /// The consumer group's id, and the prefix of internal topics.
+    pub application: String,
+    /// Properties of the Kafka clients.
+    pub kafka: Kafka,
+    /// Whether a record's effects come exactly once, or at least once.
+    pub guarantee: Guarantee,
+    /// Commit this long after the first uncommitted record.
+    pub commit_interval: Duration,
+    /// How many threads process records, at least one.
+    pub workers: u32,
+    /// Who this agent is, if the file says so.
+    pub identity: Option<String>,
+    /// Where state is kept.
+    pub state: State,
+    /// How many bytes of memory the whole process may use.
+    pub memory_bytes_max: u64,
+    /// Bounds of single things.
+    pub limits: Limits,
+    /// How long a task with several inputs waits for one that is empty.
+    pub task_idle_max: Duration,
+    /// How to stop.
+    pub shutdown: Shutdown,
+    /// How to log.
+    pub log: Log,
+    /// The steps, at least one, in the order of the file.
+    pub transforms: Vec<Transform>,
+}
+
+/// Properties of the Kafka clients: those of all, and those of one kind that go before them.
+#[derive(Clone, Debug, Default)]
+pub struct Kafka {
+    /// For every client.
+    pub common: Properties,
+    /// For consumers.
+    pub consumer: Properties,
+    /// For producers.
+    pub producer: Properties,
+    /// For the admin client.
+    pub admin: Properties,
+}
+
+/// Properties of a Kafka client in the order of the file. Their values may be secret: they are
+/// not shown by `Debug`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(pub Vec<(String, String)>);
+
+impl Properties {
+    /// The value of a property, if it is given.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// Whether a record's effects come exactly once, or at least once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Outputs, state and offsets are one transaction.
+    ExactlyOnce,
+    /// Offsets are committed after outputs and state; a crash repeats some.
+    AtLeastOnce,
+}
+
+impl Choice for Guarantee {
+    const ALL: &'static [(&'static str, Self)] =
+        &[(defaults::GUARANTEE, Self::ExactlyOnce), ("at_least_once", Self::AtLeastOnce)];
+}
+
+/// Where state is kept.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The folder, an absolute path.
+    pub directory: PathBuf,
+}
+
+/// Bounds of single things; sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory of one instance of a module.
+    pub guest_memory_bytes_max: u64,
+    /// Stack of one call of a module.
+    pub guest_stack_bytes_max: u64,
+    /// Elements in the tables of one instance of a module.
+    pub guest_table_elements_max: u32,
+    /// How long a module may work on one batch.
+    pub batch_time_max: Duration,
+    /// Records in one batch.
+    pub batch_records_max: u32,
+    /// Size of a record that a module emits or writes to a store.
+    pub record_bytes_max: u64,
+    /// What a module may emit and write for one batch.
+    pub output_bytes_max: u64,
+    /// Size of a module's file.
+    pub module_bytes_max: u64,
+    /// How long compiling a module may take.
+    pub compile_time_max: Duration,
+    /// Outputs and state changes of a worker before it commits early.
+    pub uncommitted_bytes_max: u64,
+    /// What waits of one partition before fetching it pauses.
+    pub buffered_bytes_max: u64,
+    /// How often a task may fail in a row before it is stopped.
+    pub retry_attempts_max: u32,
+    /// How long to wait after a first failure.
+    pub retry_backoff: Duration,
+    /// How long giving partitions up in a rebalance may take.
+    pub revoke_time_max: Duration,
+}
+
+/// How to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Exit this long after a signal, drained or not.
+    pub deadline: Duration,
+    /// Leave the group (true), or keep the membership for a restart (false).
+    pub leave_on_stop: bool,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least level to log.
+    pub level: LogLevel,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// The least level to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of tracing's levels say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Choice for LogLevel {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        (defaults::LOG_LEVEL, Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+/// In which form to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Choice for LogFormat {
+    const ALL: &'static [(&'static str, Self)] =
+        &[(defaults::LOG_FORMAT, Self::Text), ("json", Self::Json)];
+}
+
+/// A step of the pipeline.
+#[derive(Clone, Debug)]
+pub struct Transform {
+    /// Its name, unique in the pipeline.
+    pub name: String,
+    /// Where its name stands in the file.
+    pub at: Position,
+    /// The file of its module, an absolute path.
+    pub module: PathBuf,
+    /// What it reads, at least one; their order is that of the module's input indices.
+    pub inputs: Vec<Input>,
+    /// Its stores; their order is that of the module's store indices.
+    pub stores: Vec<Store>,
+    /// Its outputs; their order is that of the module's output indices.
+    pub outputs: Vec<Output>,
+    /// What the module is configured with.
+    pub config: ModuleConfig,
+}
+
+/// What a module is configured with: a JSON object. May hold secrets: not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ModuleConfig(pub String);
+
+impl fmt::Debug for ModuleConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ModuleConfig")
+    }
+}
+
+/// An input of a transform.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Where it stands in the file.
+    pub at: Position,
+    /// Where its records come from.
+    pub source: Source,
+}
+
+/// Where an input's records come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From a topic of the user's.
+    Topic {
+        /// Its name.
+        name: String,
+        /// Where to start when the group has no offset.
+        start: Start,
+    },
+    /// From another transform, inside the process.
+    Transform {
+        /// The transform's name.
+        transform: String,
+        /// The name of its output.
+        output: String,
+    },
+    /// From a repartition topic of this pipeline.
+    Repartition {
+        /// Its name in the pipeline.
+        name: String,
+    },
+}
+
+/// A store of a transform.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Its name, unique in the pipeline.
+    pub name: String,
+    /// Where it stands in the file.
+    pub at: Position,
+    /// Where its entries are kept.
+    pub kind: StoreKind,
+}
+
+/// Where the entries of a store are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// On disk.
+    RocksDb,
+    /// In memory: restored from the changelog at every start.
+    Memory,
+}
+
+impl Choice for StoreKind {
+    const ALL: &'static [(&'static str, Self)] =
+        &[(defaults::STORE_KIND, Self::RocksDb), ("memory", Self::Memory)];
+}
+
+/// An output of a transform.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its name, unique in the transform.
+    pub name: String,
+    /// Where it stands in the file.
+    pub at: Position,
+    /// Where its records go.
+    pub target: Target,
+}
+
+/// Where an output's records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To a topic of the user's.
+    Topic {
+        /// Its name.
+        name: String,
+        /// Write only the last record for each key and transaction.
+        latest_per_key: bool,
+    },
+    /// To a repartition topic of this pipeline.
+    Repartition {
+        /// Its name in the pipeline.
+        name: String,
+        /// How many partitions it has, if the file says so.
+        partitions: Option<i32>,
+    },
+    /// To the transforms that name it as an input.
+    Transforms,
+}

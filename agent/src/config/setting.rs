@@ -1,0 +1,245 @@
+//! The kinds of scalar that a pipeline file has: how each is read and described.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::nearest::did_you_mean;
+
+/// A kind of scalar. It is read from text after references in it were replaced.
+pub trait Setting: Sized {
+    /// Reads one; the error says what is expected, never what was given.
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// Its JSON Schema.
+    fn schema() -> Value;
+}
+
+/// A kind of scalar with few values, each of which has a name.
+pub trait Choice: Copy + 'static {
+    /// All values and their names.
+    const ALL: &'static [(&'static str, Self)];
+}
+
+impl<T: Choice> Setting for T {
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = T::ALL.iter().find(|(name, _)| *name == text);
+        let names = T::ALL.iter().map(|(name, _)| *name);
+        found.map(|(_, value)| *value).ok_or_else(|| did_you_mean(text, names))
+    }
+
+    fn schema() -> Value {
+        let names = T::ALL.iter().map(|(name, _)| match *name {
+            "true" => json!(true),
+            "false" => json!(false),
+            name => json!(name),
+        });
+        or_reference(json!({ "enum": names.collect::<Vec<_>>() }))
+    }
+}
+
+impl Choice for bool {
+    const ALL: &'static [(&'static str, Self)] = &[("true", true), ("false", false)];
+}
+
+/// Any text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl Setting for Text {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("write something".into()) } else { Ok(Self(text.into())) }
+    }
+
+    fn schema() -> Value {
+        json!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
+/// A name that can be (a part of) a Kafka topic's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(pub String);
+
+/// How long a topic's name may be.
+pub(crate) const NAME_LENGTH_MAX: usize = 249;
+
+impl Setting for Name {
+    fn parse(text: &str) -> Result<Self, String> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if text.is_empty() || text == "." || text == ".." || !text.chars().all(legal) {
+            return Err("use letters, digits, `.`, `_` and `-`".into());
+        }
+        if text.len() > NAME_LENGTH_MAX {
+            return Err(format!("use at most {NAME_LENGTH_MAX} characters"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn schema() -> Value {
+        or_reference(json!({
+            "type": "string", "pattern": "^[A-Za-z0-9._-]+$", "maxLength": NAME_LENGTH_MAX
+        }))
+    }
+}
+
+/// A whole number of at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u32);
+
+impl Setting for Count {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.parse::<i32>() {
+            Ok(count @ 1..) => Ok(Self(count.unsigned_abs())),
+            _ => Err(format!("write a whole number between 1 and {}", i32::MAX)),
+        }
+    }
+
+    fn schema() -> Value {
+        or_reference(json!({ "type": "integer", "minimum": 1, "maximum": i32::MAX }))
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("B", 1),
+];
+
+impl Setting for Size {
+    fn parse(text: &str) -> Result<Self, String> {
+        let hint = || "write a number and a unit, such as `512MiB`, `64KiB` or `1GB`".to_owned();
+        let (number, unit) = SIZE_UNITS
+            .iter()
+            .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
+            .ok_or_else(hint)?;
+        let number: u64 = number.trim_end().parse().map_err(|_| hint())?;
+        match number.checked_mul(*unit) {
+            Some(bytes @ 1..=0x7fff_ffff_ffff_ffff) => Ok(Self(bytes)),
+            Some(0) => Err("write at least `1B`".into()),
+            _ => Err("write a smaller size".into()),
+        }
+    }
+
+    fn schema() -> Value {
+        or_reference(json!({ "type": "string", "pattern": "^[0-9]+ ?([KMGT]i?B|kB|B)$" }))
+    }
+}
+
+impl Setting for Duration {
+    fn parse(text: &str) -> Result<Self, String> {
+        let hint = "write a number and a unit, such as `100ms`, `1s` or `5m`".to_owned();
+        let duration: jiff::SignedDuration = text.parse().map_err(|_| hint.clone())?;
+        let duration = Self::try_from(duration).map_err(|_| hint)?;
+        if duration > Self::from_secs(366 * 86_400) {
+            return Err("write at most a year".into());
+        }
+        Ok(duration)
+    }
+
+    fn schema() -> Value {
+        or_reference(json!({
+            "type": "string", "pattern": "^[0-9]", "examples": ["100ms", "1s", "5m", "1h 30m"]
+        }))
+    }
+}
+
+/// Where to start reading a topic for which the group has no offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At its first record.
+    Earliest,
+    /// After its last record.
+    Latest,
+    /// At the first record of this time or later, in milliseconds since 1970-01-01 UTC.
+    At(i64),
+}
+
+impl Setting for Start {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            time => {
+                match time.parse::<jiff::Timestamp>() {
+                    Ok(time) if time.as_millisecond() >= 0 => Ok(Self::At(time.as_millisecond())),
+                    _ => Err("write `earliest`, `latest` or a time such as `2026-01-31T12:00:00Z`"
+                        .into()),
+                }
+            }
+        }
+    }
+
+    fn schema() -> Value {
+        or_reference(json!({ "anyOf": [
+            { "enum": ["earliest", "latest"] },
+            { "type": "string", "format": "date-time" }
+        ] }))
+    }
+}
+
+/// Every scalar may come from outside.
+fn or_reference(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "string", "pattern": "\\$\\{.+\\}" }] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: Setting + PartialEq + std::fmt::Debug>(text: &str, expected: Option<T>) {
+        assert_eq!(T::parse(text).ok(), expected, "{text}");
+    }
+
+    #[test]
+    fn sizes() {
+        check("512MiB", Some(Size(512 << 20)));
+        check("64 KiB", Some(Size(64 << 10)));
+        check("2GB", Some(Size(2_000_000_000)));
+        check("1B", Some(Size(1)));
+        for wrong in ["512", "0B", "-1B", "1.5GiB", "99999999999TiB", "9000000TiB", "MiB", ""] {
+            check::<Size>(wrong, None);
+        }
+    }
+
+    #[test]
+    fn durations() {
+        check("100ms", Some(Duration::from_millis(100)));
+        check("1h 30m", Some(Duration::from_secs(5_400)));
+        check("0s", Some(Duration::ZERO));
+        for wrong in ["100", "-1s", "1 month", "s", "", "999999h"] {
+            check::<Duration>(wrong, None);
+        }
+    }
+
+    #[test]
+    fn starts() {
+        check("earliest", Some(Start::Earliest));
+        check("1970-01-01T00:00:01Z", Some(Start::At(1_000)));
+        check("1970-01-01T01:00:01+01:00", Some(Start::At(1_000)));
+        check::<Start>("1969-01-01T00:00:01Z", None);
+        check::<Start>("yesterday", None);
+    }
+
+    #[test]
+    fn names_and_counts() {
+        check("word-count_1.0", Some(Name("word-count_1.0".into())));
+        for wrong in ["", ".", "..", "a b", "ü", &"a".repeat(250)] {
+            check::<Name>(wrong, None);
+        }
+        check("7", Some(Count(7)));
+        for wrong in ["0", "-1", "1.5", "many", "3000000000"] {
+            check::<Count>(wrong, None);
+        }
+    }
+}

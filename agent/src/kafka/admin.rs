@@ -1,0 +1,214 @@
+//! Administration: topics, their configuration, transactional ids, purging.
+
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::{SyncSender, TrySendError, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use sidestream_core::{
+    record::{Offset, TopicPartition},
+    task::TopicId,
+};
+
+use super::{
+    Error,
+    config::{Config, Properties},
+    error::call_failed,
+    names::Names,
+    native::{Client, Code, Failure, NewTopicSpec, PartitionList, ProducerClient},
+};
+
+/// How often to look whether a new topic is visible.
+const VISIBLE_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Looks at topics and creates them. Each call may block for the configured request timeout.
+pub struct Admin {
+    client: Client,
+    config: Config,
+}
+
+/// A topic of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// Its id, which a topic deleted and made again doesn't share.
+    pub id: TopicId,
+}
+
+/// A topic to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: i32,
+    /// How many replicas; `None` for the brokers' default.
+    pub replication: Option<i32>,
+    /// Its configuration.
+    pub configs: Properties,
+}
+
+/// What became of a topic that was to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// It is new.
+    Created,
+    /// It was there already, maybe with other partitions or another configuration.
+    Existed,
+}
+
+impl Admin {
+    /// Makes the client; it connects in the background.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        config.validate()?;
+        Ok(Self { client: config.admin_client()?, config: config.clone() })
+    }
+
+    /// Describes topics by name; `None` for one that is not there.
+    pub fn describe_topics(
+        &self,
+        names: &[&str],
+    ) -> Result<BTreeMap<String, Option<TopicInfo>>, Error> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let described = self
+            .client
+            .describe_topics(names, self.config.request_timeout)
+            .map_err(|failure| call_failed("describing topics", &failure))?;
+        Ok(names
+            .iter()
+            .zip(described)
+            .map(|(&name, topic)| {
+                let info =
+                    topic.map(|topic| TopicInfo { partitions: topic.partitions, id: topic.id });
+                (name.to_owned(), info)
+            })
+            .collect())
+    }
+
+    /// Reads a topic's configuration, the brokers' defaults included.
+    pub fn topic_configs(&self, name: &str) -> Result<Properties, Error> {
+        self.client
+            .topic_configs(name, self.config.request_timeout)
+            .map_err(|failure| call_failed("reading a topic's configuration", &failure).into())
+    }
+
+    /// Creates topics, and returns once they are visible. What was there already is left as it
+    /// is and told; any other failure is an error, after which some may have been created.
+    pub fn create_topics(&self, topics: &[NewTopic]) -> Result<BTreeMap<String, Creation>, Error> {
+        if topics.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let specs: Vec<_> = topics
+            .iter()
+            .map(|topic| NewTopicSpec {
+                name: &topic.name,
+                partitions: topic.partitions,
+                replication: topic.replication.unwrap_or(-1),
+                configs: &topic.configs,
+            })
+            .collect();
+        let outcomes = self
+            .client
+            .create_topics(&specs, self.config.request_timeout)
+            .map_err(|failure| call_failed("creating topics", &failure))?;
+        let mut creations = BTreeMap::new();
+        for (name, outcome) in outcomes {
+            let creation = creation(&name, outcome)?;
+            creations.insert(name, creation);
+        }
+        self.wait_until_visible(topics)?;
+        Ok(creations)
+    }
+
+    fn wait_until_visible(&self, topics: &[NewTopic]) -> Result<(), Error> {
+        let names: Vec<_> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        let since = Instant::now();
+        loop {
+            let described = self.describe_topics(&names);
+            if let Ok(described) = &described
+                && described.values().all(Option::is_some)
+            {
+                return Ok(());
+            }
+            if since.elapsed() > self.config.request_timeout {
+                described?;
+                return Err(Error::Unavailable("new topics did not become visible".to_owned()));
+            }
+            thread::sleep(VISIBLE_INTERVAL);
+        }
+    }
+
+    /// Ends whatever transactions these transactional ids have open, and fences their owners:
+    /// for those of workers that there are no longer.
+    pub fn settle(&self, transactional_ids: &[String]) -> Result<(), Error> {
+        for id in transactional_ids {
+            let producer = ProducerClient::new(self.config.producer_with_id(id)?);
+            producer
+                .init_transactions(self.config.request_timeout)
+                .map_err(|failure| call_failed("settling old transactions", &failure))?;
+        }
+        Ok(())
+    }
+}
+
+fn creation(name: &str, outcome: Result<(), Failure>) -> Result<Creation, Error> {
+    match outcome {
+        Ok(()) => Ok(Creation::Created),
+        Err(failure) if failure.code == Code::RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS => {
+            Ok(Creation::Existed)
+        }
+        Err(failure) => match failure.code {
+            Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+            | Code::RD_KAFKA_RESP_ERR__TRANSPORT
+            | Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT
+            | Code::RD_KAFKA_RESP_ERR_NOT_CONTROLLER => {
+                Err(Error::Unavailable(format!("creating topic {name}: {failure}")))
+            }
+            _ => Err(Error::Fatal(format!(
+                "topic {name} can't be created: {failure}; create it by hand or let the agent's \
+                 user create it"
+            ))),
+        },
+    }
+}
+
+/// Deletes records that are not needed any more, on a thread of its own. What comes while it is
+/// busy is dropped: the next purge says more.
+pub(super) struct Purger(SyncSender<Vec<(TopicPartition, Offset)>>);
+
+impl Purger {
+    /// Starts the thread; it ends when the purger is dropped.
+    pub(super) fn start(config: &Config, names: Names) -> Result<Self, Error> {
+        let client = config.admin_client()?;
+        let timeout = config.request_timeout;
+        let (sender, receiver) = sync_channel::<Vec<(TopicPartition, Offset)>>(1);
+        let purge = move || {
+            for below in receiver {
+                let mut list = PartitionList::new();
+                for (partition, offset) in below {
+                    list.add(names.c_name(partition.topic), partition.partition, offset);
+                }
+                if let Err(failure) = client.delete_records(&list, timeout) {
+                    tracing::debug!(%failure, "purging was not done");
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("purge".to_owned())
+            .spawn(purge)
+            .map_err(|error| Error::Unavailable(format!("a thread can't be started: {error}")))?;
+        Ok(Self(sender))
+    }
+
+    /// Asks for a purge, if none waits already.
+    pub(super) fn purge(&self, below: &[(TopicPartition, Offset)]) {
+        if let Err(TrySendError::Disconnected(_)) = self.0.try_send(below.to_vec()) {
+            tracing::warn!("the purging thread has ended");
+        }
+    }
+}

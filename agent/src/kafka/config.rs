@@ -1,0 +1,333 @@
+//! What librdkafka's clients are configured with: the design's choices, then the user's own
+//! properties, which may change all but what exactly-once stands on.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use super::{
+    Error,
+    native::{Client, Conf, Kind},
+};
+
+/// librdkafka's properties by name.
+pub type Properties = BTreeMap<String, String>;
+
+/// How to reach Kafka, and as whom. `Debug` shows the names of properties, never their values.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The pipeline's application id: the consumer group, and the prefix of transactional ids.
+    pub application: String,
+    /// Who this agent is; kept across restarts. Its worker *n* is member `<identity>-<n>`.
+    pub identity: String,
+    /// How many workers share the memory; at least 1.
+    pub workers: usize,
+    /// Outputs, changelogs and offsets in one transaction (true), or idempotent producers (false).
+    pub exactly_once: bool,
+    /// librdkafka properties of every client; `bootstrap.servers` is needed.
+    pub properties: Properties,
+    /// Properties of consumers, over the common ones.
+    pub consumer: Properties,
+    /// Properties of producers, over the common ones.
+    pub producer: Properties,
+    /// Properties of administration, over the common ones.
+    pub admin: Properties,
+    /// After this long without a heartbeat a member's partitions go to others.
+    pub session_timeout: Duration,
+    /// After this long the broker aborts a transaction whose producer died.
+    pub transaction_timeout: Duration,
+    /// A commit that takes longer has an unknown outcome. Shorter than `socket.timeout.ms`, so
+    /// that librdkafka never repeats the end of a transaction that a broker may still carry out.
+    pub commit_timeout: Duration,
+    /// How long any other call may block.
+    pub request_timeout: Duration,
+    /// Bytes that the queues and buffers of all workers' clients hold together at most.
+    pub queue_bytes_max: usize,
+    /// Read the headers of records; costs a little for each record that has some.
+    pub read_headers: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            application: String::new(),
+            identity: String::new(),
+            workers: 1,
+            exactly_once: true,
+            properties: Properties::new(),
+            consumer: Properties::new(),
+            producer: Properties::new(),
+            admin: Properties::new(),
+            session_timeout: Duration::from_secs(10),
+            transaction_timeout: Duration::from_secs(10),
+            commit_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            queue_bytes_max: 64 << 20,
+            read_headers: true,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |properties: &Properties| properties.keys().cloned().collect::<Vec<_>>();
+        f.debug_struct("Config")
+            .field("application", &self.application)
+            .field("identity", &self.identity)
+            .field("workers", &self.workers)
+            .field("exactly_once", &self.exactly_once)
+            .field("properties", &names(&self.properties))
+            .field("consumer", &names(&self.consumer))
+            .field("producer", &names(&self.producer))
+            .field("admin", &names(&self.admin))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Properties that the user may not set otherwise, with the only value allowed ("" for none).
+const FIXED: &[(&str, &str, &str)] = &[
+    ("group.id", "", "the pipeline's application id is the consumer group"),
+    ("group.instance.id", "", "it is made from the agent's identity"),
+    ("transactional.id", "", "it is made from the application id and the agent's identity"),
+    ("group.protocol", "classic", "the new protocol is not for static members that may be killed"),
+    ("partition.assignment.strategy", "range", "it keeps co-partitioned inputs together"),
+    ("enable.auto.commit", "false", "offsets are committed with the results"),
+    ("auto.commit.enable", "false", "offsets are committed with the results"),
+    ("enable.auto.offset.store", "false", "offsets are committed with the results"),
+    ("isolation.level", "read_committed", "aborted records must not be processed"),
+    ("enable.idempotence", "true", "records would be doubled or reordered"),
+    ("enable.partition.eof", "", "the agent sets it where it needs it"),
+    ("acks", "all", "committed records could be lost"),
+    ("request.required.acks", "all", "committed records could be lost"),
+    ("delivery.report.only.error", "false", "the agent needs the offsets of what it wrote"),
+    ("allow.auto.create.topics", "false", "a mistyped topic would be created"),
+];
+
+/// The share of a worker's memory that each of its clients gets, in percent.
+const CONSUMER_PERCENT: usize = 45;
+const PRODUCER_PERCENT: usize = 35;
+const READER_PERCENT: usize = 20;
+/// Below this librdkafka can't move one large batch.
+const QUEUE_KILOBYTES_MIN: usize = 1_024;
+
+impl Config {
+    /// Refuses what can't work, with the property and a remedy.
+    pub fn validate(&self) -> Result<(), Error> {
+        let sections = [&self.properties, &self.consumer, &self.producer, &self.admin];
+        for (name, value) in sections.into_iter().flatten() {
+            check_fixed(name, value)?;
+        }
+        for (section, kind) in sections.into_iter().zip(KINDS) {
+            let bootstrap = [section, &self.properties].map(|p| p.get("bootstrap.servers"));
+            if bootstrap.iter().flatten().all(|servers| servers.is_empty()) {
+                return Err(Error::property(
+                    "bootstrap.servers",
+                    format!("the {kind} needs it: set it to host:port of a broker"),
+                ));
+            }
+        }
+        let socket = self.producer.get("socket.timeout.ms");
+        let socket = socket.or_else(|| self.properties.get("socket.timeout.ms"));
+        let socket = socket.and_then(|value| value.parse().ok()).map(Duration::from_millis);
+        if socket.unwrap_or(self.transaction_timeout) <= self.commit_timeout {
+            return Err(Error::property(
+                "socket.timeout.ms",
+                format!(
+                    "it (or else the transaction timeout) must be above the commit timeout of {} ms",
+                    self.commit_timeout.as_millis()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The `group.instance.id` of a worker.
+    pub(super) fn instance(&self, worker: usize) -> String {
+        format!("{}-{worker}", self.identity)
+    }
+
+    /// The transactional id of a worker of this agent.
+    #[must_use]
+    pub fn transactional_id(&self, worker: usize) -> String {
+        format!("{}-{}-{worker}", self.application, self.identity)
+    }
+
+    /// The group member of a worker.
+    pub(super) fn member_client(&self, worker: usize) -> Result<Client, Error> {
+        let mut settings = self.consumer_settings(CONSUMER_PERCENT);
+        settings.extend(owned([
+            ("group.instance.id", self.instance(worker).as_str()),
+            ("partition.assignment.strategy", "range"),
+            ("group.protocol", "classic"),
+            ("session.timeout.ms", &millis(self.session_timeout)),
+            ("heartbeat.interval.ms", &millis(self.session_timeout / 5)),
+            ("isolation.level", "read_committed"),
+            ("enable.partition.eof", "true"),
+        ]));
+        client(Kind::Consumer, settings, [&self.properties, &self.consumer])
+    }
+
+    /// The reader of changelogs of a worker. It never joins the group, whose id it carries only
+    /// because librdkafka assigns nothing to a consumer without one.
+    pub(super) fn reader_client(&self) -> Result<Client, Error> {
+        let mut own = self.consumer.clone();
+        own.remove("auto.offset.reset");
+        let mut settings = self.consumer_settings(READER_PERCENT);
+        settings.extend(owned([
+            ("isolation.level", "read_committed"),
+            ("enable.partition.eof", "true"),
+        ]));
+        client(Kind::Reader, settings, [&self.properties, &own])
+    }
+
+    fn consumer_settings(&self, percent: usize) -> Properties {
+        owned([
+            ("group.id", self.application.as_str()),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("allow.auto.create.topics", "false"),
+            ("check.crcs", "true"),
+            ("fetch.queue.backoff.ms", "1"),
+            ("queued.min.messages", "5000"),
+            ("max.partition.fetch.bytes", "262144"),
+            ("queued.max.messages.kbytes", &self.kilobytes(percent)),
+        ])
+    }
+
+    /// The producer of a worker.
+    pub(super) fn producer_client(&self, worker: usize) -> Result<Client, Error> {
+        self.producer_with_id(&self.transactional_id(worker))
+    }
+
+    /// A producer with this transactional id, if transactions are used.
+    pub(super) fn producer_with_id(&self, transactional_id: &str) -> Result<Client, Error> {
+        let mut settings = owned([
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("partitioner", "murmur2_random"),
+            ("linger.ms", "50"),
+            ("batch.size", "1000000"),
+            ("queue.buffering.max.kbytes", &self.kilobytes(PRODUCER_PERCENT)),
+        ]);
+        if self.exactly_once {
+            settings.extend(owned([
+                ("transactional.id", transactional_id),
+                ("transaction.timeout.ms", &millis(self.transaction_timeout)),
+            ]));
+        }
+        client(Kind::Producer, settings, [&self.properties, &self.producer])
+    }
+
+    /// A client for administration.
+    pub(super) fn admin_client(&self) -> Result<Client, Error> {
+        let settings = owned([("allow.auto.create.topics", "false")]);
+        client(Kind::Admin, settings, [&self.properties, &self.admin])
+    }
+
+    fn kilobytes(&self, percent: usize) -> String {
+        let bytes = self.queue_bytes_max / self.workers.max(1) * percent / 100;
+        (bytes / 1_024).max(QUEUE_KILOBYTES_MIN).to_string()
+    }
+}
+
+const KINDS: [&str; 4] = ["common section", "consumer", "producer", "admin client"];
+
+fn check_fixed(name: &str, value: &str) -> Result<(), Error> {
+    let Some((_, allowed, why)) = FIXED.iter().find(|(fixed, ..)| *fixed == name) else {
+        return Ok(());
+    };
+    let same = value.eq_ignore_ascii_case(allowed) || (*allowed == "all" && value == "-1");
+    match (same && !allowed.is_empty(), allowed.is_empty()) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Error::property(name, format!("{why}: remove it"))),
+        (false, false) => {
+            Err(Error::property(name, format!("{why}: remove it, or set it to {allowed}")))
+        }
+    }
+}
+
+/// Later properties win over earlier ones, and the user's over all.
+fn client(kind: Kind, settings: Properties, user: [&Properties; 2]) -> Result<Client, Error> {
+    let mut all = settings;
+    for properties in user {
+        all.extend(properties.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    let mut conf = Conf::new();
+    for (name, value) in &all {
+        conf.set(name, value).map_err(|why| Error::property(name, why))?;
+    }
+    conf.into_client(kind).map_err(|why| Error::property("of a client", why))
+}
+
+fn owned<const N: usize>(settings: [(&str, &str); N]) -> Properties {
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let properties = owned([("bootstrap.servers", "127.0.0.1:1")]);
+        let (application, identity) = ("app".to_owned(), "me".to_owned());
+        Config { application, identity, properties, ..Config::default() }
+    }
+
+    fn check(change: impl FnOnce(&mut Config), expected: &str) {
+        let mut config = config();
+        change(&mut config);
+        let found =
+            config.validate().map_or_else(|error| error.to_string(), |()| "fine".to_owned());
+        assert!(found.contains(expected), "{found:?} does not say {expected:?}");
+    }
+
+    fn set(properties: &mut Properties, name: &str, value: &str) {
+        properties.insert(name.to_owned(), value.to_owned());
+    }
+
+    #[test]
+    fn what_would_break_exactly_once_is_refused_by_name() {
+        check(|_| {}, "fine");
+        check(|c| set(&mut c.consumer, "enable.auto.commit", "true"), "enable.auto.commit");
+        check(|c| set(&mut c.consumer, "isolation.level", "read_uncommitted"), "isolation.level");
+        check(|c| set(&mut c.producer, "transactional.id", "x"), "remove it");
+        check(|c| set(&mut c.properties, "group.protocol", "consumer"), "classic");
+        check(
+            |c| set(&mut c.consumer, "partition.assignment.strategy", "cooperative-sticky"),
+            "partition.assignment.strategy",
+        );
+        check(|c| set(&mut c.producer, "acks", "-1"), "fine");
+        check(|c| set(&mut c.producer, "acks", "1"), "acks");
+        check(|c| set(&mut c.producer, "socket.timeout.ms", "5000"), "socket.timeout.ms");
+        check(|c| c.properties.clear(), "bootstrap.servers");
+    }
+
+    #[test]
+    fn every_client_takes_its_settings() {
+        let config = config();
+        config.member_client(0).unwrap();
+        config.reader_client().unwrap();
+        config.producer_client(0).unwrap();
+        config.admin_client().unwrap();
+        Config { exactly_once: false, ..config }.producer_client(1).unwrap();
+    }
+
+    #[test]
+    fn an_unknown_property_is_named() {
+        let mut config = config();
+        set(&mut config.consumer, "fetch.mni.bytes", "1");
+        let error = config.member_client(0).err().unwrap().to_string();
+        assert!(error.contains("fetch.mni.bytes"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut config = config();
+        set(&mut config.properties, "sasl.password", "hush");
+        let shown = format!("{config:?}");
+        assert!(shown.contains("sasl.password") && !shown.contains("hush"), "{shown}");
+    }
+}

@@ -1,0 +1,412 @@
+//! A worker's membership in the group: what is assigned, fetched, and from where.
+
+use std::{
+    collections::HashMap,
+    ffi::{CStr, CString},
+    time::{Duration, Instant},
+};
+
+use sidestream_core::{
+    record::{Offset, TopicPartition},
+    worker::{Event, FetchEpoch, FetchPosition, Fetched, LogError, Membership},
+};
+
+use super::{
+    error::{call_failed, fatal_client},
+    names::Names,
+    native::{Code, ConsumerClient, Message, MessageBuffer, PartitionList, Rebalance},
+};
+
+/// The most messages that one call takes out of librdkafka's queue.
+const BATCH_MESSAGES_MAX: usize = 4_096;
+/// How often brokers that are away are looked for.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long such a look may take.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a leave may take before it is left to the session's timeout.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The group member of a worker.
+pub(super) struct Consumer {
+    client: ConsumerClient,
+    buffer: MessageBuffer,
+    names: Names,
+    read_headers: bool,
+    timeout: Duration,
+    assigned: HashMap<TopicPartition, Assigned>,
+    membership: Membership,
+    /// A rebalance that the worker was told of and has to answer.
+    pending: Option<Rebalance>,
+    leaving: Leaving,
+    /// Since when the brokers are away, or when that was last checked.
+    waiting: Option<Instant>,
+}
+
+/// A partition that is read.
+struct Assigned {
+    epoch: FetchEpoch,
+    next: Offset,
+    paused: bool,
+}
+
+/// How far the leave is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// The member stays.
+    No,
+    /// It has unsubscribed; the worker is yet to be told of the last revocation.
+    Asked,
+    /// The worker was told.
+    Told,
+    /// It is out.
+    Left,
+}
+
+impl Consumer {
+    /// Joins the group for these topics.
+    pub(super) fn subscribe(
+        client: ConsumerClient,
+        names: Names,
+        topics: impl IntoIterator<Item = CString>,
+        read_headers: bool,
+        timeout: Duration,
+    ) -> Result<Self, LogError> {
+        let mut list = PartitionList::new();
+        topics.into_iter().for_each(|topic| list.add(&topic, -1, -1));
+        client.subscribe(&list).map_err(|failure| call_failed("subscribing", &failure))?;
+        Ok(Self {
+            client,
+            buffer: MessageBuffer::new(BATCH_MESSAGES_MAX),
+            names,
+            read_headers,
+            timeout,
+            assigned: HashMap::new(),
+            membership: nobody(),
+            pending: None,
+            leaving: Leaving::No,
+            waiting: None,
+        })
+    }
+
+    /// The client, for requests that any client can make.
+    pub(super) fn client(&self) -> &ConsumerClient {
+        &self.client
+    }
+
+    /// See [`Log::poll`](sidestream_core::worker::Log::poll).
+    pub(super) fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
+        if self.leaving == Leaving::Left {
+            return Ok(());
+        }
+        self.client.fetch(&mut self.buffer, wait);
+        let result = self.collect_records(events);
+        self.buffer.clear();
+        result?;
+        self.report_rebalance(events);
+        self.report_health(events);
+        match self.client.client().fatal_error() {
+            Some(failure) => Err(fatal_client(&failure)),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies the fetched messages into columns, a batch for each partition.
+    fn collect_records(&mut self, events: &mut Vec<Event>) -> Result<(), LogError> {
+        let first = events.len();
+        let mut places: HashMap<(usize, i32), Option<usize>> = HashMap::new();
+        let mut last = None;
+        for message in self.buffer.iter() {
+            if message.code() == Code::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+                events.extend(self.end_of(&message));
+                // What may follow of this partition comes after its end.
+                places.remove(&message.partition_key());
+                last = None;
+                continue;
+            }
+            if message.code() != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                note_error(&message, &mut self.waiting, events)?;
+                continue;
+            }
+            let key = message.partition_key();
+            let place = match last {
+                Some((same, place)) if same == key => place,
+                _ => *places.entry(key).or_insert_with(|| {
+                    let partition = self.names.partition(message.topic(), message.partition())?;
+                    let assigned = self.assigned.get(&partition)?;
+                    events.push(Event::Records(Fetched {
+                        partition: Some(partition),
+                        epoch: assigned.epoch,
+                        next: assigned.next,
+                        leader_epoch: -1,
+                        ..Fetched::default()
+                    }));
+                    Some(events.len() - 1)
+                }),
+            };
+            last = Some((key, place));
+            if let Some(Event::Records(fetched)) = place.and_then(|place| events.get_mut(place))
+                && message.offset() >= fetched.next
+            {
+                message.append_to(&mut fetched.records, self.read_headers);
+                fetched.next = message.offset() + 1;
+                fetched.leader_epoch = message.leader_epoch();
+            }
+        }
+        for event in &events[first..] {
+            if let Event::Records(Fetched { partition: Some(partition), next, .. }) = event
+                && let Some(assigned) = self.assigned.get_mut(partition)
+            {
+                assigned.next = assigned.next.max(*next);
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of a partition as an event without records: everything before it has come.
+    fn end_of(&self, message: &Message<'_>) -> Option<Event> {
+        let partition = self.names.partition(message.topic(), message.partition())?;
+        let epoch = self.assigned.get(&partition)?.epoch;
+        Some(Event::Records(Fetched {
+            partition: Some(partition),
+            epoch,
+            next: message.offset(),
+            leader_epoch: -1,
+            ..Fetched::default()
+        }))
+    }
+
+    fn report_rebalance(&mut self, events: &mut Vec<Event>) {
+        let Some(rebalance) = self.client.client().context().take_rebalance() else { return };
+        events.push(match &rebalance {
+            Rebalance::Assign(partitions) => Event::Assigned(
+                partitions
+                    .iter()
+                    .filter_map(|(topic, partition)| self.names.by_name(topic, *partition))
+                    .collect(),
+            ),
+            Rebalance::Revoke => Event::Revoked,
+            Rebalance::Lost => Event::Lost,
+        });
+        if self.leaving == Leaving::Asked && rebalance != Rebalance::Lost {
+            self.leaving = Leaving::Told;
+        }
+        self.pending = Some(rebalance);
+    }
+
+    /// Tells once that the brokers are away, and once that they are back.
+    fn report_health(&mut self, events: &mut Vec<Event>) {
+        for (code, why) in self.client.client().context().take_errors() {
+            let away = matches!(
+                code,
+                Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+                    | Code::RD_KAFKA_RESP_ERR__AUTHENTICATION
+                    | Code::RD_KAFKA_RESP_ERR__SSL
+                    | Code::RD_KAFKA_RESP_ERR__RESOLVE
+            );
+            if away && self.waiting.is_none() {
+                self.waiting = Some(Instant::now());
+                events.push(Event::Waiting(why));
+            }
+        }
+        let fetched = events.iter().any(|event| matches!(event, Event::Records(_)));
+        if let Some(checked) = self.waiting
+            && (fetched || checked.elapsed() >= PROBE_INTERVAL)
+        {
+            if fetched || self.client.client().reaches_broker(PROBE_TIMEOUT) {
+                self.waiting = None;
+                events.push(Event::Recovered);
+            } else {
+                self.waiting = Some(Instant::now());
+            }
+        }
+    }
+
+    /// See [`Log::assign`](sidestream_core::worker::Log::assign).
+    pub(super) fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, LogError> {
+        self.assigned = positions
+            .iter()
+            .map(|&FetchPosition { partition, offset, epoch }| {
+                (partition, Assigned { epoch, next: offset, paused: true })
+            })
+            .collect();
+        if let Some(Rebalance::Revoke | Rebalance::Lost) = self.pending {
+            // The assignment that this answers is gone again: there is nothing to read.
+            self.assigned.clear();
+            return Ok(nobody());
+        }
+        self.assign_all()?;
+        self.pending = None;
+        self.membership = self.client.membership();
+        Ok(self.membership.clone())
+    }
+
+    /// Reads every assigned partition from where it is expected next.
+    fn assign_all(&self) -> Result<(), LogError> {
+        let (mut all, mut paused) = (PartitionList::new(), PartitionList::new());
+        for (&partition, assigned) in &self.assigned {
+            let topic = self.names.c_name(partition.topic);
+            all.add(topic, partition.partition, assigned.next);
+            if assigned.paused {
+                paused.add(topic, partition.partition, -1);
+            }
+        }
+        self.client.assign(&all).map_err(|failure| call_failed("assigning", &failure))?;
+        match paused.len() {
+            0 => Ok(()),
+            _ => self.client.pause(&paused).map_err(|failure| call_failed("pausing", &failure)),
+        }
+    }
+
+    /// See [`Log::unassign`](sidestream_core::worker::Log::unassign).
+    pub(super) fn unassign(&mut self) -> Result<(), LogError> {
+        self.assigned.clear();
+        self.membership = nobody();
+        let answer = match self.pending.take() {
+            // An assignment is waited for: owning nothing is the answer that ends the wait.
+            Some(Rebalance::Assign(_)) => self.client.assign(&PartitionList::new()),
+            Some(Rebalance::Revoke | Rebalance::Lost) | None => self.client.unassign(),
+        };
+        answer.map_err(|failure| call_failed("unassigning", &failure))?;
+        if self.leaving == Leaving::Told {
+            self.finish_leave();
+        }
+        Ok(())
+    }
+
+    /// See [`Log::seek`](sidestream_core::worker::Log::seek).
+    pub(super) fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), LogError> {
+        let mut list = PartitionList::new();
+        for &FetchPosition { partition, offset, epoch } in positions {
+            let Some(assigned) = self.assigned.get_mut(&partition) else { continue };
+            (assigned.next, assigned.epoch) = (offset, epoch);
+            list.add(self.names.c_name(partition.topic), partition.partition, offset);
+        }
+        if list.len() == 0 || self.pending.is_some() {
+            // All partitions are about to go; nothing more is read of them.
+            return Ok(());
+        }
+        match self.client.seek(&list, self.timeout) {
+            Ok(()) => Ok(()),
+            Err(failure) => {
+                tracing::debug!(%failure, "a seek was refused; assigning again");
+                self.assign_all()
+            }
+        }
+    }
+
+    /// See [`Log::pause`](sidestream_core::worker::Log::pause).
+    pub(super) fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        let list = self.set_paused(partitions, true);
+        match list.len() == 0 || self.pending.is_some() {
+            true => Ok(()),
+            false => self.client.pause(&list).map_err(|failure| call_failed("pausing", &failure)),
+        }
+    }
+
+    /// See [`Log::resume`](sidestream_core::worker::Log::resume).
+    pub(super) fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        let list = self.set_paused(partitions, false);
+        match list.len() == 0 || self.pending.is_some() {
+            true => Ok(()),
+            false => self.client.resume(&list).map_err(|failure| call_failed("resuming", &failure)),
+        }
+    }
+
+    fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) -> PartitionList {
+        let mut list = PartitionList::new();
+        for partition in partitions {
+            if let Some(assigned) = self.assigned.get_mut(partition)
+                && assigned.paused != paused
+            {
+                assigned.paused = paused;
+                list.add(self.names.c_name(partition.topic), partition.partition, -1);
+            }
+        }
+        list
+    }
+
+    /// See [`Log::leave`](sidestream_core::worker::Log::leave).
+    pub(super) fn leave(&mut self, events: &mut Vec<Event>) -> Result<(), LogError> {
+        if self.leaving != Leaving::No {
+            return Ok(());
+        }
+        self.leaving = Leaving::Asked;
+        match self.pending.take_if(|pending| matches!(pending, Rebalance::Assign(_))) {
+            Some(_) => {
+                let nothing = PartitionList::new();
+                self.client.assign(&nothing).map_err(|failure| call_failed("leaving", &failure))?;
+            }
+            None if self.membership.generation < 0 && self.pending.is_none() => {
+                // Nothing was ever assigned, so librdkafka has no revocation to tell of.
+                self.client.client().context().close();
+                self.leaving = Leaving::Told;
+                self.pending = Some(Rebalance::Revoke);
+                events.push(Event::Revoked);
+            }
+            None => {}
+        }
+        self.client.unsubscribe().map_err(|failure| call_failed("leaving", &failure))
+    }
+
+    /// Waits for the leave to be on its way, then for its answer. Bounded; after that the session
+    /// times out by itself.
+    fn finish_leave(&mut self) {
+        self.client.client().context().close();
+        let since = Instant::now();
+        while !self.client.membership().member.is_empty() && since.elapsed() < LEAVE_TIMEOUT {
+            self.client.fetch(&mut self.buffer, Duration::from_millis(2));
+            self.buffer.clear();
+        }
+        self.client.close();
+        self.leaving = Leaving::Left;
+    }
+
+    /// Why the membership of a transaction can't commit, if it can't.
+    pub(super) fn refuse(&self, membership: &Membership) -> Option<String> {
+        if membership.generation < 0 || membership.member.is_empty() {
+            return Some("the worker is not a member of the group".to_owned());
+        }
+        if self.client.assignment_lost() || self.pending == Some(Rebalance::Lost) {
+            return Some("the worker's partitions are lost to other members".to_owned());
+        }
+        None
+    }
+}
+
+fn nobody() -> Membership {
+    Membership { generation: -1, member: String::new() }
+}
+
+/// An error that came instead of a record: fatal, or something to wait for.
+fn note_error(
+    message: &Message<'_>,
+    waiting: &mut Option<Instant>,
+    events: &mut Vec<Event>,
+) -> Result<(), LogError> {
+    let place = |topic: &CStr| format!("{} [{}]", topic.to_string_lossy(), message.partition());
+    match message.code() {
+        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
+        Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
+        | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
+        | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION => Err(LogError::Fatal(format!(
+            "input {}: {}; records were deleted or truncated before they were read: reset the \
+             group's offsets of this topic, or set auto.offset.reset of the consumer to earliest \
+             to go on after the gap",
+            place(message.topic()),
+            message.error(),
+        ))),
+        Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
+        | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => Err(LogError::Fatal(format!(
+            "{}: {}; let the agent's user read the topics and the group",
+            place(message.topic()),
+            message.error()
+        ))),
+        _ => {
+            if waiting.is_none() {
+                *waiting = Some(Instant::now());
+                events.push(Event::Waiting(message.error()));
+            }
+            Ok(())
+        }
+    }
+}

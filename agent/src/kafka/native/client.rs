@@ -1,0 +1,172 @@
+//! A client of librdkafka: its configuration, its life.
+#![allow(unsafe_code, reason = "owns C objects")]
+
+use std::{
+    ffi::{CString, c_char},
+    ptr::{self, NonNull},
+    sync::Arc,
+    time::Duration,
+};
+
+use rdkafka::bindings as sys;
+
+use super::{
+    context::{self, Context, on_delivery, on_rebalance},
+    failure::{Code, Failure, text},
+    millis,
+};
+
+const ERROR_TEXT_BYTES: usize = 512;
+
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kafka) enum Kind {
+    /// A member of a group, whose rebalances are recorded in its context.
+    Consumer,
+    /// A consumer that is told what to read.
+    Reader,
+    /// A producer with delivery reports.
+    Producer,
+    /// A client for administration, technically a producer.
+    Admin,
+}
+
+/// A client's configuration.
+pub(in crate::kafka) struct Conf(NonNull<sys::rd_kafka_conf_t>);
+
+impl Conf {
+    /// librdkafka's own defaults.
+    pub(in crate::kafka) fn new() -> Self {
+        // SAFETY: allocates; never null.
+        let conf = unsafe { sys::rd_kafka_conf_new() };
+        Self(NonNull::new(conf).expect("librdkafka never returns a null configuration"))
+    }
+
+    /// Sets a property; says why librdkafka does not take it.
+    pub(in crate::kafka) fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let no_zero = |_| "contains a zero byte".to_owned();
+        let name = CString::new(name).map_err(no_zero)?;
+        let value = CString::new(value).map_err(no_zero)?;
+        let mut error = [0 as c_char; ERROR_TEXT_BYTES];
+        // SAFETY: the strings and the buffer live during the call; the size is the buffer's.
+        let result = unsafe {
+            sys::rd_kafka_conf_set(
+                self.0.as_ptr(),
+                name.as_ptr(),
+                value.as_ptr(),
+                error.as_mut_ptr(),
+                error.len(),
+            )
+        };
+        match result {
+            sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK => Ok(()),
+            _ => Err(text(error.as_ptr())),
+        }
+    }
+
+    /// Makes a client; it connects in the background.
+    pub(in crate::kafka) fn into_client(self, kind: Kind) -> Result<Client, String> {
+        let context = Arc::new(Context::default());
+        let conf = self.0.as_ptr();
+        let mut error = [0 as c_char; ERROR_TEXT_BYTES];
+        // SAFETY: the context lives in the client, which destroys the handle first. A handle that
+        // was made owns the configuration; otherwise `self` still does.
+        let raw = unsafe {
+            context::register(conf, Arc::as_ptr(&context));
+            match kind {
+                Kind::Consumer => sys::rd_kafka_conf_set_rebalance_cb(conf, Some(on_rebalance)),
+                Kind::Producer => sys::rd_kafka_conf_set_dr_msg_cb(conf, Some(on_delivery)),
+                Kind::Reader | Kind::Admin => {}
+            }
+            sys::rd_kafka_new(native_kind(kind), conf, error.as_mut_ptr(), error.len())
+        };
+        let raw = NonNull::new(raw).ok_or_else(|| text(error.as_ptr()))?;
+        std::mem::forget(self);
+        Ok(Client { raw, context })
+    }
+}
+
+impl Drop for Conf {
+    fn drop(&mut self) {
+        // SAFETY: owned; forgotten when a client took it over.
+        unsafe { sys::rd_kafka_conf_destroy(self.0.as_ptr()) }
+    }
+}
+
+fn native_kind(kind: Kind) -> sys::rd_kafka_type_t {
+    match kind {
+        Kind::Consumer | Kind::Reader => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+        Kind::Producer | Kind::Admin => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+    }
+}
+
+/// A living client.
+///
+/// Dropped, a consumer stays a member of its group until its session ends, and a producer drops
+/// what is not delivered.
+pub(in crate::kafka) struct Client {
+    raw: NonNull<sys::rd_kafka_t>,
+    context: Arc<Context>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread.
+unsafe impl Send for Client {}
+// SAFETY: as above; its calls lock what they share.
+unsafe impl Sync for Client {}
+
+impl Client {
+    /// What the callbacks left.
+    pub(in crate::kafka) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The error that made the client unusable, if there is one.
+    pub(in crate::kafka) fn fatal_error(&self) -> Option<Failure> {
+        let mut error = [0 as c_char; ERROR_TEXT_BYTES];
+        // SAFETY: the size is the buffer's.
+        let code =
+            unsafe { sys::rd_kafka_fatal_error(self.raw(), error.as_mut_ptr(), error.len()) };
+        let failure = Failure { fatal: true, ..Failure::new(code, text(error.as_ptr())) };
+        (code != Code::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(failure)
+    }
+
+    /// Whether a broker answers within `timeout`.
+    pub(in crate::kafka) fn reaches_broker(&self, timeout: Duration) -> bool {
+        let mut metadata = ptr::null();
+        // SAFETY: the metadata is written on success only, and freed once.
+        unsafe {
+            let code = sys::rd_kafka_metadata(
+                self.raw(),
+                0,
+                ptr::null_mut(),
+                &raw mut metadata,
+                millis(timeout),
+            );
+            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                sys::rd_kafka_metadata_destroy(metadata);
+            }
+            code == Code::RD_KAFKA_RESP_ERR_NO_ERROR
+        }
+    }
+
+    /// Serves callbacks, waiting for one up to `timeout`.
+    pub(in crate::kafka) fn poll(&self, timeout: Duration) {
+        // SAFETY: the handle is alive.
+        unsafe { sys::rd_kafka_poll(self.raw(), millis(timeout)) };
+    }
+
+    pub(super) fn raw(&self) -> *mut sys::rd_kafka_t {
+        self.raw.as_ptr()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.context.close();
+        // SAFETY: owned, and destroyed once. The flag keeps a consumer from waiting for callbacks
+        // and from leaving its group, and means nothing to a producer.
+        unsafe {
+            sys::rd_kafka_destroy_flags(self.raw(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+        }
+    }
+}

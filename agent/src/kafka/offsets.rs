@@ -1,0 +1,128 @@
+//! Looking offsets up: the group's, a partition's first and last, by time.
+
+use std::time::Duration;
+
+use sidestream_core::{
+    record::{Offset, TopicPartition},
+    topology::Start,
+    worker::{ChangelogBounds, Committed, LogError},
+};
+
+use super::{
+    error::call_failed,
+    names::Names,
+    native::{ConsumerClient, Failure, OffsetAt, PartitionList},
+};
+
+/// See [`Log::committed`](sidestream_core::worker::Log::committed). The consumer is
+/// read-committed, so librdkafka asks for stable offsets and repeats while one is not.
+pub(super) fn committed(
+    consumer: &ConsumerClient,
+    names: &Names,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<Vec<Option<Committed>>, LogError> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = list(names, partitions);
+    consumer
+        .committed(&list, timeout)
+        .map_err(|failure| call_failed("reading the group's offsets", &failure))?;
+    Ok(list
+        .iter()
+        .map(|entry| {
+            (entry.offset >= 0).then(|| Committed {
+                offset: entry.offset,
+                metadata: String::from_utf8_lossy(entry.metadata).into_owned(),
+            })
+        })
+        .collect())
+}
+
+/// See [`Log::start_offset`](sidestream_core::worker::Log::start_offset). The latest offset is
+/// the end of what is committed.
+pub(super) fn start_offset(
+    consumer: &ConsumerClient,
+    names: &Names,
+    partition: TopicPartition,
+    start: Start,
+    timeout: Duration,
+) -> Result<Offset, LogError> {
+    let look_up = |at| {
+        let offsets = list_offsets(consumer, names, &[partition], (at, true), timeout)?;
+        Ok(offsets.first().copied().unwrap_or(-1))
+    };
+    match start {
+        Start::Earliest => look_up(OffsetAt::Earliest),
+        Start::Latest => look_up(OffsetAt::Latest),
+        Start::At(time) => match look_up(OffsetAt::Time(time.max(0)))? {
+            offset @ 0.. => Ok(offset),
+            _ => look_up(OffsetAt::Latest),
+        },
+    }
+}
+
+/// See [`Log::changelog_bounds`](sidestream_core::worker::Log::changelog_bounds). Isolation is
+/// read-uncommitted: a read-committed end would be the last stable offset, below records that
+/// are committed but whose markers are not written yet.
+pub(super) fn changelog_bounds(
+    consumer: &ConsumerClient,
+    names: &Names,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<Vec<ChangelogBounds>, LogError> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let look_up = |at| list_offsets(consumer, names, partitions, (at, false), timeout);
+    let (ends, starts) = (look_up(OffsetAt::Latest)?, look_up(OffsetAt::Earliest)?);
+    let mut topics: Vec<_> = partitions.iter().map(|partition| partition.topic).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    let topic_names: Vec<_> = topics.iter().map(|&topic| names.name(topic)).collect();
+    let described = consumer
+        .client()
+        .describe_topics(&topic_names, timeout)
+        .map_err(|failure| call_failed("describing changelogs", &failure))?;
+    partitions
+        .iter()
+        .zip(starts.into_iter().zip(ends))
+        .map(|(partition, (start, end))| {
+            let place = topics.binary_search(&partition.topic).ok();
+            match place.and_then(|place| described[place]) {
+                Some(topic) => Ok(ChangelogBounds { start, end, topic_id: topic.id }),
+                None => Err(LogError::Fatal(format!(
+                    "the changelog topic {} is gone; start the agent again to create it, after \
+                     deleting the state that it held",
+                    names.name(partition.topic)
+                ))),
+            }
+        })
+        .collect()
+}
+
+fn list_offsets(
+    consumer: &ConsumerClient,
+    names: &Names,
+    partitions: &[TopicPartition],
+    (at, committed_only): (OffsetAt, bool),
+    timeout: Duration,
+) -> Result<Vec<Offset>, LogError> {
+    let failed = |failure: Failure| call_failed("looking offsets up", &failure);
+    consumer
+        .client()
+        .list_offsets(list(names, partitions), at, committed_only, timeout)
+        .map_err(failed)?
+        .into_iter()
+        .map(|offset| offset.map_err(failed))
+        .collect()
+}
+
+fn list(names: &Names, partitions: &[TopicPartition]) -> PartitionList {
+    let mut list = PartitionList::new();
+    for partition in partitions {
+        list.add(names.c_name(partition.topic), partition.partition, -1);
+    }
+    list
+}

@@ -1,0 +1,167 @@
+//! Outputs: each input's is there once, in order, with the values of the fold.
+
+use std::collections::BTreeMap;
+
+use sidestream_core::record::{NO_TIMESTAMP, Offset, TaskId, TopicIndex, TopicPartition};
+
+use super::{Stamp, key_of, text};
+use crate::{
+    guest::number,
+    pipeline::{CHAIN, COUNT, LATEST, NEXT, OUT, SUM, TICKS},
+    world::State,
+};
+
+/// Checks all outputs of a sub-topology.
+pub(super) fn check(state: &State, subtopology: u16) -> Result<(), String> {
+    let first = if subtopology == 0 { COUNT } else { SUM };
+    for (transform, output) in [(first, OUT), (CHAIN, OUT), (first, NEXT)] {
+        if let Some(topic) = state.output_topic(subtopology, transform, output) {
+            check_stamped(state, subtopology, topic, output == OUT)
+                .map_err(|error| format!("{transform}-{output}: {error}"))?;
+        }
+    }
+    if let Some(topic) = state.output_topic(subtopology, first, LATEST) {
+        check_latest(state, subtopology, topic).map_err(|error| format!("latest: {error}"))?;
+    }
+    if let Some(topic) = state.output_topic(subtopology, first, TICKS) {
+        check_ticks(state, subtopology, topic).map_err(|error| format!("ticks: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Takes `input/partition/offset` apart, and the count behind it.
+fn stamp(value: &[u8]) -> Option<(Stamp, Option<u64>)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut parts = text.split('/');
+    let stamp = (
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+        parts.next()?.parse().ok()?,
+    );
+    Some((stamp, parts.next().and_then(|count| count.parse().ok())))
+}
+
+fn check_stamped(
+    state: &State,
+    subtopology: u16,
+    topic: TopicIndex,
+    counted: bool,
+) -> Result<(), String> {
+    let mut expected = state.input_records(subtopology);
+    let mut last: BTreeMap<(TopicPartition, u32, i32), Offset> = BTreeMap::new();
+    let mut counts: BTreeMap<(i32, Vec<u8>), u64> = BTreeMap::new();
+    for (partition, offset, record) in state.topic_records(topic) {
+        let value = record.value.as_deref().unwrap_or_default();
+        let (stamp, count) =
+            stamp(value).ok_or_else(|| format!("offset {offset} is no stamp: {}", text(value)))?;
+        let input = expected
+            .remove(&stamp)
+            .ok_or_else(|| format!("{stamp:?} is there twice, or was never read"))?;
+        if input.timestamp != record.timestamp {
+            let (found, time) = (record.timestamp, input.timestamp);
+            return Err(format!("{stamp:?} has the time {found} instead of {time}"));
+        }
+        let before = last.insert((partition, stamp.0, stamp.1), stamp.2);
+        if before.is_some_and(|before| before >= stamp.2) {
+            return Err(format!("{stamp:?} comes after {before:?}"));
+        }
+        if !counted {
+            continue;
+        }
+        let key = key_of(&input);
+        if record.key.as_ref() != Some(&key) {
+            return Err(format!("{stamp:?} has a wrong key"));
+        }
+        let known = counts.entry((stamp.1, key)).or_default();
+        *known += 1;
+        if count != Some(*known) {
+            return Err(format!("{stamp:?} has count {count:?} instead of {known}"));
+        }
+    }
+    let task = |partition| TaskId { subtopology, partition };
+    match expected.keys().find(|stamp| !state.is_hindered(task(stamp.1))) {
+        Some(stamp) => Err(format!("{stamp:?} is lost")),
+        None => Ok(()),
+    }
+}
+
+/// One record for each key and transaction at most: they rise, and the last one is the count.
+fn check_latest(state: &State, subtopology: u16, topic: TopicIndex) -> Result<(), String> {
+    let mut last: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+    for (_, offset, record) in state.topic_records(topic) {
+        let count = number(record.value.as_deref().unwrap_or_default());
+        let key = record.key.clone().unwrap_or_default();
+        let before = last.insert(key.clone(), count).unwrap_or(0);
+        if before >= count {
+            let key = text(&key);
+            return Err(format!("{key} goes from {before} to {count} at offset {offset}"));
+        }
+    }
+    let mut expected: BTreeMap<(i32, Vec<u8>), u64> = BTreeMap::new();
+    for ((_, partition, _), record) in state.input_records(subtopology) {
+        *expected.entry((partition, key_of(&record))).or_default() += 1;
+    }
+    for ((partition, key), count) in expected {
+        let name = [format!("{partition}:").as_bytes(), &key].concat();
+        let found = last.get(&name).copied();
+        let poisoned = state.is_hindered(TaskId { subtopology, partition });
+        if !poisoned && found != Some(count) {
+            return Err(format!("{} is {found:?} instead of {count}", text(&name)));
+        }
+    }
+    Ok(())
+}
+
+/// Punctuations are numbered without gaps; those by stream time are what the input says.
+fn check_ticks(state: &State, subtopology: u16, topic: TopicIndex) -> Result<(), String> {
+    let mut ticks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (_, _, record) in state.topic_records(topic) {
+        let key = text(record.key.as_deref().unwrap_or_default());
+        ticks.entry(key).or_default().push(text(record.value.as_deref().unwrap_or_default()));
+    }
+    for (key, values) in &ticks {
+        for (value, place) in values.iter().zip(1u64..) {
+            let count = value.split('/').next().and_then(|count| count.parse().ok());
+            if count != Some(place) {
+                return Err(format!("{key} has {value} as its {place}."));
+            }
+        }
+    }
+    let definition = &state.plan.topology.subtopologies[usize::from(subtopology)];
+    let Some(interval) = state.plan.shape.stream_punctuation else { return Ok(()) };
+    if definition.inputs.len() > 1 {
+        return Ok(());
+    }
+    for partition in 0..definition.partitions {
+        let task = TaskId { subtopology, partition };
+        let interval = i64::try_from(interval).expect("small");
+        let expected = expected_ticks(state, task, interval);
+        let found = ticks.get(&format!("stream {task}")).cloned().unwrap_or_default();
+        let same = match state.is_hindered(task) {
+            true => expected.starts_with(&found),
+            false => expected == found,
+        };
+        if !same {
+            return Err(format!("{task} has the punctuations {found:?} instead of {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// When a task is punctuated by stream time: after the record that reaches the moment, once for
+/// all that were missed, in step with 0.
+fn expected_ticks(state: &State, task: TaskId, interval: i64) -> Vec<String> {
+    let (mut time, mut next, mut ticks) = (NO_TIMESTAMP, 0, Vec::new());
+    for ((_, partition, _), record) in state.input_records(task.subtopology) {
+        if partition != task.partition {
+            continue;
+        }
+        time = time.max(record.timestamp);
+        if time >= next {
+            let due = time - (time - next) % interval;
+            next = due + interval;
+            ticks.push(format!("{}/{due}/{time}", ticks.len() + 1));
+        }
+    }
+    ticks
+}

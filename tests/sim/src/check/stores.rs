@@ -1,0 +1,176 @@
+//! Stores: what is on disk is the fold of the changelog up to its position, and in the end the
+//! fold of the input.
+
+use std::collections::BTreeMap;
+
+use sidestream_core::record::{Offset, TaskId, TopicPartition};
+
+use super::{key_of, text};
+use crate::{
+    cluster::{Fate, index},
+    guest::number,
+    pipeline::{CHAINED, COUNTS, TABLE},
+    world::State,
+};
+
+type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The fold of a committed changelog below an offset.
+fn folded(state: &State, changelog: TopicPartition, below: Offset) -> Entries {
+    let mut entries = Entries::new();
+    let history = state.cluster.partition(changelog).history();
+    for (_, record) in history.take_while(|(offset, _)| *offset < below) {
+        let key = record.key.clone().unwrap_or_default();
+        match &record.value {
+            Some(value) => entries.insert(key, value.clone()),
+            None => entries.remove(&key),
+        };
+    }
+    entries
+}
+
+/// Whatever is on any disk is the fold of the changelog up to its position.
+pub(super) fn check_disks(state: &State) -> Result<(), String> {
+    for &(changelog, offset) in &state.passed {
+        let entry = &state.cluster.partition(changelog).entries[index(offset)];
+        if entry.fate == Fate::Committed {
+            return Err(format!("a store went past {offset} of {changelog:?} before its commit"));
+        }
+    }
+    for (disk, place) in state.disks.iter().zip(0..) {
+        for (&task, files) in &disk.tasks {
+            let contents = files.contents();
+            let definitions = &state.plan.topology.subtopology(task).stores;
+            for (store, definition) in definitions.iter().enumerate() {
+                let changelog = TopicPartition::new(definition.changelog, task.partition);
+                let position = contents.position.stores[store].as_ref();
+                let below = position.map_or(0, |position| position.offset);
+                let mut expected = folded(state, changelog, below);
+                let mut found = contents.stores[store].clone();
+                if state.plan.faults.compact > 0 {
+                    // A compacted changelog lacks what changes again further on.
+                    let history = state.cluster.partition(changelog).history();
+                    for (_, record) in history.filter(|(offset, _)| *offset >= below) {
+                        let key = record.key.as_deref().unwrap_or_default();
+                        expected.remove(key);
+                        found.remove(key);
+                    }
+                }
+                if found != expected {
+                    let name = &definition.name;
+                    let difference = difference(&found, &expected);
+                    return Err(format!(
+                        "{name} of {task} on disk {place} is not its changelog below {below}: \
+                         {difference}"
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn difference(found: &Entries, expected: &Entries) -> String {
+    let keys = found.keys().chain(expected.keys());
+    keys.filter(|key| found.get(*key) != expected.get(*key))
+        .map(|key| {
+            let show = |entries: &Entries| entries.get(key).map(|value| text(value));
+            format!("{} is {:?} instead of {:?}", text(key), show(found), show(expected))
+        })
+        .next()
+        .unwrap_or_default()
+}
+
+/// In the end a task's state is the fold of its input, in its changelog and where it was last.
+pub(super) fn check_task(state: &State, task: TaskId) -> Result<(), String> {
+    if state.is_hindered(task) {
+        return Ok(());
+    }
+    let expected = expected_state(state, task);
+    let definitions = &state.plan.topology.subtopology(task).stores;
+    let files = state.last_disk.get(&task).and_then(|&disk| state.disks[disk].tasks.get(&task));
+    for (store, definition) in definitions.iter().enumerate() {
+        let changelog = TopicPartition::new(definition.changelog, task.partition);
+        let name = format!("{} of {task}", definition.name);
+        let in_changelog = folded(state, changelog, Offset::MAX);
+        let is_user = |(key, _): &(&Vec<u8>, &Vec<u8>)| !key.starts_with(b"#");
+        let users: Entries =
+            in_changelog.iter().filter(is_user).map(|(k, v)| (k.clone(), v.clone())).collect();
+        if users != expected[store] {
+            let difference = difference(&users, &expected[store]);
+            return Err(format!("the changelog of {name} is not the fold: {difference}"));
+        }
+        if let Some(files) = files
+            && behind(state, task).is_none()
+            && files.contents().stores[store] != in_changelog
+        {
+            let difference = difference(&files.contents().stores[store], &in_changelog);
+            return Err(format!("{name} on disk is not what it was last: {difference}"));
+        }
+        check_compacted(state, changelog, &in_changelog)
+            .map_err(|error| format!("{name}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Which store of a task, where it is open, does not hold all of its changelog yet.
+pub(super) fn behind(state: &State, task: TaskId) -> Option<String> {
+    let disk = *state.last_disk.get(&task)?;
+    let position = &state.disks[disk].tasks.get(&task)?.contents().position;
+    let definitions = &state.plan.topology.subtopology(task).stores;
+    definitions.iter().zip(&position.stores).find_map(|(definition, position)| {
+        let changelog = TopicPartition::new(definition.changelog, task.partition);
+        let last = state.cluster.partition(changelog).history().last()?.0;
+        let offset = position.as_ref().map_or(0, |position| position.offset);
+        let name = &definition.name;
+        (offset <= last && !state.is_hindered(task))
+            .then(|| format!("{name} of {task} is at {offset}, below {last}"))
+    })
+}
+
+/// What compaction left of a changelog is still all of it. (Of deletes it may forget some.)
+fn check_compacted(
+    state: &State,
+    changelog: TopicPartition,
+    expected: &Entries,
+) -> Result<(), String> {
+    let slice = state.cluster.partition(changelog).read(0, usize::MAX);
+    let mut entries = Entries::new();
+    for (_, record) in slice.records {
+        let key = record.key.unwrap_or_default();
+        match record.value {
+            Some(value) => entries.insert(key, value),
+            None => entries.remove(&key),
+        };
+    }
+    match entries == *expected {
+        true => Ok(()),
+        false => Err(format!("compacted wrongly: {}", difference(&entries, expected))),
+    }
+}
+
+/// The stores of a task, as the fold of its input.
+fn expected_state(state: &State, task: TaskId) -> Vec<Entries> {
+    let definitions = &state.plan.topology.subtopology(task).stores;
+    let mut stores = vec![Entries::new(); definitions.len()];
+    for ((input, partition, _), record) in state.input_records(task.subtopology) {
+        if partition != task.partition {
+            continue;
+        }
+        let key = key_of(&record);
+        for store in [COUNTS, CHAINED] {
+            if let Some(entries) = stores.get_mut(store) {
+                let count = entries.get(&key).map_or(0, |value| number(value)) + 1;
+                entries.insert(key.clone(), count.to_string().into_bytes());
+            }
+        }
+        if let Some(table) = stores.get_mut(TABLE) {
+            let key = [format!("{input}:").as_bytes(), &key].concat();
+            match record.value {
+                Some(value) => table.insert(key, value),
+                None => table.remove(&key),
+            };
+        }
+    }
+    stores
+}

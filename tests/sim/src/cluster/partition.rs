@@ -1,0 +1,150 @@
+//! A partition of the simulated log: records and markers, open transactions, compaction.
+
+use std::collections::BTreeMap;
+
+use sidestream_core::record::{Offset, Timestamp};
+
+/// A record as the log holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogRecord {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// What has become of an entry's transaction, as far as its markers tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Open,
+    Committed,
+    Aborted,
+}
+
+/// An entry; its offset is its place.
+#[derive(Clone, Debug)]
+pub(crate) struct LogEntry {
+    /// The producer id; 0 for one without transactions.
+    pub(crate) producer: u64,
+    pub(crate) fate: Fate,
+    /// When it was appended.
+    pub(crate) at: u64,
+    pub(crate) leader_epoch: i32,
+    /// The record; `None` for a marker.
+    pub(crate) record: Option<LogRecord>,
+    /// Compaction took it away; kept here for the checks.
+    pub(crate) compacted: bool,
+}
+
+/// A partition. Nothing is ever really deleted, so that the checks can see all of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PartitionLog {
+    pub(crate) entries: Vec<LogEntry>,
+    /// The first offset that can be read.
+    pub(crate) start: Offset,
+    pub(crate) leader_epoch: i32,
+    /// For each producer with an open transaction, its first offset.
+    open: BTreeMap<u64, Offset>,
+}
+
+/// What a reader gets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slice {
+    pub(crate) records: Vec<(Offset, LogRecord)>,
+    pub(crate) next: Offset,
+    pub(crate) leader_epoch: i32,
+}
+
+pub(crate) fn index(offset: Offset) -> usize {
+    usize::try_from(offset).expect("offsets of the simulated log are not negative")
+}
+
+impl PartitionLog {
+    /// The offset after the last entry.
+    pub(crate) fn end(&self) -> Offset {
+        Offset::try_from(self.entries.len()).expect("a simulated log is small")
+    }
+
+    /// The last stable offset: readers of committed records see nothing from here on.
+    pub(crate) fn stable_end(&self) -> Offset {
+        self.open.values().copied().min().unwrap_or_else(|| self.end())
+    }
+
+    /// Appends a record; `producer` is 0 outside of transactions.
+    pub(crate) fn append(&mut self, now: u64, producer: u64, record: LogRecord) {
+        let fate = if producer == 0 {
+            Fate::Committed
+        } else {
+            let end = self.end();
+            self.open.entry(producer).or_insert(end);
+            Fate::Open
+        };
+        self.push(now, producer, fate, Some(record));
+    }
+
+    /// Appends the marker that ends `producer`'s transaction here.
+    pub(crate) fn mark(&mut self, now: u64, producer: u64, commit: bool) {
+        let fate = if commit { Fate::Committed } else { Fate::Aborted };
+        if let Some(first) = self.open.remove(&producer) {
+            for entry in &mut self.entries[index(first)..] {
+                if entry.producer == producer && entry.fate == Fate::Open {
+                    entry.fate = fate;
+                }
+            }
+        }
+        self.push(now, producer, fate, None);
+    }
+
+    fn push(&mut self, at: u64, producer: u64, fate: Fate, record: Option<LogRecord>) {
+        let leader_epoch = self.leader_epoch;
+        let entry = LogEntry { producer, fate, at, leader_epoch, record, compacted: false };
+        self.entries.push(entry);
+    }
+
+    /// Reads committed records from `from` on, at most `limit`.
+    pub(crate) fn read(&self, from: Offset, limit: usize) -> Slice {
+        let from = from.max(self.start);
+        let end = self.stable_end().max(from);
+        let mut slice = Slice { records: Vec::new(), next: end, leader_epoch: -1 };
+        for (entry, offset) in self.entries[index(from)..index(end)].iter().zip(from..) {
+            let Some(record) = &entry.record else { continue };
+            if entry.compacted || entry.fate != Fate::Committed {
+                continue;
+            }
+            if slice.records.len() == limit {
+                slice.next = slice.records.last().map_or(offset, |(last, _)| last + 1);
+                break;
+            }
+            slice.records.push((offset, record.clone()));
+            slice.leader_epoch = entry.leader_epoch;
+        }
+        slice
+    }
+
+    /// All records ever committed, with their offsets, whatever compaction and purges did.
+    pub(crate) fn history(&self) -> impl Iterator<Item = (Offset, &LogRecord)> {
+        self.entries
+            .iter()
+            .zip(0..)
+            .filter(|(entry, _)| entry.fate == Fate::Committed)
+            .filter_map(|(entry, offset)| Some((offset, entry.record.as_ref()?)))
+    }
+
+    /// Keeps only the last record of each key below the last stable offset, no aborted ones, and
+    /// no deletes older than `retention`.
+    pub(crate) fn compact(&mut self, now: u64, retention: u64) {
+        let end = index(self.stable_end());
+        let mut last: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+        for (place, entry) in self.entries[..end].iter().enumerate() {
+            if let (Some(record), Fate::Committed) = (&entry.record, entry.fate) {
+                last.insert(record.key.clone().unwrap_or_default(), place);
+            }
+        }
+        for (place, entry) in self.entries[..end].iter_mut().enumerate() {
+            let Some(record) = &entry.record else { continue };
+            let newest = entry.fate == Fate::Committed
+                && last.get(record.key.as_deref().unwrap_or_default()) == Some(&place);
+            let expired = record.value.is_none() && now - entry.at > retention;
+            entry.compacted |= !newest || expired;
+        }
+    }
+}

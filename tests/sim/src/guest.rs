@@ -1,0 +1,298 @@
+//! Simulated user code: it counts, keeps a table, hands records on, punctuates, and fails as the
+//! plan says.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sidestream_core::{
+    record::{
+        Batch, Emits, NO_CAUSE, NO_TIMESTAMP, PARTITION_BY_KEY, TIMESTAMP_OF_CAUSE, TaskId,
+        TopicPartition,
+    },
+    task::{
+        Clock, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Schedule,
+        Setup, State, StoreError, Telemetry,
+    },
+};
+
+use crate::{
+    pipeline::{CHAIN, CHAINED, COUNT, COUNTS, HANDED, LATEST, NEXT, OUT, TABLE, TICKS},
+    world::World,
+};
+
+/// Where the count of stream-time punctuations is kept.
+pub(crate) const STREAM_TICKS: &[u8] = b"#stream";
+/// Where the count of wall-clock punctuations is kept.
+pub(crate) const WALL_TICKS: &[u8] = b"#wall";
+
+/// An instance of a transform.
+pub(crate) struct SimProcessor {
+    world: World,
+    pod: usize,
+    task: TaskId,
+    transform: usize,
+    name: String,
+    outputs: BTreeMap<String, u32>,
+    setup: Setup,
+    /// The last offset of each input: what an instance must never see again.
+    memory: BTreeMap<u32, i64>,
+    failed: bool,
+}
+
+/// A record of a batch.
+struct Row<'a> {
+    row: usize,
+    input: u32,
+    offset: i64,
+    key: &'a [u8],
+    value: Option<&'a [u8]>,
+}
+
+impl SimProcessor {
+    /// Initialises one, if the plan lets it.
+    pub(crate) fn new(
+        world: &World,
+        pod: usize,
+        task: TaskId,
+        transform: usize,
+    ) -> Result<Self, Failure> {
+        let mut state = world.lock();
+        let rate = state.faults().initialise;
+        let strike = state.prng.one_in(rate);
+        if strike && state.strike(task) {
+            return Err(failure(FailureKind::Initialise, None, "no luck"));
+        }
+        let plan = state.plan.clone();
+        drop(state);
+        let definition = &plan.topology.subtopology(task).transforms[transform];
+        let outputs = definition.outputs.iter().zip(0..);
+        let mut setup = Setup::default();
+        if definition.name != CHAIN {
+            let stream = plan.shape.stream_punctuation.map(|ms| (Clock::StreamTime, ms));
+            let wall = plan.shape.wall_punctuation.map(|ms| (Clock::WallClock, ms));
+            let schedules = stream.into_iter().chain(wall);
+            let schedule =
+                |(clock, ms)| Schedule { clock, interval: Duration::from_millis(ms) };
+            setup.schedules = schedules.map(schedule).collect();
+        }
+        Ok(Self {
+            world: world.clone(),
+            pod,
+            task,
+            transform,
+            name: definition.name.clone(),
+            outputs: outputs.map(|(output, index)| (output.name.clone(), index)).collect(),
+            setup,
+            memory: BTreeMap::new(),
+            failed: false,
+        })
+    }
+
+    /// An instance that failed, or that saw a record before, should have been thrown away.
+    fn check_memory(&mut self, batch: &Batch) {
+        if self.failed {
+            let task = self.task;
+            self.world.violate(format_args!("{task} works on with an instance that failed"));
+        }
+        if self.name == CHAIN {
+            return;
+        }
+        for (&input, &offset) in batch.inputs.iter().zip(&batch.records.offsets) {
+            let before = self.memory.insert(input, offset);
+            if before.is_some_and(|before| before >= offset) {
+                let task = self.task;
+                self.world.violate(format_args!(
+                    "an instance of {task} got offset {offset} of input {input} after {before:?}"
+                ));
+            }
+        }
+    }
+
+    /// Stream time is that of all records before, whatever happened in between.
+    fn check_stream_time(&self, batch: &Batch) {
+        if self.name == CHAIN {
+            return;
+        }
+        let mut state = self.world.lock();
+        let plan = state.plan.clone();
+        let inputs = &plan.topology.subtopology(self.task).inputs;
+        let mut known = NO_TIMESTAMP;
+        for (input, place) in inputs.iter().zip(0u32..) {
+            let mut rows = batch.inputs.iter().zip(&batch.records.offsets);
+            let Some((_, &first)) = rows.find(|(input, _)| **input == place) else { continue };
+            let partition = TopicPartition::new(input.topic, self.task.partition);
+            let history = state.cluster.partition(partition).history();
+            let before = history.take_while(|(offset, _)| *offset < first);
+            known = before.map(|(_, record)| record.timestamp).max().unwrap_or(known).max(known);
+        }
+        let exact = inputs.len() == 1;
+        if batch.stream_time < known || (exact && batch.stream_time != known) {
+            let (task, found) = (self.task, batch.stream_time);
+            state.violate(format_args!("stream time of {task} is {found} instead of {known}"));
+            drop(state);
+            self.world.survive(self.pod);
+        }
+    }
+
+    /// Whether a record fails now: always if it is poison, else as often as the seed says.
+    fn check_failure(&self, row: &Row<'_>) -> Result<(), Failure> {
+        let mut state = self.world.lock();
+        if row.value.is_some_and(|value| state.plan.poison.contains(value)) {
+            return Err(failure(FailureKind::Reject, Some(row.row), "poison"));
+        }
+        let rate = state.faults().transient;
+        let place = (self.task, self.transform, row.input, row.offset);
+        let luck = mixed(state.plan.seed, place);
+        if rate == 0 || !luck.is_multiple_of(rate) {
+            return Ok(());
+        }
+        let failed = state.failed.entry(place).or_default();
+        if *failed >= 1 + u32::from(luck & 1024 != 0) {
+            return Ok(());
+        }
+        *failed += 1;
+        if !state.strike(self.task) {
+            return Ok(());
+        }
+        match luck >> 12 & 3 {
+            0 => Err(failure(FailureKind::Trap, None, "out of bounds")),
+            1 => Err(failure(FailureKind::Deadline, None, "too slow")),
+            2 => Err(failure(FailureKind::Retry, Some(row.row), "not now")),
+            _ => Err(failure(FailureKind::Malformed, None, "nonsense")),
+        }
+    }
+
+    fn emit(&self, emits: &mut Emits, output: &str, cause: i32, key: &[u8], value: &str) {
+        let Some(&output) = self.outputs.get(output) else { return };
+        emits.causes.push(cause);
+        emits.outputs.push(output);
+        emits.keys.push(Some(key));
+        emits.values.push(Some(value.as_bytes()));
+        emits.timestamps.push(TIMESTAMP_OF_CAUSE);
+        emits.partitions.push(PARTITION_BY_KEY);
+    }
+
+    fn handle(
+        &self,
+        batch: &Batch,
+        row: &Row<'_>,
+        state: &mut State,
+        effects: &mut Effects,
+    ) -> Result<(), Failure> {
+        let store = if self.name == CHAIN { CHAINED } else { COUNTS };
+        let count = add(state, store, row.key)?;
+        // A failure after the first write: what was written must not stay.
+        self.check_failure(row)?;
+        let cause = i32::try_from(row.row).expect("a batch is small");
+        let stamp = match self.name.as_str() {
+            CHAIN => String::from_utf8_lossy(row.value.unwrap_or_default()).into_owned(),
+            _ => format!("{}/{}/{}", row.input, batch.partition, row.offset),
+        };
+        let emits = &mut effects.emits;
+        self.emit(emits, OUT, cause, row.key, &format!("{stamp}/{count}"));
+        let key = [format!("{}:", batch.partition).as_bytes(), row.key].concat();
+        self.emit(emits, LATEST, cause, &key, &count.to_string());
+        self.emit(emits, HANDED, cause, row.key, &stamp);
+        let group = format!("g{}", row.key.iter().map(|byte| u32::from(*byte)).sum::<u32>() % 4);
+        self.emit(emits, NEXT, cause, group.as_bytes(), &stamp);
+        if self.name == COUNT {
+            let key = [format!("{}:", row.input).as_bytes(), row.key].concat();
+            state.put(TABLE, &key, row.value);
+        }
+        let message = format!("{} {} {stamp} {}", self.task, self.name, row.offset);
+        effects.telemetry.lines.push(LogLine { level: Level::Info, message });
+        Ok(())
+    }
+
+    fn handle_all(&mut self, batch: &Batch, state: &mut State) -> Result<Effects, Failure> {
+        let mut effects = Effects { emits: Emits::default(), telemetry: Telemetry::default() };
+        let records = &batch.records;
+        for (row, (key, value)) in records.keys.iter().zip(&records.values).enumerate() {
+            let input = batch.inputs[row];
+            let offset = records.offsets[row];
+            let row = Row { row, input, offset, key: key.unwrap_or(b"-"), value };
+            self.handle(batch, &row, state, &mut effects)?;
+        }
+        Ok(effects)
+    }
+}
+
+impl Processor for SimProcessor {
+    fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    fn process(&mut self, batch: &Batch, state: &mut State) -> Result<Effects, Failure> {
+        self.world.point(self.pod, "guest.process");
+        self.check_memory(batch);
+        self.check_stream_time(batch);
+        let result = self.handle_all(batch, state);
+        self.failed = result.is_err();
+        let (task, name, rows) = (self.task, &self.name, &batch.records.offsets);
+        let failure = result.as_ref().err();
+        self.world
+            .lock()
+            .note(self.pod, format_args!("{task} {name} processes {rows:?} {failure:?}"));
+        result
+    }
+
+    fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure> {
+        self.world.point(self.pod, "guest.process");
+        if self.failed || due.time > due.stream_time.max(due.wall_clock) {
+            let task = self.task;
+            self.world.violate(format_args!("{task} was punctuated wrongly: {due:?}"));
+        }
+        let schedule = usize::try_from(due.schedule).expect("small");
+        let (name, key) = match self.setup.schedules[schedule].clock {
+            Clock::StreamTime => ("stream", STREAM_TICKS),
+            Clock::WallClock => ("wall", WALL_TICKS),
+        };
+        let mut effects = Effects::default();
+        let result = add(state, COUNTS, key).map(|count| {
+            let value = match name {
+                "stream" => format!("{count}/{}/{}", due.time, due.stream_time),
+                _ => format!("{count}"),
+            };
+            let key = format!("{name} {}", self.task);
+            self.emit(&mut effects.emits, TICKS, NO_CAUSE, key.as_bytes(), &value);
+        });
+        self.failed = result.is_err();
+        let task = self.task;
+        self.world.lock().note(self.pod, format_args!("{task} punctuates {due:?} {result:?}"));
+        result.map(|()| effects)
+    }
+}
+
+fn failure(kind: FailureKind, record: Option<usize>, message: &str) -> Failure {
+    Failure { kind, record, message: message.to_owned() }
+}
+
+fn state_failure(error: &StoreError) -> Failure {
+    failure(FailureKind::State, None, &error.to_string())
+}
+
+/// Adds one to a count.
+fn add(state: &mut State, store: usize, key: &[u8]) -> Result<u64, Failure> {
+    let value = state.get(store, key).map_err(|error| state_failure(&error))?;
+    let count = value.map_or(0, |value| number(&value)) + 1;
+    state.put(store, key, Some(count.to_string().as_bytes()));
+    Ok(count)
+}
+
+/// The number that a value says; 0 for one that says none.
+pub(crate) fn number(value: &[u8]) -> u64 {
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A number that depends on all of a place.
+fn mixed(seed: u64, place: (TaskId, usize, u32, i64)) -> u64 {
+    let (task, transform, input, offset) = place;
+    let parts = [
+        u64::from(task.subtopology),
+        u64::from(task.partition.unsigned_abs()),
+        transform as u64,
+        u64::from(input),
+        offset.unsigned_abs(),
+    ];
+    let mix = |hash: u64, part: u64| (hash ^ part).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    parts.into_iter().fold(seed ^ 0xA5A5, mix) >> 3
+}

@@ -1,0 +1,135 @@
+//! Reading: what is fetched waits a while, and may be delivered after it is not wanted any more.
+
+use sidestream_core::{
+    record::{Records, TopicPartition},
+    worker::{Event, Fetched, LogError},
+};
+
+use super::{Fetch, SimLog};
+use crate::cluster::Slice;
+
+/// How many fetched batches wait at most.
+const FETCHED_MAX: usize = 12;
+
+impl SimLog {
+    /// Fetches something of some partitions that are not paused.
+    pub(super) fn fetch(&mut self) {
+        let mut state = self.world.lock();
+        let faults = state.faults().clone();
+        for (&partition, fetch) in &mut self.fetches {
+            if fetch.paused || self.fetched.len() >= FETCHED_MAX || state.prng.one_in(3) {
+                continue;
+            }
+            let limit = state.prng.between(1, 10).try_into().expect("small");
+            let log = state.cluster.partition(partition);
+            let mut from = fetch.offset;
+            if fetch.offset < log.start {
+                from = log.start; // `auto.offset.reset` of a purged topic: the earliest.
+            }
+            let mut slice = log.read(from, limit);
+            if !slice.records.is_empty() && state.prng.one_in(faults.overlap) {
+                let log = state.cluster.partition(partition);
+                let below = log.read((from - 3).max(log.start), limit + 3);
+                slice.records = below.records;
+                slice.next = below.next.max(from);
+            }
+            let at_end = slice.records.is_empty();
+            if at_end && fetch.end_told && slice.next == fetch.offset {
+                continue;
+            }
+            fetch.offset = slice.next;
+            fetch.end_told = at_end;
+            self.fetched.push_back(fetched(partition, fetch, slice));
+        }
+    }
+
+    /// Delivers some of what was fetched: in order for each partition, also what is stale.
+    pub(super) fn deliver(&mut self, events: &mut Vec<Event>) {
+        let mut state = self.world.lock();
+        let count = state.prng.between(0, self.fetched.len() as u64);
+        for _ in 0..count {
+            let Some(fetched) = self.fetched.pop_front() else { break };
+            state.note(self.pod, format_args!("is given {}", told(&fetched)));
+            events.push(Event::Records(fetched));
+        }
+    }
+
+    /// Delivers some of the changelogs that are read.
+    pub(super) fn deliver_changelogs(&mut self, events: &mut Vec<Event>) {
+        let mut state = self.world.lock();
+        for &partition in self.restores.keys() {
+            let plan = state.plan.clone();
+            let open = &state.pods[self.pod].open;
+            let is_open = open.iter().any(|&task| {
+                let stores = &plan.topology.subtopology(task).stores;
+                task.partition == partition.partition
+                    && stores.iter().any(|store| store.changelog == partition.topic)
+            });
+            if !is_open {
+                state.violate(format_args!("{partition:?} is restored for a task that is closed"));
+            }
+        }
+        for (&partition, offset) in &mut self.restores {
+            if state.prng.one_in(3) {
+                continue;
+            }
+            let limit = state.prng.between(1, 10).try_into().expect("small");
+            let slice = state.cluster.partition(partition).read(*offset, limit);
+            *offset = slice.next;
+            let fetch = Fetch { offset: slice.next, epoch: 0, paused: false, end_told: false };
+            let fetched = fetched(partition, &fetch, slice);
+            state.note(self.pod, format_args!("restores {}", told(&fetched)));
+            events.push(Event::Changelog(fetched));
+        }
+    }
+
+    /// What was fetched before is forgotten, or by chance not yet.
+    pub(super) fn drop_some_fetched(&mut self) {
+        let mut state = self.world.lock();
+        let rate = state.faults().stale;
+        if !state.prng.one_in(rate) {
+            drop(state);
+            let fetches = &self.fetches;
+            self.fetched.retain(|fetched| {
+                let partition = fetched.partition.expect("always set here");
+                fetches.get(&partition).is_some_and(|fetch| fetch.epoch == fetched.epoch)
+            });
+        }
+    }
+
+    pub(super) fn set_paused(
+        &mut self,
+        partitions: &[TopicPartition],
+        paused: bool,
+    ) -> Result<(), LogError> {
+        for &partition in partitions {
+            self.assigned(partition);
+            self.fetches.get_mut(&partition).expect("checked").paused = paused;
+        }
+        Ok(())
+    }
+}
+
+/// A batch for the worker.
+fn fetched(partition: TopicPartition, fetch: &Fetch, slice: Slice) -> Fetched {
+    let mut records = Records::default();
+    for (offset, record) in slice.records {
+        records.offsets.push(offset);
+        records.timestamps.push(record.timestamp);
+        records.timestamp_types.push(0);
+        records.keys.push(record.key.as_deref());
+        records.values.push(record.value.as_deref());
+    }
+    Fetched {
+        partition: Some(partition),
+        epoch: fetch.epoch,
+        records,
+        next: slice.next,
+        leader_epoch: slice.leader_epoch,
+    }
+}
+
+fn told(fetched: &Fetched) -> String {
+    let Fetched { partition, epoch, records, next, .. } = fetched;
+    format!("{partition:?} epoch {epoch} offsets {:?} next {next}", records.offsets)
+}

@@ -1,0 +1,399 @@
+//! A worker's connection to the simulated brokers: a member of the group, a reader, and a
+//! transactional producer, with the habits of librdkafka that matter.
+
+mod consumer;
+mod producer;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
+
+use sidestream_core::{
+    record::{Offset, Outputs, TopicPartition},
+    task::TopicId,
+    topology::Start,
+    worker::{
+        ChangelogBounds, Committed, Event, FetchPosition, Fetched, Log, LogError, Membership,
+        Receipt, Transaction,
+    },
+};
+
+use self::producer::Producer;
+use crate::{cluster::Standing, crew::Crew, world::World};
+
+/// What a process is told when another one has taken its identity.
+pub(crate) const FENCED: &str = "another process has this identity";
+
+/// What is read of an assigned partition.
+#[derive(Clone, Copy, Debug)]
+struct Fetch {
+    offset: Offset,
+    epoch: u64,
+    paused: bool,
+    /// Whether the end was told since the last record.
+    end_told: bool,
+}
+
+/// Where the member is in a rebalance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// It owns nothing.
+    Nothing,
+    /// It was told what it owns in this generation.
+    Owns(i32),
+    /// It was told that it is about to lose everything, and has not answered.
+    Losing,
+}
+
+/// The log of one worker.
+pub(crate) struct SimLog {
+    world: World,
+    crew: Rc<Crew>,
+    pod: usize,
+    instance: Option<String>,
+    member: Option<String>,
+    part: Part,
+    left: bool,
+    fetches: BTreeMap<TopicPartition, Fetch>,
+    /// Fetched and not delivered; also what was fetched before a seek.
+    fetched: VecDeque<Fetched>,
+    restores: BTreeMap<TopicPartition, Offset>,
+    producer: Producer,
+    waiting_told: bool,
+}
+
+impl SimLog {
+    /// The log of worker `worker` of a process.
+    pub(crate) fn new(world: &World, crew: &Rc<Crew>, pod: usize, worker: usize) -> Self {
+        let state = world.lock();
+        let name = format!("i{}-{worker}", state.pods[pod].identity);
+        Self {
+            world: world.clone(),
+            crew: Rc::clone(crew),
+            pod,
+            instance: state.plan.static_members.then(|| name.clone()),
+            member: None,
+            part: Part::Nothing,
+            left: false,
+            fetches: BTreeMap::new(),
+            fetched: VecDeque::new(),
+            restores: BTreeMap::new(),
+            producer: Producer::new(name),
+            waiting_told: false,
+        }
+    }
+
+    /// A point at which the process may die, and others may work while this one stands still.
+    fn point(&self, point: &'static str) {
+        self.world.point(self.pod, point);
+        let mut state = self.world.lock();
+        let rate = state.faults().pause;
+        if state.prng.one_in(rate) {
+            let stopped = state.prng.coin();
+            let turns = state.prng.between(1, 40);
+            state.note(self.pod, format_args!("stands still in {point}, stopped: {stopped}"));
+            let before = std::mem::replace(&mut state.pods[self.pod].stopped, stopped);
+            drop(state);
+            self.crew.run_others(&self.world, turns);
+            self.world.lock().pods[self.pod].stopped = before;
+            self.world.survive(self.pod);
+        }
+    }
+
+    /// A point at which the brokers may be away.
+    fn reach(&self, point: &'static str) -> Result<(), LogError> {
+        self.point(point);
+        let mut state = self.world.lock();
+        let rate = state.faults().unavailable;
+        if state.prng.one_in(rate) {
+            state.note(self.pod, format_args!("{point}: brokers are away"));
+            return Err(LogError::Unavailable("no broker answers".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn assigned(&self, partition: TopicPartition) {
+        if !self.fetches.contains_key(&partition) {
+            self.world.violate(format_args!("{partition:?} is not assigned"));
+        }
+    }
+
+    /// Who the member is in the generation that it was told of.
+    fn membership(&self) -> Membership {
+        match (self.part, &self.member) {
+            (Part::Owns(generation), Some(member)) => {
+                Membership { generation, member: member.clone() }
+            }
+            (Part::Owns(_) | Part::Nothing | Part::Losing, _) => {
+                Membership { generation: -1, member: String::new() }
+            }
+        }
+    }
+
+    /// Takes part in the group. Returns what is to be told of it.
+    fn serve_group(&mut self) -> Result<Option<Event>, LogError> {
+        let mut state = self.world.lock();
+        let now = state.now;
+        if self.left {
+            if let (Part::Nothing, Some(member)) = (self.part, self.member.take()) {
+                state.members.remove(&member);
+                state.cluster.group.leave(now, &member);
+            }
+            let told = matches!(self.part, Part::Owns(_));
+            self.part = if told { Part::Losing } else { self.part };
+            return Ok(told.then_some(Event::Revoked));
+        }
+        let Some(member) = self.member.clone() else {
+            let member = state.cluster.group.join(now, self.instance.as_deref());
+            state.members.insert(member.clone(), self.pod);
+            state.note(self.pod, format_args!("joins as {member}"));
+            self.member = Some(member);
+            return Ok(None);
+        };
+        let standing = state.cluster.group.standing(&member, self.instance.as_deref());
+        match (standing, self.part) {
+            (Standing::Fenced, _) => {
+                Err(LogError::Fatal(FENCED.to_owned()))
+            }
+            (Standing::Unknown, Part::Owns(_)) => {
+                self.part = Part::Losing;
+                Ok(Some(Event::Lost))
+            }
+            (Standing::Unknown, Part::Nothing) => {
+                self.member = None;
+                Ok(None)
+            }
+            (Standing::MustJoin, Part::Owns(_)) => {
+                self.part = Part::Losing;
+                Ok(Some(Event::Revoked))
+            }
+            (Standing::MustJoin, Part::Nothing) => {
+                state.cluster.group.rejoin(now, &member);
+                Ok(None)
+            }
+            (Standing::Stable(generation, partitions), Part::Nothing) => {
+                if state.prng.one_in(3) {
+                    return Ok(None); // The assignment is still on its way.
+                }
+                self.part = Part::Owns(generation);
+                Ok(Some(Event::Assigned(partitions)))
+            }
+            (Standing::Stable(generation, _), Part::Owns(known)) if generation != known => {
+                // A rebalance went by without this member.
+                self.part = Part::Losing;
+                self.member = None;
+                Ok(Some(Event::Lost))
+            }
+            (_, Part::Losing) => {
+                state.violate(format_args!("p{} polls before it let go", self.pod));
+                drop(state);
+                self.world.survive(self.pod);
+                Ok(None)
+            }
+            (Standing::Joined | Standing::Stable(..), _) => Ok(None),
+        }
+    }
+}
+
+impl Log for SimLog {
+    fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
+        if let Err(error) = self.reach("log.poll") {
+            if !self.waiting_told {
+                self.waiting_told = true;
+                events.push(Event::Waiting("no broker answers".to_owned()));
+            }
+            drop(error);
+            return Ok(());
+        }
+        if std::mem::take(&mut self.waiting_told) {
+            events.push(Event::Recovered);
+        }
+        if !self.left && self.part == Part::Nothing && !self.settle_producer() {
+            return Ok(());
+        }
+        let told = events.len();
+        if let Some(event) = self.serve_group()? {
+            self.world.lock().note(self.pod, format_args!("is told {event:?}"));
+            events.push(event);
+            return Ok(());
+        }
+        self.fetch();
+        self.deliver(events);
+        self.deliver_changelogs(events);
+        if events.len() == told {
+            let mut state = self.world.lock();
+            let most = u64::try_from(wait.as_millis()).unwrap_or(0).min(50);
+            let milliseconds = state.prng.between(0, most);
+            state.pass(milliseconds);
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, LogError> {
+        self.point("log.assign"); // librdkafka asks no broker for it.
+        self.fetches.clear();
+        self.drop_some_fetched();
+        for position in positions {
+            let FetchPosition { partition, offset, epoch } = *position;
+            let fetch = Fetch { offset, epoch, paused: true, end_told: false };
+            self.fetches.insert(partition, fetch);
+        }
+        let membership = self.membership();
+        self.world.lock().note(self.pod, format_args!("assigns {positions:?} as {membership:?}"));
+        self.point("log.assigned");
+        Ok(membership)
+    }
+
+    fn unassign(&mut self) -> Result<(), LogError> {
+        self.point("log.unassign");
+        self.fetches.clear();
+        self.drop_some_fetched();
+        if self.part == Part::Losing {
+            self.part = Part::Nothing;
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), LogError> {
+        self.reach("log.seek")?;
+        self.drop_some_fetched();
+        for position in positions {
+            self.assigned(position.partition);
+            self.world.lock().note(self.pod, format_args!("seeks {position:?}"));
+            let fetch = self.fetches.get_mut(&position.partition).expect("checked");
+            fetch.offset = position.offset;
+            fetch.epoch = position.epoch;
+            fetch.end_told = false;
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        self.set_paused(partitions, true)
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        self.set_paused(partitions, false)
+    }
+
+    fn committed(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<Committed>>, LogError> {
+        self.reach("log.committed")?;
+        let mut state = self.world.lock();
+        for _ in 0..5 {
+            let group = &state.cluster.group;
+            if !partitions.iter().any(|&partition| group.is_pending(partition)) {
+                let offsets = &group.offsets;
+                let found = partitions.iter().map(|p| offsets.get(p).cloned()).collect();
+                state.note(self.pod, format_args!("committed: {found:?}"));
+                return Ok(found);
+            }
+            state.pass(2);
+        }
+        state.note(self.pod, format_args!("committed: pending"));
+        Err(LogError::Unavailable("offsets are pending".to_owned()))
+    }
+
+    fn start_offset(
+        &mut self,
+        partition: TopicPartition,
+        start: Start,
+    ) -> Result<Offset, LogError> {
+        self.reach("log.bounds")?;
+        let state = self.world.lock();
+        let log = state.cluster.partition(partition);
+        Ok(match start {
+            Start::Earliest => log.start,
+            Start::Latest => log.stable_end(),
+            Start::At(time) => log
+                .history()
+                .find(|(_, record)| record.timestamp >= time)
+                .map_or_else(|| log.stable_end(), |(offset, _)| offset),
+        })
+    }
+
+    fn changelog_bounds(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<ChangelogBounds>, LogError> {
+        self.reach("log.bounds")?;
+        let mut state = self.world.lock();
+        let bounds = partitions
+            .iter()
+            .map(|&partition| {
+                let log = state.cluster.partition(partition);
+                let topic_id = topic_id(partition);
+                ChangelogBounds { start: log.start, end: log.end(), topic_id }
+            })
+            .collect();
+        state.note(self.pod, format_args!("changelog bounds: {bounds:?}"));
+        Ok(bounds)
+    }
+
+    fn restore(
+        &mut self,
+        partition: TopicPartition,
+        offset: Offset,
+        _leader_epoch: i32,
+    ) -> Result<(), LogError> {
+        self.reach("log.restore")?;
+        self.world.lock().note(self.pod, format_args!("restores {partition:?} from {offset}"));
+        self.restores.insert(partition, offset);
+        Ok(())
+    }
+
+    fn stop_restore(&mut self, partition: TopicPartition) -> Result<(), LogError> {
+        self.restores.remove(&partition);
+        Ok(())
+    }
+
+    fn produce(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+        self.reach("log.produce")?;
+        self.produce_early(outputs)
+    }
+
+    fn commit(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+        self.reach("commit.begin")?;
+        self.commit_transaction(transaction)
+    }
+
+    fn abort(&mut self) -> Result<(), LogError> {
+        self.point("log.abort");
+        self.abort_transaction()
+    }
+
+    fn recover(&mut self) -> Result<(), LogError> {
+        self.reach("log.recover")?;
+        self.renew_producer()
+    }
+
+    fn purge(&mut self, below: &[(TopicPartition, Offset)]) {
+        let mut state = self.world.lock();
+        for &(partition, offset) in below {
+            let committed = state.cluster.decided_offset(partition);
+            if offset > committed {
+                state.violate(format_args!(
+                    "{partition:?} was purged below {offset}, but {committed} is committed"
+                ));
+            }
+            let log = state.cluster.partition_mut(partition);
+            log.start = log.start.max(offset.min(log.stable_end()));
+        }
+        drop(state);
+        self.world.survive(self.pod);
+    }
+
+    fn leave(&mut self) -> Result<(), LogError> {
+        self.left = true;
+        Ok(())
+    }
+}
+
+/// The id of a topic.
+pub(crate) fn topic_id(partition: TopicPartition) -> TopicId {
+    TopicId([u8::try_from(partition.topic.0).expect("few topics"); 16])
+}

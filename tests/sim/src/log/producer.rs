@@ -1,0 +1,275 @@
+//! Writing: records wait in the producer until they are sent, and a commit is many requests.
+
+use sidestream_core::{
+    record::{Changes, Outputs, PARTITION_BY_KEY, TopicPartition},
+    worker::{ChangelogEnd, LogError, Receipt, Transaction},
+};
+
+use super::SimLog;
+use crate::{
+    cluster::{Delayed, LogRecord, Refusal},
+    pipeline::partition_of,
+    world::State,
+};
+
+/// How often a request is repeated while markers of the transaction before are written.
+const REPEATS_MAX: u32 = 60;
+
+/// A transactional producer.
+#[derive(Debug)]
+pub(super) struct Producer {
+    id: String,
+    /// `None` until the transactional id was settled.
+    epoch: Option<i16>,
+    /// Produced, not sent.
+    buffer: Vec<(TopicPartition, LogRecord)>,
+    /// Whether anything of the open transaction was sent.
+    sent: bool,
+}
+
+/// What becomes of the end of a transaction.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// It is done and answered.
+    Answered,
+    /// It is done, but the answer is lost.
+    Silent,
+    /// It comes late.
+    Late,
+    /// It is lost.
+    Lost,
+}
+
+impl Producer {
+    pub(super) fn new(id: String) -> Self {
+        Self { id, epoch: None, buffer: Vec::new(), sent: false }
+    }
+}
+
+fn unknown(text: &str) -> LogError {
+    LogError::Unknown(text.to_owned())
+}
+
+impl SimLog {
+    /// Settles the transactional id if that was not done. Returns whether it is.
+    pub(super) fn settle_producer(&mut self) -> bool {
+        self.producer.epoch.is_some() || self.renew_producer().is_ok()
+    }
+
+    /// A new producer with the same transactional id.
+    pub(super) fn renew_producer(&mut self) -> Result<(), LogError> {
+        let mut state = self.world.lock();
+        self.producer.buffer.clear();
+        self.producer.sent = false;
+        self.producer.epoch = None;
+        for _ in 0..REPEATS_MAX {
+            if let Ok(epoch) = state.cluster.init_producer(&self.producer.id) {
+                self.producer.epoch = Some(epoch);
+                state.note(self.pod, format_args!("{} has epoch {epoch}", self.producer.id));
+                return Ok(());
+            }
+            state.pass(2);
+            if state.faulty && state.prng.one_in(10) {
+                break;
+            }
+        }
+        Err(LogError::Unavailable("the old transaction is not settled yet".to_owned()))
+    }
+
+    fn epoch(&self) -> Result<i16, LogError> {
+        self.producer.epoch.ok_or_else(|| unknown("there is no producer"))
+    }
+
+    /// Takes records; sends some of what waits at once.
+    pub(super) fn produce_early(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+        self.epoch()?;
+        let records = self.placed(outputs)?;
+        self.producer.buffer.extend(records);
+        let early = self.world.lock().prng.coin();
+        if early { self.send() } else { Ok(()) }
+    }
+
+    /// Where each output goes; refuses a partition that is not there.
+    fn placed(&self, outputs: &Outputs) -> Result<Vec<(TopicPartition, LogRecord)>, LogError> {
+        let state = self.world.lock();
+        let mut records = Vec::with_capacity(outputs.len());
+        let rows = outputs.keys.iter().zip(&outputs.values).enumerate();
+        for (row, (key, value)) in rows {
+            let topic = outputs.topics[row];
+            let partitions = state.plan.topology.topic(topic).partitions;
+            let partition = match outputs.partitions[row] {
+                PARTITION_BY_KEY => partition_of(key, partitions),
+                partition => partition,
+            };
+            if !(0..partitions).contains(&partition) {
+                let message = format!("there is no partition {partition}");
+                return Err(LogError::Refused { row: Some(row), message });
+            }
+            records.push((
+                TopicPartition::new(topic, partition),
+                LogRecord {
+                    timestamp: outputs.timestamps[row],
+                    key: key.map(<[u8]>::to_vec),
+                    value: value.map(<[u8]>::to_vec),
+                },
+            ));
+        }
+        Ok(records)
+    }
+
+    /// Repeats a request while the transaction before is not settled.
+    fn request<T>(
+        &self,
+        state: &mut State,
+        mut request: impl FnMut(&mut State) -> Result<T, Refusal>,
+    ) -> Result<T, LogError> {
+        for _ in 0..REPEATS_MAX {
+            match request(state) {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::Concurrent) => state.pass(2),
+                Err(Refusal::Fenced | Refusal::Invalid) => {
+                    state.note(self.pod, format_args!("{} is fenced", self.producer.id));
+                    return Err(unknown("the producer is fenced"));
+                }
+                Err(Refusal::NotMember) => {
+                    state.note(self.pod, format_args!("is no member of the generation"));
+                    return Err(LogError::Aborted("not a member of this generation".to_owned()));
+                }
+            }
+        }
+        Err(unknown("the transaction before is not settled"))
+    }
+
+    /// Sends what waits.
+    fn send(&mut self) -> Result<(), LogError> {
+        let epoch = self.epoch()?;
+        for (partition, record) in std::mem::take(&mut self.producer.buffer) {
+            self.producer.sent = true;
+            let mut state = self.world.lock();
+            let id = &self.producer.id;
+            self.request(&mut state, |state| {
+                state.cluster.produce(id, epoch, partition, record.clone())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn send_changes(
+        &mut self,
+        partition: TopicPartition,
+        changes: &Changes,
+    ) -> Result<Option<(TopicPartition, ChangelogEnd)>, LogError> {
+        let epoch = self.epoch()?;
+        self.producer.sent |= !changes.is_empty();
+        let mut state = self.world.lock();
+        let timestamp = self.world_time(&state);
+        let mut last = None;
+        for (key, value) in changes.keys.iter().zip(&changes.values) {
+            let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+            let record = LogRecord { timestamp, key, value };
+            let id = &self.producer.id;
+            last = Some(self.request(&mut state, |state| {
+                state.cluster.produce(id, epoch, partition, record.clone())
+            })?);
+        }
+        Ok(last.map(|(offset, leader_epoch)| {
+            (partition, ChangelogEnd { next: offset + 1, leader_epoch })
+        }))
+    }
+
+    fn world_time(&self, state: &State) -> i64 {
+        state.clocks(self.pod).wall
+    }
+
+    /// All of a commit, one request after the other.
+    pub(super) fn commit_transaction(
+        &mut self,
+        transaction: &Transaction<'_>,
+    ) -> Result<Receipt, LogError> {
+        self.epoch()?;
+        let outputs = self.placed(&transaction.outputs)?;
+        self.producer.buffer.extend(outputs);
+        let result = self.prepare(transaction);
+        match result {
+            Ok(receipt) => self.finish(transaction).map(|()| receipt),
+            Err(LogError::Aborted(reason)) => {
+                self.abort_transaction()?;
+                Err(LogError::Aborted(reason))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn prepare(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+        self.send()?;
+        let mut receipt = Receipt::default();
+        for (partition, changes) in &transaction.changes {
+            receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
+        }
+        self.point("commit.produced");
+        let mut state = self.world.lock();
+        let rate = state.faults().abort;
+        if state.prng.one_in(rate) {
+            return Err(LogError::Aborted("a record was not delivered".to_owned()));
+        }
+        let epoch = self.epoch()?;
+        self.producer.sent |= !transaction.offsets.is_empty();
+        let (id, instance) = (&self.producer.id, self.instance.as_deref());
+        let membership = (&transaction.membership, instance);
+        if !transaction.offsets.is_empty() {
+            self.request(&mut state, |state| {
+                state.cluster.produce_offsets(id, epoch, membership, &transaction.offsets)
+            })?;
+        }
+        drop(state);
+        self.point("commit.offsets");
+        Ok(receipt)
+    }
+
+    fn finish(&mut self, transaction: &Transaction<'_>) -> Result<(), LogError> {
+        let epoch = self.epoch()?;
+        if !self.producer.sent {
+            return Ok(()); // librdkafka asks nobody.
+        }
+        let mut state = self.world.lock();
+        let rate = state.faults().unknown;
+        let way = match state.prng.one_in(rate) {
+            true => [Way::Silent, Way::Late, Way::Lost][state.prng.index(3)],
+            false => Way::Answered,
+        };
+        let offsets = &transaction.offsets;
+        state.note(self.pod, format_args!("{} ends {:?}: {offsets:?}", self.producer.id, way));
+        let (id, commit) = (self.producer.id.clone(), true);
+        match way {
+            Way::Answered | Way::Silent => {
+                self.request(&mut state, |state| state.cluster.end(&id, epoch, commit))?;
+            }
+            Way::Late => {
+                let due = state.now + state.prng.between(1, 300);
+                state.cluster.coordinator.delay(Delayed { due, id, epoch, commit });
+            }
+            Way::Lost => {}
+        }
+        drop(state);
+        self.point("commit.ended");
+        if !matches!(way, Way::Answered) {
+            return Err(unknown("the end of the transaction was not answered"));
+        }
+        self.producer.sent = false;
+        self.point("commit.acknowledged");
+        Ok(())
+    }
+
+    /// Drops the open transaction.
+    pub(super) fn abort_transaction(&mut self) -> Result<(), LogError> {
+        self.producer.buffer.clear();
+        if !std::mem::take(&mut self.producer.sent) {
+            return Ok(());
+        }
+        let epoch = self.epoch()?;
+        let mut state = self.world.lock();
+        let id = &self.producer.id;
+        state.note(self.pod, format_args!("{id} aborts"));
+        self.request(&mut state, |state| state.cluster.end(id, epoch, false))
+    }
+}

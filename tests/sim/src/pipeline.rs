@@ -1,0 +1,170 @@
+//! The pipelines that runs work with: one or two co-partitioned inputs, one or two stages joined
+//! by a repartition topic, maybe a second transform in the same task.
+
+use sidestream_core::{
+    record::TopicIndex,
+    topology::{
+        Input, Output, Reader, Route, Start, Store, Subtopology, Topic, TopicKind, Topology,
+        Transform,
+    },
+};
+
+use crate::prng::Prng;
+
+/// What a pipeline looks like.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) inputs: usize,
+    pub(crate) partitions: i32,
+    /// Partitions of the repartition topic, if there is one.
+    pub(crate) second_stage: Option<i32>,
+    /// Whether the first transform hands records over to another one.
+    pub(crate) chained: bool,
+    pub(crate) stream_punctuation: Option<u64>,
+    pub(crate) wall_punctuation: Option<u64>,
+}
+
+impl Shape {
+    /// Draws one.
+    pub(crate) fn draw(prng: &mut Prng) -> Self {
+        let some = |prng: &mut Prng, low, high| prng.coin().then(|| prng.between(low, high));
+        Self {
+            inputs: prng.between(1, 2).try_into().expect("small"),
+            partitions: prng.between(1, 3).try_into().expect("small"),
+            second_stage: some(prng, 1, 3).map(|n| n.try_into().expect("small")),
+            chained: prng.one_in(3),
+            stream_punctuation: some(prng, 5, 300),
+            wall_punctuation: some(prng, 20, 800),
+        }
+    }
+}
+
+/// What a transform does; its name says it.
+pub(crate) const COUNT: &str = "count";
+/// Counts what [`COUNT`] hands over.
+pub(crate) const CHAIN: &str = "chain";
+/// Counts what [`COUNT`] sends through the repartition topic.
+pub(crate) const SUM: &str = "sum";
+
+/// Output: each record, stamped.
+pub(crate) const OUT: &str = "out";
+/// Output: the last count of each key and transaction.
+pub(crate) const LATEST: &str = "latest";
+/// Output: punctuations.
+pub(crate) const TICKS: &str = "ticks";
+/// Output: to the next stage.
+pub(crate) const NEXT: &str = "next";
+/// Output: to the chained transform.
+pub(crate) const HANDED: &str = "handed";
+
+/// Store of counts, in every transform.
+pub(crate) const COUNTS: usize = 0;
+/// Store of the last values, in the first stage.
+pub(crate) const TABLE: usize = 1;
+/// Store of the chained transform, in the first stage.
+pub(crate) const CHAINED: usize = 2;
+
+struct Builder {
+    topics: Vec<Topic>,
+}
+
+impl Builder {
+    fn topic(&mut self, name: &str, partitions: i32, kind: TopicKind) -> TopicIndex {
+        let index = TopicIndex(self.topics.len().try_into().expect("few topics"));
+        self.topics.push(Topic { name: name.to_owned(), partitions, kind });
+        index
+    }
+
+    fn store(&mut self, name: &str, partitions: i32) -> Store {
+        let changelog = format!("sim-{name}-changelog");
+        let changelog = self.topic(&changelog, partitions, TopicKind::Changelog);
+        Store { name: name.to_owned(), changelog }
+    }
+
+    fn output(&mut self, stage: &str, name: &str) -> Output {
+        let topic = self.topic(&format!("{stage}-{name}"), 2, TopicKind::External);
+        let latest_per_key = name == LATEST;
+        Output { name: name.to_owned(), route: Route::Topic(topic), latest_per_key }
+    }
+}
+
+/// The pipeline of a shape.
+pub(crate) fn topology(shape: &Shape) -> Topology {
+    let mut builder = Builder { topics: Vec::new() };
+    let next = shape.second_stage.map(|partitions| {
+        (builder.topic("sim-next-repartition", partitions, TopicKind::Repartition), partitions)
+    });
+    let mut subtopologies = vec![first_stage(&mut builder, shape, next.map(|next| next.0))];
+    if let Some((topic, partitions)) = next {
+        subtopologies.push(second_stage(&mut builder, topic, partitions));
+    }
+    Topology { topics: builder.topics, subtopologies }
+}
+
+fn first_stage(builder: &mut Builder, shape: &Shape, next: Option<TopicIndex>) -> Subtopology {
+    let reader = |input| Reader { transform: 0, input };
+    let inputs: Vec<Input> = (0..shape.inputs)
+        .zip(0u32..)
+        .map(|(place, input)| Input {
+            topic: builder.topic(&format!("in{place}"), shape.partitions, TopicKind::External),
+            start: Start::Earliest,
+            readers: vec![reader(input)],
+        })
+        .collect();
+    let mut outputs = vec![
+        builder.output(COUNT, OUT),
+        builder.output(COUNT, LATEST),
+        builder.output(COUNT, TICKS),
+    ];
+    if let Some(topic) = next {
+        let route = Route::Topic(topic);
+        outputs.push(Output { name: NEXT.to_owned(), route, latest_per_key: false });
+    }
+    let mut stores =
+        vec![builder.store("counts", shape.partitions), builder.store("table", shape.partitions)];
+    let mut transforms = Vec::new();
+    if shape.chained {
+        let route = Route::Transforms(vec![Reader { transform: 1, input: 0 }]);
+        outputs.push(Output { name: HANDED.to_owned(), route, latest_per_key: false });
+        stores.push(builder.store("chained", shape.partitions));
+        transforms.push(Transform {
+            name: CHAIN.to_owned(),
+            inputs: vec![COUNT.to_owned()],
+            outputs: vec![builder.output(CHAIN, OUT)],
+            stores: vec![CHAINED],
+        });
+    }
+    let names = (0..shape.inputs).map(|place| format!("in{place}")).collect();
+    let count =
+        Transform { name: COUNT.to_owned(), inputs: names, outputs, stores: vec![COUNTS, TABLE] };
+    transforms.insert(0, count);
+    Subtopology { partitions: shape.partitions, inputs, transforms, stores }
+}
+
+fn second_stage(builder: &mut Builder, topic: TopicIndex, partitions: i32) -> Subtopology {
+    let readers = vec![Reader { transform: 0, input: 0 }];
+    Subtopology {
+        partitions,
+        inputs: vec![Input { topic, start: Start::Earliest, readers }],
+        transforms: vec![Transform {
+            name: SUM.to_owned(),
+            inputs: vec!["next".to_owned()],
+            outputs: vec![
+                builder.output(SUM, OUT),
+                builder.output(SUM, LATEST),
+                builder.output(SUM, TICKS),
+            ],
+            stores: vec![COUNTS],
+        }],
+        stores: vec![builder.store("sums", partitions)],
+    }
+}
+
+/// Where a key goes, in the simulated log.
+pub(crate) fn partition_of(key: Option<&[u8]>, partitions: i32) -> i32 {
+    let hash = key.unwrap_or_default().iter().fold(7u64, |hash, byte| {
+        hash.wrapping_mul(31).wrapping_add(u64::from(*byte))
+    });
+    let partitions = u64::try_from(partitions).expect("topics have partitions");
+    i32::try_from(hash % partitions).expect("below a number of partitions")
+}

@@ -1,0 +1,221 @@
+//! What a seed decides before a run begins: the pipeline, the load, and how often what fails.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use sidestream_core::{
+    record::{TopicIndex, TopicPartition},
+    topology::Topology,
+    worker::Config,
+};
+
+use crate::{
+    cluster::LogRecord,
+    pipeline::{self, Shape},
+    prng::Prng,
+};
+
+/// How long the simulated brokers wait for whom, in milliseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) transaction: u64,
+    pub(crate) session: u64,
+    pub(crate) rebalance: u64,
+    pub(crate) delete_retention: u64,
+}
+
+/// How often what fails: once in so many chances, never for 0.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    /// A process is killed at one of its calls; this many lives in ten end so.
+    pub(crate) crashes_in_ten: u64,
+    /// A commit is aborted.
+    pub(crate) abort: u64,
+    /// The end of a transaction gets no answer.
+    pub(crate) unknown: u64,
+    /// A call finds the brokers away.
+    pub(crate) unavailable: u64,
+    /// What was fetched before a seek is delivered after it.
+    pub(crate) stale: u64,
+    /// A batch begins below the position that was asked for.
+    pub(crate) overlap: u64,
+    /// A worker stands still in a call while others work.
+    pub(crate) pause: u64,
+    /// A process stands still between two turns, and is thought dead.
+    pub(crate) stop: u64,
+    /// A record fails once or twice, then not any more.
+    pub(crate) transient: u64,
+    /// A new processor fails to initialise.
+    pub(crate) initialise: u64,
+    /// A read of a store finds damage.
+    pub(crate) corrupt: u64,
+    /// A changelog is compacted.
+    pub(crate) compact: u64,
+    /// A partition gets a new leader.
+    pub(crate) leader: u64,
+    /// A process is told to stop, or another one comes with the same identity.
+    pub(crate) restart: u64,
+    /// A long time passes while a process is down.
+    pub(crate) leap: u64,
+    /// Wall clocks differ and jump.
+    pub(crate) clocks: bool,
+}
+
+/// Records that come into an input partition together.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) partition: TopicPartition,
+    pub(crate) records: Vec<LogRecord>,
+    /// `None` without a transaction, else whether it commits.
+    pub(crate) transaction: Option<bool>,
+}
+
+/// What a seed decides.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) shape: Shape,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) config: Config,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) faults: Faults,
+    pub(crate) identities: usize,
+    pub(crate) workers: usize,
+    pub(crate) static_members: bool,
+    /// Applied changes outlive a crash of the process, as with a log of RocksDB's own.
+    pub(crate) durable: bool,
+    /// For how many steps there are faults.
+    pub(crate) steps: u64,
+    pub(crate) arrivals: Vec<Arrival>,
+    /// Records that always fail, by partition and place among its records (aborted ones too).
+    pub(crate) poison: BTreeSet<Vec<u8>>,
+}
+
+impl Plan {
+    /// Draws the plan of a seed.
+    pub(crate) fn new(seed: u64, prng: &mut Prng) -> Self {
+        let shape = Shape::draw(prng);
+        let topology = Arc::new(pipeline::topology(&shape));
+        let (arrivals, poison) = arrivals(prng, &shape, &topology);
+        let mut config = config(prng);
+        let mut faults = faults(prng);
+        if !poison.is_empty() {
+            // What fails for good is told from what fails by chance by how often it fails.
+            config.attempts_max = 5;
+            (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
+        }
+        Self {
+            seed,
+            config,
+            timeouts: timeouts(prng),
+            faults,
+            identities: prng.between(1, 3).try_into().expect("small"),
+            workers: prng.between(1, 2).try_into().expect("small"),
+            static_members: prng.coin(),
+            durable: prng.coin(),
+            steps: prng.between(150, 500),
+            shape,
+            topology,
+            arrivals,
+            poison,
+        }
+    }
+}
+
+fn config(prng: &mut Prng) -> Config {
+    Config {
+        exactly_once: true,
+        commit_interval: Duration::from_millis(prng.between(1, 120)),
+        uncommitted_bytes_max: prng.between(200, 4_000).try_into().expect("small"),
+        batch_records_max: prng.between(1, 24).try_into().expect("small"),
+        buffered_bytes_max: prng.between(100, 5_000).try_into().expect("small"),
+        idle_max: Duration::from_millis(if prng.coin() { 0 } else { prng.between(1, 60) }),
+        attempts_max: 60,
+        retry_backoff: Duration::from_millis(prng.between(1, 30)),
+        position_age_max: Duration::from_millis(POSITION_AGE_MAX),
+        purge_interval: Duration::from_millis(prng.between(20, 400)),
+        ..Config::default()
+    }
+}
+
+/// Stands for half of a changelog's `delete.retention.ms`, scaled down to a run's length.
+pub(crate) const POSITION_AGE_MAX: u64 = 12_000;
+
+fn timeouts(prng: &mut Prng) -> Timeouts {
+    Timeouts {
+        transaction: prng.between(300, 2_000),
+        session: prng.between(100, 1_500),
+        rebalance: prng.between(200, 2_000),
+        delete_retention: 2 * POSITION_AGE_MAX,
+    }
+}
+
+/// Each kind of fault is there or not, often or rarely: runs with few kinds of faults get
+/// further into what those lead to than runs with all of them.
+fn faults(prng: &mut Prng) -> Faults {
+    let calm = prng.one_in(20);
+    let mut rate = |low: u64, high: u64| match calm || prng.coin() {
+        true => 0,
+        false => prng.between(low, high),
+    };
+    Faults {
+        crashes_in_ten: rate(5, 10),
+        abort: rate(2, 20),
+        unknown: rate(2, 20),
+        unavailable: rate(8, 60),
+        stale: rate(1, 3),
+        overlap: rate(2, 20),
+        pause: rate(15, 100),
+        stop: rate(40, 200),
+        transient: rate(4, 60),
+        initialise: rate(6, 40),
+        corrupt: rate(200, 1_000),
+        compact: rate(20, 100),
+        leader: rate(20, 200),
+        restart: rate(60, 300),
+        leap: rate(5, 30),
+        clocks: rate(1, 1) == 1,
+    }
+}
+
+/// Draws what comes into the external inputs. Values are unique, so that records can be told
+/// apart wherever they turn up.
+fn arrivals(
+    prng: &mut Prng,
+    shape: &Shape,
+    topology: &Topology,
+) -> (Vec<Arrival>, BTreeSet<Vec<u8>>) {
+    let keys = prng.between(1, 6);
+    let batches = prng.between(10, 60);
+    let drift = prng.between(1, 40);
+    let mut poison = BTreeSet::new();
+    let poisoned = prng.one_in(8);
+    let mut clock = 1_000i64;
+    let mut arrivals = Vec::new();
+    let mut serial = 0u64;
+    for _ in 0..batches {
+        let input = prng.index(shape.inputs);
+        let input = &topology.subtopologies[0].inputs[input];
+        let partitions = u64::try_from(shape.partitions).expect("not negative");
+        let partition = i32::try_from(prng.below(partitions)).expect("small");
+        let transaction = prng.one_in(4).then(|| !prng.one_in(3));
+        let mut records = Vec::new();
+        for _ in 0..prng.between(1, 8) {
+            serial += 1;
+            clock += i64::try_from(prng.below(drift)).expect("small");
+            let late = i64::try_from(prng.below(60)).expect("small");
+            let key = format!("k{}", prng.below(keys)).into_bytes();
+            let value = format!("v{serial}").into_bytes();
+            if poisoned && poison.is_empty() && transaction.is_none() && prng.one_in(40) {
+                poison.insert(value.clone());
+            }
+            records.push(LogRecord {
+                timestamp: clock - late,
+                key: (!prng.one_in(15)).then_some(key),
+                value: (poison.contains(&value) || !prng.one_in(6)).then_some(value),
+            });
+        }
+        let partition = TopicPartition::new(TopicIndex(input.topic.0), partition);
+        arrivals.push(Arrival { partition, records, transaction });
+    }
+    (arrivals, poison)
+}

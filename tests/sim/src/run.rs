@@ -1,0 +1,354 @@
+//! One run: faults for a while, then none, then everything must be as if there had been none.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
+
+use crate::{
+    check,
+    cluster::Delayed,
+    crew::Crew,
+    disk::Disk,
+    plan::{Arrival, POSITION_AGE_MAX, Plan},
+    prng::Prng,
+    world::{POINTS, Pod, State, World},
+};
+
+/// What a run did; equal for equal seeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Stands for everything that happened.
+    pub hash: u64,
+    /// How many lines of trace that was.
+    pub lines: u64,
+    /// How often a process was killed.
+    pub kills: u64,
+    /// How many milliseconds went by in it.
+    pub milliseconds: u64,
+}
+
+/// A run that broke a rule.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("seed {seed}: {violation}")]
+pub struct Violation {
+    /// The seed.
+    pub seed: u64,
+    /// The rule that was broken.
+    pub violation: String,
+    /// The last lines of the trace.
+    pub tail: Vec<String>,
+}
+
+/// How many turns a worker has, without faults, to finish everything.
+const FINISH_TURNS_MAX: u64 = 6_000;
+
+/// How many turns a worker has to stop.
+const DRAIN_TURNS_MAX: u64 = 2_000;
+
+struct Run {
+    world: World,
+    crew: Rc<Crew>,
+    /// The process of each identity, and the disk it has.
+    current: Vec<Option<usize>>,
+    disks: Vec<usize>,
+    /// A copy of a disk from some time ago.
+    snapshot: Option<Disk>,
+    arrivals: std::vec::IntoIter<Arrival>,
+    external: u64,
+}
+
+/// Runs `seed`.
+///
+/// # Errors
+///
+/// The first rule that was broken.
+pub fn run(seed: u64) -> Result<Outcome, Box<Violation>> {
+    let mut prng = Prng::new(seed);
+    let plan = Plan::new(seed, &mut prng);
+    let world = World::new(plan, prng);
+    let result = catch_unwind(AssertUnwindSafe(|| Run::new(&world).go()));
+    let mut state = world.lock();
+    if let (Err(payload), None) = (&result, &state.violation) {
+        let text = payload.downcast_ref::<String>().cloned();
+        let text = text.unwrap_or_else(|| "the simulator panicked".to_owned());
+        state.violate(format_args!("{text}"));
+    }
+    match &state.violation {
+        Some(violation) => Err(Box::new(Violation {
+            seed,
+            violation: violation.clone(),
+            tail: state.trace.tail(),
+        })),
+        None => Ok(Outcome {
+            hash: state.trace.hash(),
+            lines: state.trace.lines(),
+            kills: state.kills,
+            milliseconds: state.now,
+        }),
+    }
+}
+
+impl Run {
+    fn new(world: &World) -> Self {
+        let mut state = world.lock();
+        let plan = state.plan.clone();
+        state.disks = vec![Disk::default(); plan.identities];
+        let text = format!("{plan:?}");
+        state.trace.line(0, format_args!("{text}"));
+        drop(state);
+        Self {
+            world: world.clone(),
+            crew: Rc::new(Crew::default()),
+            current: vec![None; plan.identities],
+            disks: (0..plan.identities).collect(),
+            snapshot: None,
+            arrivals: plan.arrivals.clone().into_iter(),
+            external: 0,
+        }
+    }
+
+    fn go(&mut self) {
+        let steps = self.world.lock().plan.steps;
+        let identities = self.current.len();
+        let share = steps.div_ceil(self.arrivals.len().max(1) as u64 + 1).max(1);
+        for step in 0..steps {
+            if step % share == 0 {
+                self.arrive();
+            }
+            for identity in 0..identities {
+                self.trouble(identity);
+            }
+            self.crew.turn_some(&self.world);
+            if self.world.lock().violation.is_some() {
+                return;
+            }
+        }
+        self.finish();
+        if self.world.lock().violation.is_none() {
+            check::everything(&mut self.world.lock());
+        }
+    }
+
+    /// The next records come into an input.
+    fn arrive(&mut self) -> bool {
+        let Some(Arrival { partition, records, transaction }) = self.arrivals.next() else {
+            return false;
+        };
+        let mut state = self.world.lock();
+        let now = state.now;
+        let Some(commit) = transaction else {
+            let log = state.cluster.partition_mut(partition);
+            records.into_iter().for_each(|record| log.append(now, 0, record));
+            return true;
+        };
+        self.external += 1;
+        let id = format!("external-{}", self.external);
+        let epoch = state.cluster.init_producer(&id).expect("a new id");
+        for record in records {
+            state.cluster.produce(&id, epoch, partition, record).expect("it is its first");
+        }
+        let due = now + state.prng.below(200);
+        state.cluster.coordinator.delay(Delayed { due, id, epoch, commit });
+        true
+    }
+
+    /// What may happen to a process between two turns.
+    fn trouble(&mut self, identity: usize) {
+        let Some(pod) = self.current[identity] else {
+            self.start(identity);
+            return;
+        };
+        let mut state = self.world.lock();
+        let faults = state.faults().clone();
+        if !state.pods[pod].alive {
+            if state.prng.one_in(faults.leap) {
+                let milliseconds = state.prng.between(1_000, 3 * POSITION_AGE_MAX);
+                state.note(pod, format_args!("is down for {milliseconds} ms"));
+                state.pass(milliseconds);
+            }
+            if state.prng.one_in(8) {
+                drop(state);
+                self.start(identity);
+            }
+            return;
+        }
+        if state.pods[pod].stopped {
+            let wakes = state.prng.one_in(15);
+            state.pods[pod].stopped = !wakes;
+            return;
+        }
+        if state.prng.one_in(faults.stop) {
+            state.note(pod, format_args!("is stopped"));
+            state.pods[pod].stopped = true;
+        }
+        if faults.clocks && state.prng.one_in(40) {
+            let skew = state.prng.below(1_000);
+            state.pods[pod].skew = i64::try_from(skew).expect("small") - 500;
+        }
+        if state.prng.one_in(60) {
+            self.snapshot = Some(state.disks[state.pods[pod].disk].clone());
+        }
+        if state.prng.one_in(faults.restart) {
+            let choice = state.prng.below(4);
+            drop(state);
+            self.restart(identity, pod, choice);
+            return;
+        }
+        drop(state);
+        if self.crew.is_done(pod) {
+            self.end(identity, pod);
+        }
+    }
+
+    /// A process is asked to stop, or another one comes with its identity and another disk.
+    fn restart(&mut self, identity: usize, pod: usize, choice: u64) {
+        match choice {
+            0 | 1 => {
+                self.world.lock().note(pod, format_args!("is asked to stop, leave: {choice}"));
+                self.crew.drain(pod, choice == 1);
+            }
+            _ => {
+                let mut state = self.world.lock();
+                state.note(pod, format_args!("is replaced"));
+                state.pods[pod].stopped = choice == 2;
+                let disk = self.snapshot.take().unwrap_or_default();
+                self.disks[identity] = state.disks.len();
+                state.disks.push(disk);
+                drop(state);
+                self.start(identity);
+            }
+        }
+    }
+
+    /// A process ended by itself.
+    fn end(&mut self, identity: usize, pod: usize) {
+        let mut state = self.world.lock();
+        state.note(pod, format_args!("has stopped"));
+        let open = std::mem::take(&mut state.pods[pod].open);
+        if !open.is_empty() {
+            state.violate(format_args!("p{pod} stopped with {open:?} open"));
+        }
+        state.pods[pod].alive = false;
+        self.crew.bury(&state);
+        self.current[identity] = None;
+    }
+
+    /// Starts a process on the disk of its identity.
+    fn start(&mut self, identity: usize) {
+        let mut state = self.world.lock();
+        let pod = state.pods.len();
+        let kill = kill_plan(&mut state);
+        let skew = match state.plan.faults.clocks {
+            true => i64::try_from(state.prng.below(1_000)).expect("small") - 500,
+            false => 0,
+        };
+        state.pods.push(Pod {
+            identity,
+            disk: self.disks[identity],
+            alive: true,
+            stopped: false,
+            kill,
+            skew,
+            open: std::collections::BTreeSet::new(),
+        });
+        let disk = self.disks[identity];
+        state.note(pod, format_args!("starts on disk {disk}, to be killed at {kill:?}"));
+        drop(state);
+        self.current[identity] = Some(pod);
+        self.crew.start(&self.world, pod);
+    }
+
+    /// No more faults: everything is processed, then everybody stops.
+    fn finish(&mut self) {
+        self.calm_down();
+        while self.arrive() {}
+        for _ in 0..FINISH_TURNS_MAX {
+            if check::is_finished(&self.world.lock()) {
+                self.drain_all();
+                return;
+            }
+            for identity in 0..self.current.len() {
+                let alive = |pod: &usize| self.world.lock().pods[*pod].alive;
+                match self.current[identity].filter(alive) {
+                    None => self.start(identity),
+                    Some(pod) if self.crew.is_done(pod) => self.end(identity, pod),
+                    Some(_) => {}
+                }
+            }
+            self.crew.turn_some(&self.world);
+            if self.world.lock().violation.is_some() {
+                return;
+            }
+        }
+        let mut state = self.world.lock();
+        let text = check::unfinished(&state);
+        state.violate(format_args!("no progress without faults: {text}"));
+    }
+
+    fn calm_down(&mut self) {
+        let mut state = self.world.lock();
+        let now = state.now;
+        state.trace.line(now, format_args!("no more faults"));
+        state.faulty = false;
+        for pod in 0..state.pods.len() {
+            state.pods[pod].stopped = false;
+            let identity = state.pods[pod].identity;
+            if self.current[identity] != Some(pod) {
+                state.kill(pod); // One that was replaced.
+            }
+        }
+        for current in &mut self.current {
+            *current = current.filter(|&pod| state.pods[pod].alive);
+        }
+        self.crew.bury(&state);
+    }
+
+    fn drain_all(&mut self) {
+        let pods: Vec<usize> = self.current.iter().copied().flatten().collect();
+        for &pod in &pods {
+            self.crew.drain(pod, true);
+        }
+        for _ in 0..DRAIN_TURNS_MAX {
+            self.crew.turn_some(&self.world);
+            if self.world.lock().violation.is_some() {
+                return;
+            }
+            if pods.iter().all(|&pod| self.crew.is_done(pod)) {
+                for identity in 0..self.current.len() {
+                    if let Some(pod) = self.current[identity] {
+                        self.end(identity, pod);
+                    }
+                }
+                self.settle();
+                return;
+            }
+        }
+        self.world.lock().violate(format_args!("a process does not stop"));
+    }
+
+    /// The last markers are written.
+    fn settle(&self) {
+        let mut state = self.world.lock();
+        for _ in 0..10_000 {
+            if !state.cluster.coordinator.is_busy() {
+                return;
+            }
+            state.pass(5);
+        }
+        state.violate(format_args!("a transaction stays open"));
+    }
+}
+
+/// Where a new process is to be killed: anywhere, or at some visit of a certain point, for some
+/// points are rare.
+fn kill_plan(state: &mut State) -> Option<(Option<&'static str>, u64)> {
+    let rate = state.faults().crashes_in_ten;
+    if state.prng.below(10) >= rate {
+        return None;
+    }
+    Some(match state.prng.one_in(3) {
+        true => (None, state.prng.between(1, 400)),
+        false => (Some(POINTS[state.prng.index(POINTS.len())]), state.prng.between(1, 6)),
+    })
+}

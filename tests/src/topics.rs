@@ -1,0 +1,133 @@
+//! Topics, and what is in them.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::RDKafkaErrorCode,
+};
+
+/// How long a broker may take for one answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// A name that no other test uses.
+#[must_use]
+pub fn unique(name: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Creates a topic, with settings of its own if there are any, and waits until clients see it.
+pub fn create(
+    bootstrap: &str,
+    name: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) -> Result<()> {
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+    for (key, value) in settings {
+        topic = topic.set(key, value);
+    }
+    let admin = admin(bootstrap)?;
+    let results = block_on(admin.create_topics([&topic], &admin_options()))??;
+    outcome(results.first(), &format!("can't create {name}"))?;
+    let there = || Ok(partition_count(bootstrap, name)? == Some(partitions));
+    crate::wait::until_true("new topic", ANSWER_WITHIN, there)
+}
+
+/// Deletes a topic.
+pub fn delete(bootstrap: &str, name: &str) -> Result<()> {
+    let admin = admin(bootstrap)?;
+    let results = block_on(admin.delete_topics(&[name], &admin_options()))??;
+    outcome(results.first(), &format!("can't delete {name}"))
+}
+
+/// How many partitions a topic has; none if it isn't there.
+pub fn partition_count(bootstrap: &str, name: &str) -> Result<Option<i32>> {
+    let metadata =
+        reader(bootstrap, "sidestream-tests")?.fetch_metadata(Some(name), ANSWER_WITHIN)?;
+    let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+    let count = topic.map_or(0, |topic| topic.partitions().len());
+    Ok(if count == 0 { None } else { Some(i32::try_from(count)?) })
+}
+
+/// The end of each partition: one behind the last record or marker of any kind, whatever
+/// transaction it belongs to.
+pub fn ends(bootstrap: &str, topic: &str) -> Result<Vec<i64>> {
+    let reader = reader(bootstrap, "sidestream-tests")?;
+    let partitions = partition_count(bootstrap, topic)?.with_context(|| format!("no {topic}"))?;
+    (0..partitions)
+        .map(|partition| Ok(reader.fetch_watermarks(topic, partition, ANSWER_WITHIN)?.1))
+        .collect()
+}
+
+/// The end of each partition for readers of committed records: where the first open transaction
+/// begins, if there is one.
+pub fn stable_ends(bootstrap: &str, topic: &str) -> Result<Vec<i64>> {
+    let reader: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "sidestream-tests")
+        .set("isolation.level", "read_committed")
+        .create()?;
+    let partitions = partition_count(bootstrap, topic)?.with_context(|| format!("no {topic}"))?;
+    (0..partitions)
+        .map(|partition| Ok(reader.fetch_watermarks(topic, partition, ANSWER_WITHIN)?.1))
+        .collect()
+}
+
+/// The committed offset of each partition; none where the group has none. Fails while one is
+/// pending in a transaction.
+pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Result<Vec<Option<i64>>> {
+    let partitions = partition_count(bootstrap, topic)?.with_context(|| format!("no {topic}"))?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition(topic, partition);
+    }
+    let committed = reader(bootstrap, group)?.committed_offsets(list, ANSWER_WITHIN)?;
+    let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
+    committed
+        .elements()
+        .iter()
+        .map(|element| {
+            element.error()?;
+            Ok(offset(element.offset()))
+        })
+        .collect()
+}
+
+/// A client that reads everything, also what isn't committed, and is a member of nothing.
+pub fn reader(bootstrap: &str, group: &str) -> Result<BaseConsumer> {
+    Ok(ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", group)
+        .set("isolation.level", "read_uncommitted")
+        .set("enable.auto.commit", "false")
+        .create()?)
+}
+
+fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
+    Ok(ClientConfig::new().set("bootstrap.servers", bootstrap).create()?)
+}
+
+fn admin_options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN)).request_timeout(Some(ANSWER_WITHIN))
+}
+
+fn outcome(result: Option<&Result<String, (String, RDKafkaErrorCode)>>, what: &str) -> Result<()> {
+    match result {
+        Some(Ok(_)) => Ok(()),
+        Some(Err((_, code))) => Err(anyhow!("{what}: {code}")),
+        None => Err(anyhow!("{what}: no answer")),
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(future))
+}

@@ -1,0 +1,274 @@
+//! Who may name whom, how large files may be, and what must not be in the repository: held against
+//! the sources as they are.
+
+#![allow(clippy::print_stderr, reason = "a warning about a file's size is for whoever runs this")]
+
+#[path = "architecture/source.rs"]
+mod source;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use source::{File, files};
+
+/// The rooms of `agent/src`, and which others each may name.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("kafka", &["crash_point"]),
+    ("state", &["crash_point"]),
+    ("guest", &[]),
+    ("crash_point", &[]),
+    ("config", &[]),
+    ("plan", &["config"]),
+    ("telemetry", &["config"]),
+    ("agent", &["config", "crash_point", "guest", "kafka", "plan", "state", "telemetry"]),
+    ("cli", &["agent", "config", "plan", "telemetry"]),
+];
+
+/// Libraries that belong to one room of `agent/src` each.
+const LIBRARIES: &[(&str, &str)] = &[
+    ("rdkafka", "kafka"),
+    ("rdkafka_sys", "kafka"),
+    ("rocksdb", "state"),
+    ("wasmtime", "guest"),
+    ("wasmtime_wasi", "guest"),
+    ("wasmtime_wasi_io", "guest"),
+    ("serde_saphyr", "config"),
+    ("clap", "cli"),
+];
+
+/// What the core may name beside itself and the standard library.
+const CORE_LIBRARIES: &[&str] = &["indexmap", "thiserror"];
+
+/// Parts of the standard library that would make the core see or do something outside of it, or
+/// make two runs differ.
+const CORE_NEVER: &[&[&str]] = &[
+    &["std", "env"],
+    &["std", "fs"],
+    &["std", "io"],
+    &["std", "net"],
+    &["std", "process"],
+    &["std", "sync", "Condvar"],
+    &["std", "sync", "LazyLock"],
+    &["std", "sync", "Mutex"],
+    &["std", "sync", "OnceLock"],
+    &["std", "sync", "RwLock"],
+    &["std", "sync", "atomic"],
+    &["std", "sync", "mpsc"],
+    &["std", "thread"],
+    &["std", "time", "Instant"],
+    &["std", "time", "SystemTime"],
+    &["std", "collections", "HashMap"],
+    &["std", "collections", "HashSet"],
+    &["std", "hash", "RandomState"],
+];
+
+/// Crates of the workspace (and the SDK), and which of the others each may name.
+const CRATES: &[(&str, &[&str])] = &[
+    ("agent/core", &[]),
+    ("agent", &["sidestream_core"]),
+    ("sdk/rust", &[]),
+    ("tests/sim", &["sidestream_core"]),
+    ("tests/verifier", &[]),
+    ("tests", &["sidestream", "sidestream_core", "sidestream_sim", "sidestream_verifier"]),
+];
+
+/// Where unsafe code may be, each file saying why.
+const UNSAFE: &[&str] = &["agent/src/kafka/", "agent/src/guest/", "sdk/rust/"];
+
+/// Lines of a Rust file above which the test warns, and above which it fails.
+const LINES_WARN: usize = 500;
+const LINES_MAX: usize = 800;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is a folder of it").to_owned()
+}
+
+/// Fails with every complaint at once.
+fn none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+fn rust_files() -> Vec<File> {
+    files(&root()).into_iter().filter(|file| file.path.ends_with(".rs")).collect()
+}
+
+/// The Rust files of a crate, without those of crates in folders below it.
+fn crate_files(folder: &str) -> Vec<File> {
+    let inner = |path: &str| {
+        CRATES.iter().any(|(other, _)| {
+            other.len() > folder.len()
+                && other.starts_with(folder)
+                && path.starts_with(&format!("{other}/"))
+        })
+    };
+    let mut files = rust_files();
+    files.retain(|file| file.path.starts_with(&format!("{folder}/")) && !inner(&file.path));
+    files
+}
+
+/// The room of a file of `agent/src`: the first folder, or the file beside `lib.rs`.
+fn room(path: &str) -> Option<&str> {
+    let first = path.strip_prefix("agent/src/")?.split('/').next()?;
+    let room = first.strip_suffix(".rs").unwrap_or(first);
+    (!matches!(room, "lib" | "main")).then_some(room)
+}
+
+#[test]
+fn rooms_name_only_whom_they_may() {
+    let mut complaints = Vec::new();
+    for file in crate_files("agent") {
+        let Some(own) = room(&file.path) else { continue };
+        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == own) else {
+            complaints.push(format!("{}: room `{own}` is not in the table", file.path));
+            continue;
+        };
+        for named in file.crate_modules("agent/src") {
+            let known = ROOMS.iter().any(|(name, _)| *name == named);
+            if known && named != own && !allowed.contains(&named.as_str()) {
+                complaints.push(format!("{}: `{own}` must not name `{named}`", file.path));
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn a_library_has_one_room() {
+    let mut complaints = Vec::new();
+    for file in crate_files("agent") {
+        // The binary and the library's root name rooms, and no library of theirs.
+        let own = room(&file.path).unwrap_or("the root");
+        if file.path.starts_with("agent/tests/") {
+            continue;
+        }
+        for first in file.first_segments() {
+            let owner = LIBRARIES.iter().find(|(library, _)| *library == first);
+            if let Some((library, owner)) = owner.filter(|(_, owner)| *owner != own) {
+                complaints.push(format!("{}: only `{owner}` names {library}", file.path));
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn the_core_is_pure() {
+    let libraries: BTreeSet<_> = LIBRARIES.iter().map(|(library, _)| *library).collect();
+    let mut complaints = Vec::new();
+    for file in crate_files("agent/core") {
+        for path in file.paths() {
+            for never in CORE_NEVER {
+                if path.len() >= never.len() && path.iter().zip(*never).all(|(a, b)| a == b) {
+                    complaints.push(format!("{}: {}", file.path, never.join("::")));
+                }
+            }
+            if libraries.contains(path[0].as_str()) {
+                complaints.push(format!("{}: {}", file.path, path[0]));
+            }
+        }
+        for word in ["async", "await", "println", "HashMap", "HashSet", "Instant", "SystemTime"] {
+            if file.identifiers().contains(word) {
+                complaints.push(format!("{}: {word}", file.path));
+            }
+        }
+    }
+    let manifest = std::fs::read_to_string(root().join("agent/core/Cargo.toml")).unwrap();
+    for dependency in source::dependencies(&manifest) {
+        if !CORE_LIBRARIES.contains(&dependency.as_str()) {
+            complaints.push(format!("agent/core/Cargo.toml: {dependency}"));
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn crates_name_only_whom_they_may() {
+    let ours = ["sidestream", "sidestream_core", "sidestream_sim", "sidestream_verifier"];
+    let mut complaints = Vec::new();
+    for (folder, allowed) in CRATES {
+        let own = match *folder {
+            "agent" => "sidestream".to_owned(),
+            "agent/core" => "sidestream_core".to_owned(),
+            other => format!("sidestream_{}", other.trim_start_matches("tests/")),
+        };
+        for file in crate_files(folder) {
+            for first in file.first_segments() {
+                let other = ours.contains(&first.as_str()) && first != own;
+                if other && !allowed.contains(&first.as_str()) {
+                    complaints.push(format!("{}: `{folder}` must not name `{first}`", file.path));
+                }
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn unsafe_code_stays_where_it_is_argued() {
+    let mut complaints = Vec::new();
+    for file in rust_files() {
+        let allowed = UNSAFE.iter().any(|folder| file.path.starts_with(folder));
+        if file.identifiers().contains("unsafe") && !allowed && !file.generated() {
+            complaints.push(format!("{}: unsafe code", file.path));
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn files_are_small() {
+    let mut complaints = Vec::new();
+    for file in rust_files().iter().filter(|file| !file.generated()) {
+        let lines = file.text.lines().count();
+        if lines > LINES_MAX {
+            complaints.push(format!("{}: {lines} lines, at most {LINES_MAX}", file.path));
+        } else if lines > LINES_WARN {
+            eprintln!(
+                "warning: {} has {lines} lines; split it by idea before {LINES_MAX}",
+                file.path
+            );
+        }
+    }
+    none(&complaints);
+}
+
+/// Marks of unfinished work, tests that are switched off, and paths of one machine.
+#[test]
+fn nothing_is_left_lying_about() {
+    let join = |a: &str, b: &str| format!("{a}{b}");
+    // Joined here, so that this file does not complain about itself.
+    let never = [
+        join("TO", "DO"),
+        join("FIX", "ME"),
+        join("XX", "X"),
+        join("#[ig", "nore"),
+        join("todo", "!("),
+        join("unimplemented", "!("),
+        join("/ro", "ot/"),
+        join("/ho", "me/"),
+        join("/wo", "rk/"),
+        join("/Us", "ers/"),
+    ];
+    let mut complaints = Vec::new();
+    for file in files(&root()) {
+        if matches!(file.path.as_str(), "LICENSE" | "Cargo.lock") || file.generated() {
+            continue;
+        }
+        for (number, line) in file.text.lines().enumerate() {
+            for word in never.iter().filter(|word| line.contains(word.as_str())) {
+                complaints.push(format!("{}:{}: {word}", file.path, number + 1));
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn the_dev_script_names_no_registry() {
+    let hosts = ["crates.io", "maven.org", "maven.apache.org", "npmjs.org", "pypi.org"];
+    let script = std::fs::read_to_string(root().join("dev")).unwrap();
+    let complaints: Vec<_> = hosts.iter().filter(|host| script.contains(**host)).collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}

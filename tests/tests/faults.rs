@@ -1,0 +1,220 @@
+//! Real agents on a real broker when things go wrong, short of the kills of the chaos run: frozen
+//! processes that wake too late, a broker that dies, an end of a transaction that comes late,
+//! damaged files, and members that come and go. Whatever happens, each result is there once and in
+//! order.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use sidestream_tests::{
+    agent::PATIENCE,
+    broker::{self, Cluster, Options},
+    follow::Follower,
+    members,
+    proxy::Proxy,
+    scene::Scene,
+    ticks::{self, TICKS},
+    wait,
+    word_count::WORD_COUNT,
+};
+
+/// One at a time: each has several processes and its own deadlines.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until the group's members are agents of these names alone, and all of those.
+fn wait_for_members(scene: &Scene, agents: &[&str]) -> Result<()> {
+    let as_said = || {
+        let members = members::assignments(scene.bootstrap(), scene.application())?;
+        let working = members.iter().filter(|(_, partitions)| !partitions.is_empty());
+        let working: Vec<_> = working.map(|(member, _)| member).collect();
+        let known = working.iter().all(|member| agents.iter().any(|a| member.starts_with(a)));
+        let all = agents.iter().all(|agent| working.iter().any(|m| m.starts_with(agent)));
+        Ok(known && all)
+    };
+    let what = format!("group of {agents:?} alone");
+    wait::until_true(&what, PATIENCE, as_said).with_context(|| scene.told())
+}
+
+#[test]
+fn a_zombie_that_wakes_after_a_takeover_changes_nothing() -> Result<()> {
+    let _alone = alone();
+    let mut scene = Scene::new(&broker::shared().bootstrap(), WORD_COUNT)?;
+    scene.start_load(11)?;
+    scene.start_agents(2)?;
+    wait_for_members(&scene, &["agent-a", "agent-b"])?;
+    scene.wait_for_progress()?;
+    scene.agents[0].stop()?;
+    wait_for_members(&scene, &["agent-b"])?;
+    scene.wait_for_progress()?;
+    scene.agents[0].resume()?;
+    wait_for_members(&scene, &["agent-a", "agent-b"])?;
+    scene.wait_for_progress()?;
+    scene.settle()?;
+    scene.check().map(drop)
+}
+
+/// Waits until every task has ticked more often than it has in `counts`.
+fn wait_for_ticks(scene: &Scene, counts: &BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>> {
+    let mut follower = Follower::new(scene.bootstrap(), &scene.topic("ticks"))?;
+    let mut records = Vec::new();
+    let further = || {
+        records.extend(follower.read_to_end(PATIENCE)?);
+        let now = ticks::check(&records)?;
+        let all = now.len() == 4 && now.iter().all(|(task, n)| Some(n) > counts.get(task));
+        Ok(all.then_some(now))
+    };
+    wait::until("tick of every task", PATIENCE, further).with_context(|| scene.told())
+}
+
+#[test]
+fn a_zombie_that_only_punctuates_changes_nothing() -> Result<()> {
+    let _alone = alone();
+    let mut scene = Scene::new(&broker::shared().bootstrap(), TICKS)?;
+    scene.start_agents(2)?;
+    wait_for_members(&scene, &["agent-a", "agent-b"])?;
+    let counts = wait_for_ticks(&scene, &BTreeMap::new())?;
+    scene.agents[0].stop()?;
+    wait_for_members(&scene, &["agent-b"])?;
+    let counts = wait_for_ticks(&scene, &counts)?;
+    // Its punctuations are due at once, and it does not know yet that it is out.
+    scene.agents[0].resume()?;
+    let counts = wait_for_ticks(&scene, &counts)?;
+    wait_for_members(&scene, &["agent-a", "agent-b"])?;
+    wait_for_ticks(&scene, &counts)?;
+    for agent in &mut scene.agents {
+        ensure!(agent.terminate()?.success(), "{}", agent.log_tail());
+    }
+    scene.check().map(drop)
+}
+
+#[test]
+fn a_broker_that_dies_and_comes_back_is_waited_for() -> Result<()> {
+    let _alone = alone();
+    let mut cluster = Cluster::start(&Options::default())?;
+    let mut scene = Scene::new(&cluster.bootstrap(), WORD_COUNT)?;
+    scene.start_load(12)?;
+    scene.start_agents(2)?;
+    scene.wait_for_progress()?;
+    for _ in 0..2 {
+        cluster.kill(0)?;
+        cluster.restart(0)?;
+        scene.wait_for_progress()?;
+    }
+    scene.settle()?;
+    scene.check().map(drop)
+}
+
+#[test]
+fn an_end_of_a_transaction_that_comes_late_changes_nothing() -> Result<()> {
+    /// Longer than any timeout of an agent's commit, shorter than a transaction's.
+    const DELAY: Duration = Duration::from_secs(8);
+    let _alone = alone();
+    let proxy = Proxy::start()?;
+    let _cluster = Cluster::start(&Options::behind(&proxy))?;
+    let mut scene = Scene::new(&proxy.bootstrap(), WORD_COUNT)?;
+    scene.start_load(13)?;
+    scene.start_agents(2)?;
+    scene.wait_for_progress()?;
+    for round in 1..=2 {
+        proxy.hold_ends(2, DELAY);
+        let delivered = || Ok(proxy.delivered_late() == 2 * round);
+        wait::until_true("late ends", PATIENCE, delivered).with_context(|| scene.told())?;
+        scene.wait_for_progress()?;
+    }
+    scene.settle()?;
+    scene.check().map(drop)
+}
+
+/// The files below a folder whose names begin and end so.
+fn files(folder: &Path, prefix: &str, suffix: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            found.extend(files(&path, prefix, suffix)?);
+        } else if name.starts_with(prefix) && name.ends_with(suffix) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Turns bytes of a file over, in place.
+fn damage(path: &Path) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let bytes = fs::read(path)?;
+    let file = fs::File::options().write(true).open(path)?;
+    // All over the file, so that something that is read is among them.
+    for offset in (bytes.len() / 3..bytes.len()).step_by(64) {
+        file.write_all_at(&[!bytes[offset]], offset as u64)?;
+    }
+    Ok(())
+}
+
+/// Kills the agent, damages the first file of such a name, and starts the agent again.
+fn restart_damaged(scene: &mut Scene, prefix: &str, suffix: &str) -> Result<()> {
+    scene.agents[0].kill()?;
+    let found = files(&scene.agents[0].state_directory(), prefix, suffix)?;
+    let first = found.first().with_context(|| format!("no {prefix}*{suffix}"))?;
+    damage(first)?;
+    scene.agents[0].start()?;
+    scene.wait_for_progress().with_context(|| format!("after damage of {}", first.display()))
+}
+
+#[test]
+fn damaged_files_are_noticed_and_the_store_is_rebuilt() -> Result<()> {
+    let _alone = alone();
+    let mut scene = Scene::new(&broker::shared().bootstrap(), WORD_COUNT)?;
+    scene.start_load(14)?;
+    scene.start_agents(1)?;
+    scene.wait_for_progress()?;
+    for (prefix, suffix) in [("CURRENT", ""), ("MANIFEST-", "")] {
+        restart_damaged(&mut scene, prefix, suffix)?;
+        scene.agents[0].wait_for_log("rebuilt")?;
+    }
+    // Starting on a log of changes writes tables; damage one under a dead agent and all of them
+    // under a running one, which may not read them again before it stops.
+    scene.agents[0].kill()?;
+    scene.agents[0].start()?;
+    scene.wait_for_progress()?;
+    restart_damaged(&mut scene, "", ".sst")?;
+    for table in files(&scene.agents[0].state_directory(), "", ".sst")? {
+        damage(&table)?;
+    }
+    scene.wait_for_progress()?;
+    scene.settle()?;
+    scene.check().map(drop)
+}
+
+#[test]
+fn members_come_and_go() -> Result<()> {
+    let _alone = alone();
+    let mut scene = Scene::new(&broker::shared().bootstrap(), WORD_COUNT)?;
+    scene.start_load(15)?;
+    scene.start_agents(2)?;
+    scene.wait_for_progress()?;
+    let guest = scene.add_agent()?;
+    for round in 0..4 {
+        scene.agents[guest].start()?;
+        wait_for_members(&scene, &["agent-a", "agent-b", "agent-c"])?;
+        // In good order, without a word, or in the midst of the others' rebalance.
+        match round % 2 {
+            0 => drop(scene.agents[guest].terminate()?),
+            _ => scene.agents[guest].kill()?,
+        }
+        scene.wait_for_progress()?;
+    }
+    scene.settle()?;
+    scene.check().map(drop)
+}

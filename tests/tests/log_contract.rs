@@ -1,0 +1,9 @@
+//! The contract of the log, on a real broker through librdkafka.
+
+mod log_contract {
+    pub(crate) mod harness;
+}
+
+use log_contract::harness::KafkaHarness;
+
+sidestream_sim::log_contract!(KafkaHarness);

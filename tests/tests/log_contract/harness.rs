@@ -1,0 +1,134 @@
+//! The log's contract on a real broker, watched through clients of rust-rdkafka.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    message::{Header, Headers as _, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use sidestream::kafka::{Admin, Config, KafkaLog, Properties};
+use sidestream_core::{
+    record::{Outputs, Records, TopicPartition},
+    topology::Topology,
+};
+use sidestream_sim::contract::log::{End, Harness};
+use sidestream_tests::{broker, topics};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Topics of its own on the broker that all tests share.
+pub(crate) struct KafkaHarness {
+    bootstrap: String,
+    topology: Topology,
+    config: Config,
+    open: Option<BaseProducer>,
+}
+
+impl Harness for KafkaHarness {
+    type Log = KafkaLog;
+
+    fn start(topology: &Topology) -> Self {
+        let bootstrap = broker::shared().bootstrap();
+        let mut topology = topology.clone();
+        for topic in &mut topology.topics {
+            topic.name = topics::unique(&topic.name);
+            topics::create(&bootstrap, &topic.name, topic.partitions, &[]).unwrap();
+        }
+        let servers = ("bootstrap.servers".to_owned(), bootstrap.clone());
+        let config = Config {
+            application: topics::unique("application"),
+            identity: "agent".to_owned(),
+            workers: 2,
+            properties: Properties::from([servers]),
+            session_timeout: Duration::from_secs(30),
+            ..Config::default()
+        };
+        Self { bootstrap, topology, config, open: None }
+    }
+
+    fn log(&mut self, worker: usize) -> KafkaLog {
+        KafkaLog::new(&self.config, &self.topology, worker).unwrap()
+    }
+
+    fn fence(&mut self, worker: usize) {
+        let admin = Admin::new(&self.config).unwrap();
+        admin.settle(&[self.config.transactional_id(worker)]).unwrap();
+    }
+
+    fn write(&mut self, outputs: &Outputs, end: End) {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("transactional.id", topics::unique("writer"))
+            .create()
+            .unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        producer.begin_transaction().unwrap();
+        self.send(&producer, outputs);
+        producer.flush(PATIENCE).unwrap();
+        match end {
+            End::Committed => producer.commit_transaction(PATIENCE).unwrap(),
+            End::Aborted => producer.abort_transaction(PATIENCE).unwrap(),
+            End::Open => self.open = Some(producer),
+        }
+    }
+
+    fn commit_open(&mut self) {
+        let producer = self.open.take().expect("a transaction is open");
+        producer.commit_transaction(PATIENCE).unwrap();
+    }
+
+    fn read(&mut self, partition: TopicPartition) -> Records {
+        let topic = &self.topology.topic(partition.topic).name;
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("group.id", "contract")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .create()
+            .unwrap();
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset(topic, partition.partition, Offset::Offset(0)).unwrap();
+        consumer.assign(&from).unwrap();
+        let mut records = Records::default();
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            match consumer.poll(PATIENCE) {
+                Some(Ok(message)) => {
+                    records.offsets.push(message.offset());
+                    records.keys.push(message.key());
+                    records.values.push(message.payload());
+                }
+                Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => return records,
+                Some(Err(error)) => panic!("{error}"),
+                None => {}
+            }
+        }
+        panic!("the end of {topic} is not reached");
+    }
+}
+
+impl KafkaHarness {
+    fn send(&self, producer: &BaseProducer, outputs: &Outputs) {
+        let pairs = outputs.headers.names.iter().zip(&outputs.headers.values);
+        let mut pairs = pairs.map(|(name, value)| (name.unwrap(), value));
+        for (row, (key, value)) in outputs.keys.iter().zip(&outputs.values).enumerate() {
+            let topic = &self.topology.topic(outputs.topics[row]).name;
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic)
+                .partition(outputs.partitions[row])
+                .timestamp(outputs.timestamps[row]);
+            (record.key, record.payload) = (key, value);
+            let count = outputs.headers.counts.get(row).map_or(0, |&count| count as usize);
+            let mut headers = OwnedHeaders::new();
+            for (name, value) in pairs.by_ref().take(count) {
+                let key = std::str::from_utf8(name).unwrap();
+                headers = headers.insert(Header { key, value });
+            }
+            if headers.count() > 0 {
+                record = record.headers(headers);
+            }
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+    }
+}
