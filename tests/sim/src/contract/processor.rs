@@ -2,10 +2,7 @@
 //!
 //! A real one and a simulated one pass the same suite: [`check`] on a [`Subject`].
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound,
-};
+use std::{collections::BTreeMap, ops::Bound};
 
 use sidestream_core::{
     column::Column,
@@ -280,8 +277,7 @@ impl StateStore for Committed {
             };
             lower && upper
         };
-        let mut found: Vec<_> =
-            self.stores[store].iter().filter(|(key, _)| inside(key)).collect();
+        let mut found: Vec<_> = self.stores[store].iter().filter(|(key, _)| inside(key)).collect();
         if scan.reverse {
             found.reverse();
         }
