@@ -152,7 +152,7 @@ fn config(prng: &mut Prng) -> Config {
 }
 
 /// Stands for half of a changelog's `delete.retention.ms`, scaled down to a run's length.
-pub(crate) const POSITION_AGE_MAX: u64 = 12_000;
+pub(crate) const POSITION_AGE_MAX: u64 = 4_000;
 
 fn timeouts(prng: &mut Prng) -> Timeouts {
     Timeouts {

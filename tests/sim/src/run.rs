@@ -163,7 +163,7 @@ impl Run {
         let faults = state.faults().clone();
         if !state.pods[pod].alive {
             if state.prng.one_in(faults.leap) {
-                let milliseconds = state.prng.between(1_000, 3 * POSITION_AGE_MAX);
+                let milliseconds = state.prng.between(1_000, 5 * POSITION_AGE_MAX);
                 state.note(pod, format_args!("is down for {milliseconds} ms"));
                 state.pass(milliseconds);
                 if faults.compact > 0 {

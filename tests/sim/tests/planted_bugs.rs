@@ -1,6 +1,7 @@
 //! The simulator is only worth as much as the bugs it finds: each file of `bugs` breaks one rule
 //! by a small change to a copy of the source, and the seeds of the test run must find it.
 
+#![allow(clippy::unwrap_used, reason = "a harness that breaks fails its test")]
 #![allow(clippy::print_stderr, reason = "progress of a long test")]
 
 use std::{
