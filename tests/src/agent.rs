@@ -25,6 +25,8 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Agent {
     name: String,
     folder: PathBuf,
+    /// What to remove if the test ends before the agent does.
+    root: PathBuf,
     process: Option<Process>,
 }
 
@@ -35,7 +37,8 @@ impl Agent {
     pub fn new(root: &Path, name: &str, bootstrap: &str, pipeline: &str) -> Result<Self> {
         let folder = root.join(name);
         std::fs::create_dir_all(&folder)?;
-        let agent = Self { name: name.to_owned(), folder, process: None };
+        let root = root.to_owned();
+        let agent = Self { name: name.to_owned(), folder, root, process: None };
         let text = pipeline
             .replace("{bootstrap}", bootstrap)
             .replace("{name}", name)
@@ -82,7 +85,7 @@ impl Agent {
             None => command.env_remove(crash_point::SWITCH),
         };
         let log = self.folder.join("log");
-        self.process = Some(Process::spawn(&self.name, &mut command, &log, Some(&self.folder))?);
+        self.process = Some(Process::spawn(&self.name, &mut command, &log, Some(&self.root))?);
         Ok(())
     }
 
