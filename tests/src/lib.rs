@@ -7,6 +7,7 @@
 //! - [`load`]: records at a steady pace, from a seed.
 //! - [`topics`], [`follow`], [`members`]: topics, what is in them, and who has them.
 //! - [`word_count`], [`examples`], [`ticks`]: pipelines, their load, and what it has to come to.
+//! - [`modules`]: modules written by hand.
 //! - [`process`], [`wait`], [`random`]: what these stand on.
 
 pub mod agent;
@@ -16,6 +17,7 @@ pub mod examples;
 pub mod follow;
 pub mod load;
 pub mod members;
+pub mod modules;
 pub mod process;
 pub mod proxy;
 pub mod random;

@@ -1,7 +1,7 @@
 //! The contract of the log, on a real broker through librdkafka.
 
 mod log_contract {
-    pub mod harness;
+    pub(crate) mod harness;
 }
 
 use log_contract::harness::KafkaHarness;

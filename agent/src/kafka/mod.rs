@@ -43,10 +43,10 @@ pub use self::{
     error::Error,
 };
 
-/// The names of all properties that Kafka clients can be configured with.
+/// Whether Kafka clients can be configured with a property of this name.
 #[must_use]
-pub fn property_names() -> Vec<String> {
-    native::property_names()
+pub fn is_property(name: &str) -> bool {
+    native::is_property(name)
 }
 
 /// While changelogs are read, how long to wait for one of the two consumers before looking at the
@@ -100,6 +100,12 @@ impl KafkaLog {
         }
         Ok(self.restore.as_mut().expect("made above"))
     }
+}
+
+/// The names of all properties that librdkafka knows, in its order.
+#[must_use]
+pub fn property_names() -> Vec<String> {
+    native::property_names()
 }
 
 /// The topics that a topology reads, each once.

@@ -54,6 +54,8 @@ pub(crate) struct Faults {
     pub(crate) leader: u64,
     /// A process is told to stop, or another one comes with the same identity.
     pub(crate) restart: u64,
+    /// A long time passes while a process is down.
+    pub(crate) leap: u64,
     /// Wall clocks differ and jump.
     pub(crate) clocks: bool,
 }
@@ -170,6 +172,7 @@ fn faults(prng: &mut Prng) -> Faults {
         compact: rate(20, 100),
         leader: rate(20, 200),
         restart: rate(60, 300),
+        leap: rate(5, 30),
         clocks: rate(1, 1) == 1,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     cluster::Delayed,
     crew::Crew,
     disk::Disk,
-    plan::{Arrival, Plan},
+    plan::{Arrival, POSITION_AGE_MAX, Plan},
     prng::Prng,
     world::{POINTS, Pod, State, World},
 };
@@ -162,6 +162,11 @@ impl Run {
         let mut state = self.world.lock();
         let faults = state.faults().clone();
         if !state.pods[pod].alive {
+            if state.prng.one_in(faults.leap) {
+                let milliseconds = state.prng.between(1_000, 3 * POSITION_AGE_MAX);
+                state.note(pod, format_args!("is down for {milliseconds} ms"));
+                state.pass(milliseconds);
+            }
             if state.prng.one_in(8) {
                 drop(state);
                 self.start(identity);

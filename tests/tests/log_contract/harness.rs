@@ -19,7 +19,7 @@ use sidestream_tests::{broker, topics};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Topics of its own on the broker that all tests share.
-pub struct KafkaHarness {
+pub(crate) struct KafkaHarness {
     bootstrap: String,
     topology: Topology,
     config: Config,

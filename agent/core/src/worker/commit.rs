@@ -241,6 +241,10 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     /// Closes a task and gives its state back.
     pub(super) fn close_task(&mut self, id: TaskId) {
+        if let Err(error) = self.stop_restores(id) {
+            // The log can't be helped; its next call says so again.
+            self.notice(Notice::Waiting(error.to_string()));
+        }
         let store = match self.tasks.remove(&id) {
             Some(Slot::Running(task)) => Some(task.close()),
             Some(Slot::Starting(starting)) => starting.store,

@@ -375,7 +375,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     }
 
     /// Reads nothing more of the changelogs of a task.
-    fn stop_restores(&mut self, id: TaskId) -> Result<(), WorkerError> {
+    pub(super) fn stop_restores(&mut self, id: TaskId) -> Result<(), WorkerError> {
         let restoring = match self.tasks.get(&id) {
             Some(Slot::Starting(starting)) => match &starting.step {
                 Step::Restoring(_, restore) => {

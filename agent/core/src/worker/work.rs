@@ -229,6 +229,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     /// Stops a task for good: it reads nothing more, and keeps its state as it is.
     pub(super) fn stop_task(&mut self, id: TaskId, reason: String) -> Result<(), WorkerError> {
+        self.stop_restores(id)?;
         let store = match self.tasks.remove(&id) {
             Some(Slot::Running(task)) => Some(Task::close(*task)),
             Some(Slot::Starting(starting)) => starting.store,

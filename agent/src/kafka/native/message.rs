@@ -26,11 +26,6 @@ impl MessageBuffer {
         Self { messages: Vec::with_capacity(capacity) }
     }
 
-    /// How many messages it can take.
-    pub(in crate::kafka) fn capacity(&self) -> usize {
-        self.messages.capacity()
-    }
-
     /// Lets `fetch` write messages to the free room (pointer, how many) and say how many it wrote.
     pub(super) fn fill(
         &mut self,
@@ -52,11 +47,6 @@ impl MessageBuffer {
     pub(in crate::kafka) fn iter(&self) -> impl Iterator<Item = Message<'_>> {
         // SAFETY: each is alive until it is freed by `clear`.
         self.messages.iter().map(|&message| unsafe { Message(&*message) })
-    }
-
-    /// Whether there is none.
-    pub(in crate::kafka) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
     }
 
     /// Frees the messages.

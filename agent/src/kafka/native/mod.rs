@@ -14,15 +14,15 @@ mod producer;
 mod properties;
 
 pub(super) use self::{
-    admin::{NewTopicSpec, OffsetAt, TopicDescription},
+    admin::{NewTopicSpec, OffsetAt},
     client::{Client, Conf, Kind},
     consumer::ConsumerClient,
-    context::{Context, FailedDelivery, Rebalance, Tag},
+    context::{FailedDelivery, Rebalance, Tag},
     failure::{Code, Failure},
     message::{Message, MessageBuffer},
-    partitions::{Entry, PartitionList},
+    partitions::PartitionList,
     producer::{GroupName, ProducerClient, ProducerRecord},
-    properties::property_names,
+    properties::{is_property, property_names},
 };
 
 /// Milliseconds as librdkafka takes them.

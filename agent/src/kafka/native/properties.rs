@@ -1,62 +1,63 @@
 //! The names of librdkafka's properties.
-#![allow(unsafe_code, reason = "librdkafka's list of properties is a C array")]
+#![allow(unsafe_code, reason = "librdkafka prints its properties to a C stream only")]
 
-use std::slice;
+use std::{
+    ffi::{CString, c_char, c_void},
+    ptr,
+};
 
 use rdkafka::bindings as sys;
 
 use super::failure::text;
 
-/// Second names of properties, which librdkafka takes but does not list.
-const ALIASES: &[&str] = &[
-    "acks",
-    "bootstrap.servers",
-    "compression.type",
-    "delivery.timeout.ms",
-    "enable.auto.commit",
-    "fetch.message.max.bytes",
-    "linger.ms",
-    "max.in.flight",
-    "max.partition.fetch.bytes",
-    "retries",
-    "sasl.mechanism",
-    "sasl.oauthbearer.client.credentials.client.id",
-    "sasl.oauthbearer.client.credentials.client.secret",
-    "sasl.oauthbearer.client.secret",
-];
-
-/// The names of all properties that a client can be configured with.
-pub(in crate::kafka) fn property_names() -> Vec<String> {
-    let mut names: Vec<String> = ALIASES.iter().map(|&name| name.to_owned()).collect();
-    // SAFETY: each configuration is made, listed and destroyed here.
-    unsafe {
-        let mut count = 0;
-        let conf = sys::rd_kafka_conf_new();
-        let list = sys::rd_kafka_conf_dump(conf, &raw mut count);
-        take_names(list, count, &mut names);
-        sys::rd_kafka_conf_destroy(conf);
-        let conf = sys::rd_kafka_topic_conf_new();
-        let list = sys::rd_kafka_topic_conf_dump(conf, &raw mut count);
-        take_names(list, count, &mut names);
-        sys::rd_kafka_topic_conf_destroy(conf);
-    }
-    names.sort_unstable();
-    names.dedup();
-    names
+unsafe extern "C" {
+    fn open_memstream(buffer: *mut *mut c_char, size: *mut usize) -> *mut c_void;
+    fn fclose(stream: *mut c_void) -> i32;
+    fn free(pointer: *mut c_char);
 }
 
-/// Takes the names out of a list of names and values in turn, and frees it.
-///
-/// # Safety
-///
-/// `list` has `count` elements and came from one of librdkafka's dumps.
-unsafe fn take_names(list: *mut *const std::ffi::c_char, count: usize, names: &mut Vec<String>) {
-    // SAFETY: the caller's promise; names are never null.
-    unsafe {
-        let elements = slice::from_raw_parts(list, count);
-        names.extend(elements.iter().step_by(2).map(|&name| text(name)));
-        sys::rd_kafka_conf_dump_free(list, count);
-    }
+/// Whether a client can be configured with a property of this name, listed or not.
+pub(in crate::kafka) fn is_property(name: &str) -> bool {
+    let Ok(name) = CString::new(name) else { return false };
+    // An empty value may be wrong, but the name is looked up first. (To read it says "unknown" too
+    // where there is no value.)
+    // SAFETY: the configuration is made and destroyed here; the strings live during the call;
+    // there is no room for an error's text.
+    let result = unsafe {
+        let conf = sys::rd_kafka_conf_new();
+        let (name, value) = (name.as_ptr(), c"".as_ptr());
+        let result = sys::rd_kafka_conf_set(conf, name, value, ptr::null_mut(), 0);
+        sys::rd_kafka_conf_destroy(conf);
+        result
+    };
+    result != sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_UNKNOWN
+}
+
+/// Every property that this version of librdkafka knows, in its order; empty if memory is short.
+pub(in crate::kafka) fn property_names() -> Vec<String> {
+    let (mut buffer, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: closing the stream leaves a buffer that ends in zero, which is freed once.
+    let table = unsafe {
+        let stream = open_memstream(&raw mut buffer, &raw mut size);
+        if stream.is_null() {
+            return Vec::new();
+        }
+        sys::rd_kafka_conf_properties_show(stream.cast());
+        fclose(stream);
+        let table = text(buffer);
+        free(buffer);
+        table
+    };
+    names(&table)
+}
+
+/// The first cells of a table's rows; heads and rules are no names.
+fn names(table: &str) -> Vec<String> {
+    let cells = table.lines().filter_map(|line| Some(line.split_once('|')?.0.trim()));
+    cells
+        .filter(|cell| !cell.is_empty() && *cell != "Property" && !cell.starts_with('-'))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -64,20 +65,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn properties_of_clients_and_topics_and_second_names_are_known() {
+    fn properties_of_every_kind_are_known() {
         let names = property_names();
-        for name in ["session.timeout.ms", "partitioner", "linger.ms", "sasl.password"] {
-            assert!(names.iter().any(|known| known == name), "{name}");
+        for name in ["bootstrap.servers", "sasl.password", "linger.ms", "group.instance.id"] {
+            assert!(names.iter().any(|known| known == name), "{name} is not in {names:?}");
         }
-        assert!(names.len() > 150, "{}", names.len());
-    }
-
-    #[test]
-    fn second_names_are_taken_by_librdkafka() {
-        for name in ALIASES {
-            let mut conf = super::super::Conf::new();
-            let refused = conf.set(name, "x").err().unwrap_or_default();
-            assert!(!refused.contains("No such configuration property"), "{name}: {refused}");
+        assert!(names.iter().all(|name| !name.contains(' ')), "{names:?}");
+        for name in ["linger", "bootstrap.server", "", "a\0b"] {
+            assert!(!is_property(name), "{name}");
         }
+        let refused: Vec<_> = names.iter().filter(|name| !is_property(name)).collect();
+        assert!(refused.is_empty(), "{refused:?}");
     }
 }

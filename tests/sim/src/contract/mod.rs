@@ -1,4 +1,5 @@
 //! One suite for each trait of the core.
 
 pub mod log;
+pub mod processor;
 pub mod store;

@@ -57,6 +57,18 @@ impl SimLog {
     /// Delivers some of the changelogs that are read.
     pub(super) fn deliver_changelogs(&mut self, events: &mut Vec<Event>) {
         let mut state = self.world.lock();
+        for &partition in self.restores.keys() {
+            let plan = state.plan.clone();
+            let open = &state.pods[self.pod].open;
+            let is_open = open.iter().any(|&task| {
+                let stores = &plan.topology.subtopology(task).stores;
+                task.partition == partition.partition
+                    && stores.iter().any(|store| store.changelog == partition.topic)
+            });
+            if !is_open {
+                state.violate(format_args!("{partition:?} is restored for a task that is closed"));
+            }
+        }
         for (&partition, offset) in &mut self.restores {
             if state.prng.one_in(3) {
                 continue;

@@ -18,35 +18,44 @@ const TURNS_MAX: usize = 4_000;
 const TURN: Duration = Duration::from_millis(10);
 
 /// A member with what it has seen.
-pub(super) struct Member<L> {
-    pub(super) log: L,
-    pub(super) membership: Membership,
+pub struct Member<L> {
+    /// Its log.
+    pub log: L,
+    /// Who it is.
+    pub membership: Membership,
     /// The partitions that it owns.
-    pub(super) owned: Vec<TopicPartition>,
+    pub owned: Vec<TopicPartition>,
     /// What it read of each input partition since the last [`forget`](Self::forget).
-    pub(super) fetched: Vec<Fetched>,
+    pub fetched: Vec<Fetched>,
     /// What it read of changelogs, and how far.
-    pub(super) restored: BTreeMap<TopicPartition, (Records, Offset)>,
+    pub restored: BTreeMap<TopicPartition, (Records, Offset)>,
     /// Commit this when partitions are revoked.
-    pub(super) before_revoke: Option<(TopicPartition, Offset)>,
+    pub before_revoke: Option<(TopicPartition, Offset)>,
     /// What that commit returned.
-    pub(super) at_revoke: Option<Result<Receipt, LogError>>,
-    pub(super) epoch: FetchEpoch,
+    pub at_revoke: Option<Result<Receipt, LogError>>,
+    /// The epoch of its last assignment or seek.
+    pub epoch: FetchEpoch,
     /// Whether new partitions are resumed at once.
-    pub(super) resumes: bool,
+    pub resumes: bool,
+    /// Whether the brokers are away, and how often they came back.
+    pub away: (bool, usize),
 }
 
-pub(super) const fn input(partition: i32) -> TopicPartition {
+/// A partition of the input.
+#[must_use]
+pub const fn input(partition: i32) -> TopicPartition {
     TopicPartition::new(INPUT, partition)
 }
 
-pub(super) const fn changelog(partition: i32) -> TopicPartition {
+/// A partition of the changelog.
+#[must_use]
+pub const fn changelog(partition: i32) -> TopicPartition {
     TopicPartition::new(CHANGELOG, partition)
 }
 
 impl<L: Log> Member<L> {
     /// A member that owns nothing yet.
-    pub(super) fn new(log: L) -> Self {
+    pub fn new(log: L) -> Self {
         Self {
             log,
             membership: Membership::default(),
@@ -57,18 +66,19 @@ impl<L: Log> Member<L> {
             at_revoke: None,
             epoch: 0,
             resumes: true,
+            away: (false, 0),
         }
     }
 
     /// A member that owns both partitions of the input.
-    pub(super) fn owner(log: L) -> Self {
+    pub fn owner(log: L) -> Self {
         let mut member = Self::new(log);
         member.wait_for("both partitions", |member| member.owned.len() == 2);
         member
     }
 
     /// Takes turns until it is so.
-    pub(super) fn wait_for(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+    pub fn wait_for(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         for _ in 0..TURNS_MAX {
             if done(self) {
                 return;
@@ -79,7 +89,7 @@ impl<L: Log> Member<L> {
     }
 
     /// Takes turns of two members until it is so.
-    pub(super) fn wait_for_both(
+    pub fn wait_for_both(
         &mut self,
         other: &mut Self,
         what: &str,
@@ -96,7 +106,7 @@ impl<L: Log> Member<L> {
     }
 
     /// Polls once and answers.
-    pub(super) fn turn(&mut self) {
+    pub fn turn(&mut self) {
         let mut events = Vec::new();
         self.log.poll(TURN, &mut events).expect("a poll");
         for event in events {
@@ -111,7 +121,11 @@ impl<L: Log> Member<L> {
                 Event::Lost => self.unassign(),
                 Event::Records(fetched) => self.fetched.push(fetched),
                 Event::Changelog(fetched) => self.keep(fetched),
-                Event::Waiting(_) | Event::Recovered => {}
+                Event::Waiting(_) => {
+                    assert!(!self.away.0, "told twice that the brokers are away");
+                    self.away.0 = true;
+                }
+                Event::Recovered => self.away = (false, self.away.1 + 1),
             }
         }
     }
@@ -153,7 +167,7 @@ impl<L: Log> Member<L> {
     }
 
     /// Calls until the brokers are there.
-    pub(super) fn retry<T>(&mut self, call: impl Fn(&mut L) -> Result<T, LogError>) -> T {
+    pub fn retry<T>(&mut self, call: impl Fn(&mut L) -> Result<T, LogError>) -> T {
         for _ in 0..TURNS_MAX {
             match call(&mut self.log) {
                 Ok(value) => return value,
@@ -165,7 +179,7 @@ impl<L: Log> Member<L> {
     }
 
     /// What it read of an input partition: offsets and values, in order.
-    pub(super) fn read(&self, partition: TopicPartition) -> Vec<(Offset, String)> {
+    pub fn read(&self, partition: TopicPartition) -> Vec<(Offset, String)> {
         let mut read = Vec::new();
         for fetched in self.fetched.iter().filter(|f| f.partition == Some(partition)) {
             let values = super::records::values(&fetched.records);
@@ -175,12 +189,12 @@ impl<L: Log> Member<L> {
     }
 
     /// Forgets what it read.
-    pub(super) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.fetched.clear();
     }
 
     /// A transaction that commits `offset` of `partition` with a note beside it.
-    pub(super) fn transaction(&self, partition: TopicPartition, offset: Offset) -> Transaction<'static> {
+    pub fn transaction(&self, partition: TopicPartition, offset: Offset) -> Transaction<'static> {
         let committed = Committed { offset, metadata: format!("note {offset}") };
         Transaction {
             offsets: vec![(partition, committed)],
@@ -190,7 +204,7 @@ impl<L: Log> Member<L> {
     }
 
     /// Commits nothing but an offset.
-    pub(super) fn commit_offset(
+    pub fn commit_offset(
         &mut self,
         partition: TopicPartition,
         offset: Offset,
@@ -200,7 +214,7 @@ impl<L: Log> Member<L> {
     }
 
     /// The group's offset of a partition.
-    pub(super) fn committed(&mut self, partition: TopicPartition) -> Option<Committed> {
+    pub fn committed(&mut self, partition: TopicPartition) -> Option<Committed> {
         self.retry(|log| log.committed(&[partition])).remove(0)
     }
 }

@@ -4,7 +4,7 @@
 //! [`log_contract!`]: crate::log_contract
 
 mod cases;
-mod member;
+pub mod member;
 mod records;
 
 use sidestream_core::{

@@ -31,8 +31,8 @@ pub fn records_come_in_order_with_their_epoch<H: Harness>() {
     member.wait_for("three records", |member| read_values(member, 0).len() == 3);
     assert_eq!(read_values(&member, 0), ["a", "b", "c"]);
     let mut next = 0;
-    for fetched in &member.fetched {
-        assert_eq!((fetched.partition, fetched.epoch), (Some(input(0)), member.epoch));
+    for fetched in member.fetched.iter().filter(|f| f.partition == Some(input(0))) {
+        assert_eq!(fetched.epoch, member.epoch);
         for &offset in &fetched.records.offsets {
             assert!(offset >= next, "{offset} comes after {next} was next");
             next = offset + 1;
@@ -47,7 +47,7 @@ pub fn a_seek_reads_again_under_its_epoch<H: Harness>() {
     write(&mut harness, 0, &["a", "b", "c"], End::Committed);
     let mut member = Member::owner(harness.log(0));
     for round in 0..5 {
-        member.wait_for("the records", |member| !member.fetched.is_empty());
+        member.wait_for("the records", |member| !read_values(member, 0).is_empty());
         member.forget();
         let epoch = member.epoch + 1;
         member.epoch = epoch;
@@ -55,7 +55,8 @@ pub fn a_seek_reads_again_under_its_epoch<H: Harness>() {
         member.retry(|log| log.seek(&[position]));
         member.wait_for("the records again", |member| read_values(member, 0).len() == 2);
         assert_eq!(read_values(&member, 0), ["b", "c"], "round {round}");
-        assert!(member.fetched.iter().all(|fetched| fetched.epoch == epoch));
+        let epochs = member.fetched.iter().filter(|f| f.partition == Some(input(0)));
+        assert!(epochs.map(|fetched| fetched.epoch).all(|found| found == epoch));
     }
 }
 
@@ -87,7 +88,7 @@ pub fn nulls_headers_and_timestamps_go_through<H: Harness>() {
     let mut written = Outputs::default();
     push(&mut written, INPUT, 0, 1_000, (None, None));
     push(&mut written, INPUT, 0, 999, (Some(""), Some("")));
-    push(&mut written, INPUT, 0, 2_000_000_000_000, (Some("k"), Some("v")));
+    push(&mut written, INPUT, 0, 1_500_000_000_000, (Some("k"), Some("v")));
     written.headers.counts = vec![0, 2, 0];
     for (name, value) in [("h", Some("1")), ("h", None)] {
         written.headers.names.push(Some(name.as_bytes()));
@@ -117,7 +118,7 @@ pub fn nulls_headers_and_timestamps_go_through<H: Harness>() {
         [
             (1_000, None, None, Vec::new()),
             (999, some(""), some(""), headers),
-            (2_000_000_000_000, some("k"), some("v"), Vec::new()),
+            (1_500_000_000_000, some("k"), some("v"), Vec::new()),
         ]
     );
 }
@@ -143,7 +144,9 @@ pub fn starts_are_found<H: Harness>() {
     assert_eq!(find(Start::At(0)), 0);
     assert_eq!(find(Start::At(1_001)), 1);
     assert_eq!(find(Start::At(1_002)), 2);
-    let latest = find(Start::Latest);
-    assert!(latest >= 3, "{latest}");
-    assert_eq!(find(Start::At(5_000)), latest);
+    // A marker stands behind the records, with a time of its own.
+    for start in [Start::Latest, Start::At(5_000)] {
+        let offset = find(start);
+        assert!((3..=4).contains(&offset), "{start:?} is {offset}");
+    }
 }

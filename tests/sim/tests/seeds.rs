@@ -1,0 +1,44 @@
+//! Many seeds, and that a seed says everything.
+
+use sidestream_sim::run;
+
+/// How many seeds the test run takes.
+const SEEDS: u64 = 500;
+
+#[test]
+fn all_rules_hold_whatever_fails() {
+    let (mut kills, mut failures) = (0, Vec::new());
+    for seed in 0..SEEDS {
+        match run(seed) {
+            Ok(outcome) => kills += outcome.kills,
+            Err(violation) => {
+                let tail = violation.tail.iter().rev().take(60).rev();
+                let tail: Vec<&str> = tail.map(String::as_str).collect();
+                failures.push(format!(
+                    "{}\n{violation}\nrun it again with: ./dev simulate 1 {seed}",
+                    tail.join("\n")
+                ));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n\n"));
+    assert!(kills > SEEDS, "the faults hardly ever happened: {kills} kills");
+}
+
+/// Seeds that found a bug of the core once.
+#[test]
+fn what_was_found_once_stays_found() {
+    for seed in [18, 469, 1_589, 4_675, 6_361] {
+        if let Err(violation) = run(seed) {
+            panic!("{violation}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_twice() {
+    for seed in 0..40 {
+        let (first, second) = (run(seed), run(seed));
+        assert_eq!(first.map_err(|e| e.violation), second.map_err(|e| e.violation), "seed {seed}");
+    }
+}

@@ -1,0 +1,207 @@
+//! The log when something is away, late, or doubled; at-least-once; and administration.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Result;
+use sidestream::kafka::{Admin, Config, Creation, KafkaLog, NewTopic, Properties};
+use sidestream_core::{
+    record::{Offset, TopicPartition},
+    topology::Topology,
+    worker::{Event, Log, LogError, Transaction},
+};
+use sidestream_sim::contract::log::{
+    CHANGELOG, OUTPUT,
+    member::{Member, changelog, input},
+    topology,
+};
+use sidestream_tests::{
+    broker::{self, Cluster, Options},
+    follow::Follower,
+    proxy::Proxy,
+    topics, wait,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The contract's topology with topics of its own, and a configuration of its own.
+fn set_up(bootstrap: &str) -> Result<(Config, Topology)> {
+    let mut topology = topology();
+    for topic in &mut topology.topics {
+        topic.name = topics::unique(&topic.name);
+        topics::create(bootstrap, &topic.name, topic.partitions, &[])?;
+    }
+    let servers = ("bootstrap.servers".to_owned(), bootstrap.to_owned());
+    let config = Config {
+        application: topics::unique("application"),
+        identity: "agent".to_owned(),
+        properties: Properties::from([servers]),
+        commit_timeout: Duration::from_secs(2),
+        ..Config::default()
+    };
+    Ok((config, topology))
+}
+
+fn owner(config: &Config, topology: &Topology) -> Result<Member<KafkaLog>> {
+    Ok(Member::owner(KafkaLog::new(config, topology, 0)?))
+}
+
+/// A transaction with one output and the offset of one input.
+fn transaction(member: &Member<KafkaLog>, value: &str, offset: Offset) -> Transaction<'static> {
+    let mut transaction = member.transaction(input(0), offset);
+    let outputs = &mut transaction.outputs;
+    outputs.topics.push(OUTPUT);
+    outputs.partitions.push(0);
+    outputs.timestamps.push(1_000);
+    outputs.keys.push(Some(b"key"));
+    outputs.values.push(Some(value.as_bytes()));
+    transaction
+}
+
+fn seen(bootstrap: &str, topology: &Topology) -> Result<Vec<String>> {
+    let mut follower = Follower::new(bootstrap, &topology.topic(OUTPUT).name)?;
+    let records = follower.read_to_end(PATIENCE)?;
+    Ok(records.iter().map(|record| record.value_text()).collect())
+}
+
+#[test]
+fn a_late_end_leaves_the_outcome_unknown_and_hurts_no_later_transaction() -> Result<()> {
+    let proxy = Proxy::start()?;
+    let _cluster = Cluster::start(&Options::behind(&proxy))?;
+    let (config, topology) = set_up(&proxy.bootstrap())?;
+    let mut member = owner(&config, &topology)?;
+    member.log.commit(&transaction(&member, "first", 1)).unwrap();
+    proxy.hold_ends(1, Duration::from_secs(4));
+    let result = member.log.commit(&transaction(&member, "late", 2));
+    assert!(matches!(result, Err(LogError::Unknown(_))), "{result:?}");
+    member.retry(Log::recover);
+    assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(1));
+    member.log.produce(&transaction(&member, "second", 2).outputs).unwrap();
+    wait::until_true("late delivery", PATIENCE, || Ok(proxy.delivered_late() == 1))?;
+    member.log.commit(&transaction(&member, "third", 2)).unwrap();
+    assert_eq!(seen(&proxy.bootstrap(), &topology)?, ["first", "second", "third"]);
+    Ok(())
+}
+
+#[test]
+fn a_broker_that_is_away_is_waited_for_and_said_so() -> Result<()> {
+    let mut cluster = Cluster::start(&Options::default())?;
+    let (config, topology) = set_up(&cluster.bootstrap())?;
+    let mut member = owner(&config, &topology)?;
+    member.log.commit(&transaction(&member, "first", 1)).unwrap();
+    cluster.kill(0)?;
+    member.wait_for("the word that brokers are away", |member| member.away.0);
+    let result = member.log.commit(&transaction(&member, "lost", 2));
+    assert!(matches!(result, Err(LogError::Unknown(_) | LogError::Aborted(_))), "{result:?}");
+    let error = KafkaLog::new(&config, &topology, 1).err().expect("no broker is there");
+    assert!(matches!(error, sidestream::kafka::Error::Unavailable(_)), "{error}");
+    cluster.restart(0)?;
+    member.wait_for("the word that brokers are back", |member| member.away == (false, 1));
+    if let Err(LogError::Unknown(_)) = result {
+        wait::until_true("recovery", PATIENCE, || Ok(member.log.recover().is_ok()))?;
+    }
+    member.wait_for("both partitions", |member| member.owned.len() == 2);
+    let committed = member.committed(input(0)).map(|committed| committed.offset);
+    assert_eq!(committed, Some(1));
+    member.log.commit(&transaction(&member, "second", 2)).unwrap();
+    assert_eq!(seen(&cluster.bootstrap(), &topology)?, ["first", "second"]);
+    Ok(())
+}
+
+#[test]
+fn a_second_process_of_one_identity_ends_the_first_with_a_remedy() -> Result<()> {
+    let (config, topology) = set_up(&broker::shared().bootstrap())?;
+    let mut first = owner(&config, &topology)?;
+    let mut second = owner(&config, &topology)?;
+    let told = wait::until("the end of the first", PATIENCE, || {
+        match first.log.poll(Duration::from_millis(50), &mut Vec::new()) {
+            Err(LogError::Fatal(message)) => Ok(Some(message)),
+            Err(error) => anyhow::bail!("{error}"),
+            Ok(()) => Ok(None),
+        }
+    })?;
+    assert!(told.contains("identity"), "{told}");
+    let result = first.log.commit(&transaction(&first, "lost", 1));
+    assert!(result.is_err(), "{result:?}");
+    second.commit_offset(input(0), 1).unwrap();
+    Ok(())
+}
+
+#[test]
+fn who_leaves_before_it_owns_anything_is_told_so() -> Result<()> {
+    let (config, topology) = set_up(&broker::shared().bootstrap())?;
+    let mut log = KafkaLog::new(&config, &topology, 0)?;
+    log.leave()?;
+    let mut events = Vec::new();
+    log.poll(Duration::ZERO, &mut events)?;
+    assert_eq!(events, [Event::Revoked]);
+    log.unassign()?;
+    Ok(())
+}
+
+#[test]
+fn at_least_once_delivers_then_commits() -> Result<()> {
+    let bootstrap = broker::shared().bootstrap();
+    let (config, topology) = set_up(&bootstrap)?;
+    let config = Config { exactly_once: false, ..config };
+    let mut member = owner(&config, &topology)?;
+    let changes = sidestream_core::record::Changes {
+        keys: [Some(b"key".as_slice())].into_iter().collect(),
+        values: [None].into_iter().collect(),
+    };
+    for offset in 1..4 {
+        let mut transaction = transaction(&member, &offset.to_string(), offset);
+        transaction.changes = vec![(changelog(1), &changes)];
+        let receipt = member.log.commit(&transaction).unwrap();
+        let end = receipt.changelog_ends[0];
+        assert_eq!((end.0, end.1.next), (changelog(1), offset));
+        assert_eq!(
+            member.committed(input(0)).map(|c| (c.offset, c.metadata)),
+            Some((offset, format!("note {offset}"),))
+        );
+    }
+    let foreign = sidestream_core::worker::Membership {
+        generation: member.membership.generation + 1,
+        ..member.membership.clone()
+    };
+    let refused = Transaction { membership: foreign, ..transaction(&member, "4", 4) };
+    let result = member.log.commit(&refused);
+    assert!(matches!(result, Err(LogError::Aborted(_))), "{result:?}");
+    assert_eq!(seen(&bootstrap, &topology)?, ["1", "2", "3"]);
+    Ok(())
+}
+
+#[test]
+fn topics_are_created_described_and_purged() -> Result<()> {
+    let bootstrap = broker::shared().bootstrap();
+    let (config, topology) = set_up(&bootstrap)?;
+    let admin = Admin::new(&config)?;
+    let name = topics::unique("created");
+    let settings = [("cleanup.policy", "compact"), ("delete.retention.ms", "604800000")];
+    let configs = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let topic = NewTopic { name: name.clone(), partitions: 3, replication: None, configs };
+    assert_eq!(admin.describe_topics(&[&name])?, BTreeMap::from([(name.clone(), None)]));
+    let created = admin.create_topics(std::slice::from_ref(&topic))?;
+    assert_eq!(created, BTreeMap::from([(name.clone(), Creation::Created)]));
+    let info = admin.describe_topics(&[&name])?[&name].expect("it is there");
+    assert_eq!(info.partitions, 3);
+    let existed = admin.create_topics(&[topic])?;
+    assert_eq!(existed, BTreeMap::from([(name.clone(), Creation::Existed)]));
+    let found = admin.topic_configs(&name)?;
+    for (name, value) in settings {
+        assert_eq!(found.get(name).map(String::as_str), Some(value));
+    }
+    assert!(found.contains_key("retention.ms"), "defaults are told, too: {found:?}");
+    admin.settle(&[config.transactional_id(7)])?;
+
+    let mut member = owner(&config, &topology)?;
+    let bounds = member.log.changelog_bounds(&[changelog(0)])?;
+    let described = admin.describe_topics(&[&topology.topic(CHANGELOG).name])?;
+    let ids: Vec<_> = described.values().flatten().map(|topic| topic.id).collect();
+    assert_eq!(ids, [bounds[0].topic_id]);
+    for value in ["a", "b", "c"] {
+        member.log.commit(&transaction(&member, value, 1)).unwrap();
+    }
+    member.log.purge(&[(TopicPartition::new(OUTPUT, 0), 4)]);
+    wait::until_true("purge", PATIENCE, || Ok(seen(&bootstrap, &topology)? == ["c"]))?;
+    Ok(())
+}
