@@ -148,7 +148,7 @@ impl Agent {
     }
 }
 
-/// The binary of this build. Under cargo it is brought up to date first, once.
+/// The binary of this build; `./dev test` brings it up to date before the tests run.
 fn binary() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
@@ -159,12 +159,6 @@ fn build() -> Result<PathBuf> {
     let own = env::current_exe()?;
     let beside = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
     let binary = beside.context("this program is in no folder")?.join("sidestream");
-    if let Some(cargo) = env::var_os("CARGO") {
-        let mut command = Command::new(cargo);
-        // All at once, as the tests are built, so that nothing is compiled with other features.
-        command.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(root());
-        ensure!(command.status()?.success(), "can't build the agent");
-    }
     ensure!(binary.is_file(), "no {}: `cargo build --workspace --bins` makes it", binary.display());
     Ok(binary)
 }
