@@ -25,6 +25,8 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Agent {
     name: String,
     folder: PathBuf,
+    /// What to remove if the test ends before the agent does.
+    root: PathBuf,
     process: Option<Process>,
 }
 
@@ -35,7 +37,8 @@ impl Agent {
     pub fn new(root: &Path, name: &str, bootstrap: &str, pipeline: &str) -> Result<Self> {
         let folder = root.join(name);
         std::fs::create_dir_all(&folder)?;
-        let agent = Self { name: name.to_owned(), folder, process: None };
+        let root = root.to_owned();
+        let agent = Self { name: name.to_owned(), folder, root, process: None };
         let text = pipeline
             .replace("{bootstrap}", bootstrap)
             .replace("{name}", name)
@@ -82,7 +85,7 @@ impl Agent {
             None => command.env_remove(crash_point::SWITCH),
         };
         let log = self.folder.join("log");
-        self.process = Some(Process::spawn(&self.name, &mut command, &log, Some(&self.folder))?);
+        self.process = Some(Process::spawn(&self.name, &mut command, &log, Some(&self.root))?);
         Ok(())
     }
 
@@ -145,7 +148,7 @@ impl Agent {
     }
 }
 
-/// The binary of this build. Under cargo it is brought up to date first, once.
+/// The binary of this build; `./dev test` brings it up to date before the tests run.
 fn binary() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
@@ -156,12 +159,6 @@ fn build() -> Result<PathBuf> {
     let own = env::current_exe()?;
     let beside = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
     let binary = beside.context("this program is in no folder")?.join("sidestream");
-    if let Some(cargo) = env::var_os("CARGO") {
-        let mut command = Command::new(cargo);
-        // All at once, as the tests are built, so that nothing is compiled with other features.
-        command.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(root());
-        ensure!(command.status()?.success(), "can't build the agent");
-    }
     ensure!(binary.is_file(), "no {}: `cargo build --workspace --bins` makes it", binary.display());
     Ok(binary)
 }

@@ -183,9 +183,9 @@ fn damaged_files_are_noticed_and_the_store_is_rebuilt() -> Result<()> {
         restart_damaged(&mut scene, prefix, suffix)?;
         scene.agents[0].wait_for_log("rebuilt")?;
     }
-    // Starting on a log of changes writes tables; damage one under a dead agent and all of them
-    // under a running one, which may not read them again before it stops.
-    scene.agents[0].kill()?;
+    // A stop in good order writes tables. Damage one under a dead agent and all of them under a
+    // running one, which may not read them again before it stops.
+    ensure!(scene.agents[0].terminate()?.success(), "{}", scene.agents[0].log_tail());
     scene.agents[0].start()?;
     scene.wait_for_progress()?;
     restart_damaged(&mut scene, "", ".sst")?;
