@@ -48,7 +48,8 @@ fn fill(bootstrap: &str, topic: &str, records: usize) -> Result<()> {
     for number in 0..records {
         let key = number.to_le_bytes();
         let partition = i32::from(number % 2 == 1);
-        let mut record = BaseRecord::to(topic).partition(partition).key(&key[..]).payload(&VALUE[..]);
+        let mut record =
+            BaseRecord::to(topic).partition(partition).key(&key[..]).payload(&VALUE[..]);
         while let Err((_, back)) = producer.send(record) {
             producer.poll(Duration::from_millis(10));
             record = back;
@@ -60,7 +61,8 @@ fn fill(bootstrap: &str, topic: &str, records: usize) -> Result<()> {
 fn small_commits(member: &mut Member<KafkaLog>, count: usize) {
     let mut times = Vec::new();
     for _ in 0..count {
-        let mut transaction = member.transaction(sidestream_sim::contract::log::member::input(0), 0);
+        let mut transaction =
+            member.transaction(sidestream_sim::contract::log::member::input(0), 0);
         push(&mut transaction.outputs, Some(b"key"), Some(&VALUE));
         let since = Instant::now();
         member.log.commit(&transaction).expect("a commit");
@@ -103,7 +105,8 @@ fn pass_through(member: &mut Member<KafkaLog>, records: usize) -> Result<()> {
         }
         if !offsets.is_empty() && (done >= records || last.elapsed() > Duration::from_millis(100)) {
             let offsets = std::mem::take(&mut offsets).into_iter();
-            let commit = |(partition, offset)| (partition, Committed { offset, metadata: String::new() });
+            let commit =
+                |(partition, offset)| (partition, Committed { offset, metadata: String::new() });
             let transaction = Transaction {
                 offsets: offsets.map(commit).collect(),
                 membership: member.membership.clone(),

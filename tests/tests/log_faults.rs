@@ -154,10 +154,10 @@ fn at_least_once_delivers_then_commits() -> Result<()> {
         let receipt = member.log.commit(&transaction).unwrap();
         let end = receipt.changelog_ends[0];
         assert_eq!((end.0, end.1.next), (changelog(1), offset));
-        assert_eq!(member.committed(input(0)).map(|c| (c.offset, c.metadata)), Some((
-            offset,
-            format!("note {offset}"),
-        )));
+        assert_eq!(
+            member.committed(input(0)).map(|c| (c.offset, c.metadata)),
+            Some((offset, format!("note {offset}"),))
+        );
     }
     let foreign = sidestream_core::worker::Membership {
         generation: member.membership.generation + 1,

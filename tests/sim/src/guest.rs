@@ -70,8 +70,7 @@ impl SimProcessor {
             let stream = plan.shape.stream_punctuation.map(|ms| (Clock::StreamTime, ms));
             let wall = plan.shape.wall_punctuation.map(|ms| (Clock::WallClock, ms));
             let schedules = stream.into_iter().chain(wall);
-            let schedule =
-                |(clock, ms)| Schedule { clock, interval: Duration::from_millis(ms) };
+            let schedule = |(clock, ms)| Schedule { clock, interval: Duration::from_millis(ms) };
             setup.schedules = schedules.map(schedule).collect();
         }
         Ok(Self {
@@ -293,6 +292,7 @@ fn mixed(seed: u64, place: (TaskId, usize, u32, i64)) -> u64 {
         u64::from(input),
         offset.unsigned_abs(),
     ];
-    let mix = |hash: u64, part: u64| (hash ^ part).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    let mix =
+        |hash: u64, part: u64| (hash ^ part).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
     parts.into_iter().fold(seed ^ 0xA5A5, mix) >> 3
 }

@@ -208,8 +208,7 @@ impl State {
             let Some(to) = after.stores[place].as_ref().map(|position| position.offset) else {
                 continue;
             };
-            let partition =
-                TopicPartition::new(store.changelog, task.partition);
+            let partition = TopicPartition::new(store.changelog, task.partition);
             let log = self.cluster.partition(partition);
             if to < from || to > log.end() {
                 let end = log.end();

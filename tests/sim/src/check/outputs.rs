@@ -33,11 +33,8 @@ pub(super) fn check(state: &State, subtopology: u16) -> Result<(), String> {
 fn stamp(value: &[u8]) -> Option<(Stamp, Option<u64>)> {
     let text = std::str::from_utf8(value).ok()?;
     let mut parts = text.split('/');
-    let stamp = (
-        parts.next()?.parse().ok()?,
-        parts.next()?.parse().ok()?,
-        parts.next()?.parse().ok()?,
-    );
+    let stamp =
+        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     Some((stamp, parts.next().and_then(|count| count.parse().ok())))
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use sidestream_core::{
     record::{Offset, TopicPartition},
-    topology::{Topology, TopicKind},
+    topology::{TopicKind, Topology},
 };
 
 pub(crate) use self::{

@@ -1,8 +1,8 @@
 //! Records for the cases.
 
 use sidestream_core::{
-    record::{Changes, Outputs, Records, TopicIndex, TopicPartition},
     column::Column,
+    record::{Changes, Outputs, Records, TopicIndex, TopicPartition},
 };
 
 /// A record, as the cases write it.

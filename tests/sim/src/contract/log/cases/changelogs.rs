@@ -29,7 +29,10 @@ fn restore_all<L: Log>(member: &mut Member<L>, from: i64) -> Vec<Option<String>>
         from == end || member.restored.get(&changelog(0)).is_some_and(|(_, next)| *next >= end)
     });
     member.retry(|log| log.stop_restore(changelog(0)));
-    member.restored.remove(&changelog(0)).map_or_else(Vec::new, |(records, _)| texts(&records.values))
+    member
+        .restored
+        .remove(&changelog(0))
+        .map_or_else(Vec::new, |(records, _)| texts(&records.values))
 }
 
 /// Bounds are those of all records, whatever becomes of them, and name the topic.
