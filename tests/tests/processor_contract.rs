@@ -51,7 +51,7 @@ impl Subject for Counter {
             stores: vec![Store { name: "counts".to_owned(), index: 0 }],
             config: "{}".to_owned(),
         };
-        self.module.instantiate(context).expect("it initialises")
+        self.module.instantiate(&context).expect("it initialises")
     }
 
     fn batch(&self) -> Batch {

@@ -45,7 +45,7 @@ pub fn check_modules(pipeline: &Pipeline) -> Vec<Error> {
                 index,
                 &transform.config.0,
             );
-            if let Err(failure) = module.instantiate(context) {
+            if let Err(failure) = module.instantiate(&context) {
                 errors.push(Error::Initialise { transform: transform.name.clone(), failure });
             }
         }

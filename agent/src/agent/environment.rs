@@ -61,7 +61,7 @@ impl worker::Environment for Environment {
         let code = &self.0.modules[usize::from(task.subtopology)][transform];
         let parts = &self.0;
         let context = context(&parts.application, &parts.topology, task, transform, &code.config);
-        code.module.instantiate(context)
+        code.module.instantiate(&context)
     }
 }
 

@@ -81,9 +81,9 @@ struct Live {
 
 impl Guest {
     /// Instantiates `module` and initialises the instance.
-    pub(super) fn new(module: &Module, context: Context) -> Result<Self, Failure> {
-        let mut live = Live::new(module, &context).map_err(in_initialise)?;
-        let setup = live.initialise(&context).map_err(in_initialise)?;
+    pub(super) fn new(module: &Module, context: &Context) -> Result<Self, Failure> {
+        let mut live = Live::new(module, context).map_err(in_initialise)?;
+        let setup = live.initialise(context).map_err(in_initialise)?;
         Ok(Self { setup, live: Ok(live) })
     }
 

@@ -100,7 +100,7 @@ impl Module {
 
     /// Makes an instance for a task and initialises it, within the limits of a call. Fails with
     /// the module's own words if it can't work with `context`.
-    pub fn instantiate(&self, context: Context) -> Result<Guest, Failure> {
+    pub fn instantiate(&self, context: &Context) -> Result<Guest, Failure> {
         Guest::new(self, context)
     }
 }

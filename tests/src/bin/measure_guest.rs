@@ -67,7 +67,7 @@ fn instantiate(module: &Module, outputs: &[String]) -> Result<Guest> {
         stores: vec![Store { name: "counts".to_owned(), index: 0 }],
         config: "{}".to_owned(),
     };
-    module.instantiate(context).map_err(|failure| anyhow!("{failure}"))
+    module.instantiate(&context).map_err(|failure| anyhow!("{failure}"))
 }
 
 fn nanoseconds(guest: &mut Guest, rows: usize) -> Result<u128> {
