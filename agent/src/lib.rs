@@ -5,7 +5,7 @@
 //! - [`kafka`]: rdkafka ⇒ [`Log`](sidestream_core::worker::Log).
 //! - [`state`]: RocksDB and memory ⇒ [`StateStore`](sidestream_core::task::StateStore).
 //! - [`guest`]: wasmtime ⇒ [`Processor`](sidestream_core::task::Processor).
-//! - [`telemetry`]: logs.
+//! - [`telemetry`]: how the process logs.
 //! - [`agent`]: the composition: builds the rooms, starts the workers, drains them.
 //! - [`cli`]: the verbs.
 //!

@@ -6,7 +6,7 @@ use sidestream_core::record::TaskId;
 
 use super::{Error, environment, kafka_config, modules, shares, topics};
 use crate::{
-    config::Pipeline,
+    config::{KafkaProperties, Pipeline},
     guest::Module,
     kafka::{self, Admin},
     plan::{self, Plan},
@@ -79,8 +79,8 @@ impl Error {
     }
 }
 
-/// The names of all properties that the pipeline file's `kafka` may have.
+/// What the pipeline file's `kafka` may say.
 #[must_use]
-pub fn kafka_properties() -> Vec<String> {
-    kafka::property_names()
+pub fn kafka_properties() -> KafkaProperties {
+    KafkaProperties { is_known: kafka::is_property, names: kafka::property_names() }
 }

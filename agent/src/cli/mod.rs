@@ -48,8 +48,8 @@ pub fn main() -> ExitCode {
 
 /// Reads the pipeline file with the environment of this process.
 fn load(file: &Path) -> Result<Pipeline, Vec<Finding>> {
-    let known = crate::agent::kafka_properties();
-    let sources = Sources { kafka_properties: known, ..Sources::from_process() };
+    let kafka_properties = Some(crate::agent::kafka_properties());
+    let sources = Sources { kafka_properties, ..Sources::from_process() };
     config::load(file, sources).map_err(|error| finding::of_pipeline(file, error))
 }
 

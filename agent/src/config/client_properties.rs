@@ -3,7 +3,7 @@
 use crate::config::{
     defaults,
     interpolate::Sources,
-    nearest::did_you_mean,
+    nearest::nearest,
     pipeline::Pipeline,
     problem::{Position, Problem},
     scalar::Located,
@@ -44,17 +44,14 @@ pub(crate) fn check_name(
         ));
         return;
     }
-    let known = &sources.kafka_properties;
-    if known.is_empty() || known.iter().any(|property| property == key) {
+    let Some(known) = sources.kafka_properties.as_ref().filter(|known| !(known.is_known)(key))
+    else {
         return;
-    }
+    };
     let sections = if section == "kafka" { &["consumer", "producer", "admin"][..] } else { &[] };
-    let valid = known.iter().map(String::as_str).chain(sections.iter().copied());
-    let remedy = match crate::config::nearest::nearest(key, valid) {
-        Some(_) => {
-            let valid = known.iter().map(String::as_str).chain(sections.iter().copied());
-            did_you_mean(key, valid)
-        }
+    let names = known.names.iter().map(String::as_str).chain(sections.iter().copied());
+    let remedy = match nearest(key, names) {
+        Some(name) => format!("did you mean `{name}`?"),
         None => "see the list of librdkafka's properties".into(),
     };
     problems.push(Problem::new(

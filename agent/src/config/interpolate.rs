@@ -19,8 +19,18 @@ pub struct Sources {
     pub variables: BTreeMap<String, String>,
     /// Relative paths start here.
     pub folder: PathBuf,
-    /// The properties that the Kafka client knows, to check names against; empty if not known.
-    pub kafka_properties: Vec<String>,
+    /// To check the names of the Kafka clients' properties with; without it they are taken as
+    /// they are.
+    pub kafka_properties: Option<KafkaProperties>,
+}
+
+/// What the Kafka clients can be configured with.
+#[derive(Clone)]
+pub struct KafkaProperties {
+    /// Whether there is a property of this name.
+    pub is_known: fn(&str) -> bool,
+    /// Names to suggest.
+    pub names: Vec<String>,
 }
 
 impl Sources {
@@ -133,7 +143,7 @@ mod tests {
         let sources = Sources {
             variables: variables.map(|(k, v)| (k.into(), v.into())).into(),
             folder: folder.path().into(),
-            kafka_properties: Vec::new(),
+            kafka_properties: None,
         };
         match (sources.interpolate(text), expected) {
             (Ok(value), Ok(expected)) => assert_eq!(value, expected),

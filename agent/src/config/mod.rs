@@ -26,7 +26,7 @@ use std::{io::Read, path::Path};
 
 pub(crate) use self::graph::{order, upstream};
 pub use self::{
-    interpolate::Sources,
+    interpolate::{KafkaProperties, Sources},
     pipeline::Pipeline,
     problem::{Error, Position, Problem},
     setting::{Choice, Start},

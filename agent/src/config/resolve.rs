@@ -182,7 +182,7 @@ impl<'a> Resolver<'a> {
             .unwrap_or_default()
             .0
             .into_iter()
-            .map(|(name, output)| route::output(self, name, output))
+            .map(|(name, output)| route::output(self, &name, output))
             .collect();
         Some(Transform {
             at: section.name.at,

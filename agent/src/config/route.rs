@@ -69,7 +69,7 @@ fn source(resolver: &mut Resolver<'_>, section: &InputSection, at: Position) -> 
 /// Reads an output.
 pub(crate) fn output(
     resolver: &mut Resolver<'_>,
-    name: Located<String>,
+    name: &Located<String>,
     output: Option<Located<Short<OutputSection>>>,
 ) -> Option<Output> {
     let at = name.at;

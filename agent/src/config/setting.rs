@@ -34,7 +34,7 @@ impl<T: Choice> Setting for T {
             "false" => json!(false),
             name => json!(name),
         });
-        or_reference(json!({ "enum": names.collect::<Vec<_>>() }))
+        or_reference(&json!({ "enum": names.collect::<Vec<_>>() }))
     }
 }
 
@@ -76,7 +76,7 @@ impl Setting for Name {
     }
 
     fn schema() -> Value {
-        or_reference(json!({
+        or_reference(&json!({
             "type": "string", "pattern": "^[A-Za-z0-9._-]+$", "maxLength": NAME_LENGTH_MAX
         }))
     }
@@ -95,7 +95,7 @@ impl Setting for Count {
     }
 
     fn schema() -> Value {
-        or_reference(json!({ "type": "integer", "minimum": 1, "maximum": i32::MAX }))
+        or_reference(&json!({ "type": "integer", "minimum": 1, "maximum": i32::MAX }))
     }
 }
 
@@ -132,7 +132,7 @@ impl Setting for Size {
     }
 
     fn schema() -> Value {
-        or_reference(json!({ "type": "string", "pattern": "^[0-9]+ ?([KMGT]i?B|kB|B)$" }))
+        or_reference(&json!({ "type": "string", "pattern": "^[0-9]+ ?([KMGT]i?B|kB|B)$" }))
     }
 }
 
@@ -148,7 +148,7 @@ impl Setting for Duration {
     }
 
     fn schema() -> Value {
-        or_reference(json!({
+        or_reference(&json!({
             "type": "string", "pattern": "^[0-9]", "examples": ["100ms", "1s", "5m", "1h 30m"]
         }))
     }
@@ -181,7 +181,7 @@ impl Setting for Start {
     }
 
     fn schema() -> Value {
-        or_reference(json!({ "anyOf": [
+        or_reference(&json!({ "anyOf": [
             { "enum": ["earliest", "latest"] },
             { "type": "string", "format": "date-time" }
         ] }))
@@ -189,7 +189,7 @@ impl Setting for Start {
 }
 
 /// Every scalar may come from outside.
-fn or_reference(schema: Value) -> Value {
+fn or_reference(schema: &Value) -> Value {
     json!({ "anyOf": [schema, { "type": "string", "pattern": "\\$\\{.+\\}" }] })
 }
 
@@ -198,7 +198,8 @@ mod tests {
     use super::*;
 
     fn check<T: Setting + PartialEq + std::fmt::Debug>(text: &str, expected: Option<T>) {
-        assert_eq!(T::parse(text).ok(), expected, "{text}");
+        let (found, expected) = (T::parse(text).ok(), expected);
+        assert_eq!(found, expected, "{text}");
     }
 
     #[test]

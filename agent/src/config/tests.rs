@@ -23,14 +23,18 @@ transforms:
     }
 }
 
+const PROPERTIES: [&str; 4] =
+    ["bootstrap.servers", "linger.ms", "fetch.wait.max.ms", "sasl.password"];
+
 fn sources() -> Sources {
     let variables = [("BROKERS", "kafka:9092"), ("PASSWORD", "hunter2"), ("WORKERS", "3")];
     Sources {
         variables: variables.map(|(name, value)| (name.into(), value.into())).into(),
         folder: "/pipelines".into(),
-        kafka_properties: ["bootstrap.servers", "linger.ms", "fetch.wait.max.ms", "sasl.password"]
-            .map(Into::into)
-            .into(),
+        kafka_properties: Some(KafkaProperties {
+            is_known: |name| PROPERTIES.contains(&name),
+            names: PROPERTIES.map(Into::into).into(),
+        }),
     }
 }
 

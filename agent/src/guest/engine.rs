@@ -190,12 +190,16 @@ fn not_compiled(failed: Failed, name: &str, bytes: usize, time_max: Duration) ->
     match failed {
         Failed::TooLong => Error::CompileTime { module, seconds: time_max.as_secs() },
         Failed::NoThread(reason) => Error::Engine(format!("no thread to compile in: {reason}")),
-        // The parser has no type for it.
-        Failed::Invalid(message) if message.contains("unexpected end") => {
+        Failed::Invalid(message) if is_cut_off(&message, bytes) => {
             Error::Truncated { module, bytes, message }
         }
         Failed::Invalid(message) => Error::Invalid { module, message },
     }
+}
+
+/// Whether the parser ran into the end of the file. It has no type for it.
+fn is_cut_off(message: &str, bytes: usize) -> bool {
+    message.contains("unexpected end") || message.contains(&format!("(bound = {bytes})"))
 }
 
 /// Moves the clock by which deadlines are kept, until it is dropped.

@@ -88,11 +88,11 @@ pub(super) fn world(module: &str, engine: &Engine, component: &Component) -> Res
         Some(_) => Err(export(module, "it exports something else by this name")),
         None => {
             let names: Vec<_> = ty.exports(engine).map(|(name, _)| format!("`{name}`")).collect();
-            let found = match names.is_empty() {
-                true => "nothing".to_owned(),
-                false => names.join(", "),
+            let reason = match names.is_empty() {
+                true => "it exports nothing; it was built without the SDK, or cut off".to_owned(),
+                false => format!("it exports {}; build it with the SDK", names.join(", ")),
             };
-            Err(export(module, &format!("it exports {found}; build it with the SDK")))
+            Err(export(module, &reason))
         }
     }
 }

@@ -222,7 +222,9 @@ mod tests {
         let mut limiter = limiter(&budget, 100);
         assert!(limiter.table_growing(0, 6, None).unwrap());
         assert!(!limiter.table_growing(0, 6, None).unwrap());
+        assert!(limiter.take_denied().unwrap().contains("12 elements"));
+        assert!(limiter.table_growing(6, 8, None).unwrap());
         limiter.table_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
-        assert_eq!(budget.bytes(), 0);
+        assert_eq!(budget.bytes(), 6 * TABLE_ELEMENT_BYTES);
     }
 }

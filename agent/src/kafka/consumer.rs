@@ -38,8 +38,29 @@ pub(super) struct Consumer {
     /// A rebalance that the worker was told of and has to answer.
     pending: Option<Rebalance>,
     leaving: Leaving,
-    /// Since when the brokers are away, or when that was last checked.
-    waiting: Option<Instant>,
+    health: Health,
+}
+
+/// Whether the brokers can be reached.
+#[derive(Default)]
+struct Health {
+    /// What was told to be waited for.
+    waiting: Option<String>,
+    /// A sign that brokers may be away, not checked yet.
+    suspicion: Option<String>,
+    /// When that was last checked.
+    probed: Option<Instant>,
+    /// How many connections were closed by then.
+    connections: u64,
+}
+
+impl Health {
+    fn wait_for(&mut self, why: String, events: &mut Vec<Event>) {
+        if self.waiting.is_none() {
+            self.waiting = Some(why.clone());
+            events.push(Event::Waiting(why));
+        }
+    }
 }
 
 /// A partition that is read.
@@ -84,7 +105,7 @@ impl Consumer {
             membership: nobody(),
             pending: None,
             leaving: Leaving::No,
-            waiting: None,
+            health: Health::default(),
         })
     }
 
@@ -124,7 +145,7 @@ impl Consumer {
                 continue;
             }
             if message.code() != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                note_error(&message, &mut self.waiting, events)?;
+                note_error(&message, &mut self.health, events)?;
                 continue;
             }
             let key = message.partition_key();
@@ -193,31 +214,32 @@ impl Consumer {
         self.pending = Some(rebalance);
     }
 
-    /// Tells once that the brokers are away, and once that they are back.
+    /// Tells once that the brokers are away, and once that they are back. A lost connection or an
+    /// error is only a sign: librdkafka often has another way, so it is tried before it is told.
     fn report_health(&mut self, events: &mut Vec<Event>) {
-        for (code, why) in self.client.client().context().take_errors() {
-            let away = matches!(
-                code,
-                Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
-                    | Code::RD_KAFKA_RESP_ERR__AUTHENTICATION
-                    | Code::RD_KAFKA_RESP_ERR__SSL
-                    | Code::RD_KAFKA_RESP_ERR__RESOLVE
-            );
-            if away && self.waiting.is_none() {
-                self.waiting = Some(Instant::now());
-                events.push(Event::Waiting(why));
-            }
+        let context = self.client.client().context();
+        if let Some((_, why)) = context.take_errors().pop() {
+            self.health.suspicion = Some(why);
         }
-        let fetched = events.iter().any(|event| matches!(event, Event::Records(_)));
-        if let Some(checked) = self.waiting
-            && (fetched || checked.elapsed() >= PROBE_INTERVAL)
-        {
-            if fetched || self.client.client().reaches_broker(PROBE_TIMEOUT) {
-                self.waiting = None;
+        let connections = context.closed_connections();
+        if connections != std::mem::replace(&mut self.health.connections, connections) {
+            let why = || "a connection was lost".to_owned();
+            self.health.suspicion.get_or_insert_with(why);
+        }
+        let away = self.health.waiting.is_some();
+        let due = self.health.probed.is_none_or(|probed| probed.elapsed() >= PROBE_INTERVAL);
+        if !due || (!away && self.health.suspicion.is_none()) {
+            return;
+        }
+        let reached = self.client.client().reaches_broker(PROBE_TIMEOUT);
+        self.health.probed = Some(Instant::now());
+        match (reached, self.health.suspicion.take(), away) {
+            (true, _, true) => {
+                self.health.waiting = None;
                 events.push(Event::Recovered);
-            } else {
-                self.waiting = Some(Instant::now());
             }
+            (false, Some(why), false) => self.health.wait_for(why, events),
+            (true, _, false) | (false, _, true) | (false, None, false) => {}
         }
     }
 
@@ -362,9 +384,13 @@ impl Consumer {
     }
 
     /// Why the membership of a transaction can't commit, if it can't.
-    pub(super) fn refuse(&self, membership: &Membership) -> Option<String> {
+    /// A generation of before is refused by the broker in a transaction, and here outside of one.
+    pub(super) fn refuse(&self, membership: &Membership, transactional: bool) -> Option<String> {
         if membership.generation < 0 || membership.member.is_empty() {
             return Some("the worker is not a member of the group".to_owned());
+        }
+        if !transactional && *membership != self.membership {
+            return Some("the group has had a rebalance since".to_owned());
         }
         if self.client.assignment_lost() || self.pending == Some(Rebalance::Lost) {
             return Some("the worker's partitions are lost to other members".to_owned());
@@ -380,7 +406,7 @@ fn nobody() -> Membership {
 /// An error that came instead of a record: fatal, or something to wait for.
 fn note_error(
     message: &Message<'_>,
-    waiting: &mut Option<Instant>,
+    health: &mut Health,
     events: &mut Vec<Event>,
 ) -> Result<(), LogError> {
     let place = |topic: &CStr| format!("{} [{}]", topic.to_string_lossy(), message.partition());
@@ -402,10 +428,7 @@ fn note_error(
             message.error()
         ))),
         _ => {
-            if waiting.is_none() {
-                *waiting = Some(Instant::now());
-                events.push(Event::Waiting(message.error()));
-            }
+            health.wait_for(message.error(), events);
             Ok(())
         }
     }

@@ -43,10 +43,10 @@ pub use self::{
     error::Error,
 };
 
-/// The names of all properties that Kafka clients can be configured with.
+/// Whether Kafka clients can be configured with a property of this name.
 #[must_use]
-pub fn property_names() -> Vec<String> {
-    native::property_names()
+pub fn is_property(name: &str) -> bool {
+    native::is_property(name)
 }
 
 /// While changelogs are read, how long to wait for one of the two consumers before looking at the

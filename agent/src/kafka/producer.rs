@@ -141,7 +141,7 @@ impl Producer {
         transaction: &Transaction<'_>,
         consumer: &Consumer,
     ) -> Result<Receipt, LogError> {
-        if let Some(why) = consumer.refuse(&transaction.membership) {
+        if let Some(why) = consumer.refuse(&transaction.membership, self.config.exactly_once) {
             return Err(self.drop_transaction(why));
         }
         if transaction.offsets.is_empty() {

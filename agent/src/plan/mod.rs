@@ -47,10 +47,7 @@ pub fn plan(
         return Err(problems);
     }
     let groups = groups::groups(&pipeline.transforms);
-    let counts = match counts::counts(pipeline, &groups, partitions) {
-        Ok(counts) => counts,
-        Err(found) => return Err(found),
-    };
+    let counts = counts::counts(pipeline, &groups, partitions)?;
     let plan = build::build(pipeline, &groups, &counts, partitions);
     for topic in &plan.internal {
         if let Some(found) = partitions(&topic.name)

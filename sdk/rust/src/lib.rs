@@ -78,8 +78,14 @@ mod transform;
 
 #[doc(hidden)]
 #[rustfmt::skip]
-#[allow(unsafe_code, missing_docs, reason = "generated: the canonical ABI of the component model")]
-#[allow(warnings, reason = "generated")]
+#[allow(unsafe_code, reason = "generated: the canonical ABI of the component model")]
+#[allow(
+    warnings,
+    missing_docs,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    reason = "generated"
+)]
 pub mod bindings;
 
 pub use codec::{Codec, CodecError, Decimal, Decode, Encode, Json};

@@ -1,7 +1,9 @@
 //! Between the border and a transform: batches become records, and what was done becomes effects.
 //! Only the macros of this crate use what is public here.
 
-use std::{cell::RefCell, marker::PhantomData, rc::Rc};
+#[cfg(target_arch = "wasm32")]
+use std::cell::RefCell;
+use std::{marker::PhantomData, rc::Rc};
 
 use crate::{
     bindings::sidestream::transform::types,
@@ -191,27 +193,20 @@ impl<'a> Iterator for Records<'a> {
 
 /// Where a module keeps its instance.
 #[doc(hidden)]
+#[cfg(target_arch = "wasm32")]
 pub struct Slot<T> {
-    #[cfg_attr(not(target_arch = "wasm32"), expect(dead_code, reason = "only modules use it"))]
     instance: RefCell<Option<Instance<Whole<T>>>>,
-}
-
-impl<T: Transform> Slot<T> {
-    /// A place without an instance.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { instance: RefCell::new(None) }
-    }
-}
-
-impl<T: Transform> Default for Slot<T> {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 #[cfg(target_arch = "wasm32")]
 impl<T: Transform> Slot<T> {
+    /// A place without an instance.
+    #[expect(clippy::new_without_default, reason = "it is for a constant, which default can't be")]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { instance: RefCell::new(None) }
+    }
+
     /// See the WIT package.
     pub fn initialise(&self, context: types::Context) -> Result<types::Setup, String> {
         report_panics();
@@ -253,6 +248,12 @@ fn report_panics() {
 #[macro_export]
 macro_rules! transform {
     ($transform:ty) => {
+        // Outside of WASM nothing calls a transform but its tests.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn(&mut $crate::Setup) -> Result<$transform, $crate::SetupError> =
+            <$transform as $crate::Transform>::init;
+
+        #[cfg(target_arch = "wasm32")]
         const _: () = {
             use $crate::bindings::sidestream::transform::types;
 
@@ -261,10 +262,8 @@ macro_rules! transform {
                     const { $crate::module::Slot::new() };
             }
 
-            #[cfg(target_arch = "wasm32")]
             struct Module;
 
-            #[cfg(target_arch = "wasm32")]
             impl $crate::bindings::exports::sidestream::transform::transform::Guest for Module {
                 fn initialise(context: types::Context) -> Result<types::Setup, String> {
                     SLOT.with(|slot| slot.initialise(context))

@@ -45,7 +45,6 @@ impl<K, V> Output<K, V> {
     }
 
     /// Begins a record whose every part you decide; [`Message::send`] emits it.
-    #[must_use]
     pub fn message(&self) -> Message<'_, K, V> {
         Message { output: self, parts: Parts::default(), error: None }
     }

@@ -27,7 +27,7 @@ use crate::{
 pub struct Store<K = Vec<u8>, V = Vec<u8>> {
     task: Rc<Task>,
     index: u32,
-    types: PhantomData<fn(K, V) -> (K, V)>,
+    types: PhantomData<fn() -> (K, V)>,
 }
 
 impl<K: Codec, V: Codec> Store<K, V> {

@@ -47,7 +47,8 @@ impl Script {
 }
 
 fn driver() -> TestDriver {
-    TestDriver::builder().output("out").store("store").start::<Script>().unwrap()
+    let builder = TestDriver::builder().output("out").store("store");
+    builder.start::<Script>().expect("it has all it needs")
 }
 
 fn pipe(driver: &mut TestDriver, commands: &[&str]) -> Result<Vec<String>, String> {

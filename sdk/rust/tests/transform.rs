@@ -197,9 +197,9 @@ fn punctuations_come_by_either_clock() {
 }
 
 fn refusal<T: Transform + 'static>(config: &str) -> String {
-    let config: serde_json::Value = serde_json::from_str(config).unwrap();
+    let config: serde_json::Value = serde_json::from_str(config).expect("JSON");
     let builder = TestDriver::builder().input("orders").input("customers").config(config);
-    builder.start::<T>().map(|_| ()).unwrap_err().to_string()
+    builder.start::<T>().map(|_| ()).expect_err("it can't work").to_string()
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_transform_that_cannot_work_says_why() {
         fn init(setup: &mut Setup) -> Result<Self, SetupError> {
             let limit: std::collections::BTreeMap<String, u64> = setup.config()?;
             if limit.is_empty() {
-                Err("config: say a limit")?
+                Err("config: say a limit")?;
             }
             Ok(Self)
         }

@@ -1,6 +1,6 @@
 ;; Counts the records of each key in store 0 and emits the key with its count (8 bytes, little
 ;; endian) to output 0. A record without a key is emitted with 0; one with the key "!" is rejected.
-;; At most 10,000 records a batch.
+;; At most 10,000 records a batch. A punctuation emits the time it was due for, without a key.
 (import "sidestream:transform/state@0.1.0" "get" (func $get (param i32 i32 i32 i32)))
 (import "sidestream:transform/state@0.1.0" "put" (func $put (param i32 i32 i32 i32 i32 i32)))
 
@@ -49,13 +49,17 @@
 
 ;; Effects at 1024; the keys are those of the batch, where they are.
 (func $answer (param $batch i32) (param $rows i32) (result i32)
+    (call $columns
+        (i32.load offset=56 (local.get $batch)) (i32.load offset=60 (local.get $batch))
+        (i32.load offset=64 (local.get $batch)) (local.get $rows)))
+
+(func $columns (param $keys i32) (param $bytes i32) (param $lengths i32) (param $rows i32)
+        (result i32)
     (i32.store (i32.const 1024) (i32.const 0))
     (call $list (i32.const 1028) (i32.const 0x10000) (local.get $rows))
     (call $list (i32.const 1036) (i32.const 0x20000) (local.get $rows))
-    (call $list (i32.const 1044)
-        (i32.load offset=56 (local.get $batch)) (i32.load offset=60 (local.get $batch)))
-    (call $list (i32.const 1052)
-        (i32.load offset=64 (local.get $batch)) (local.get $rows))
+    (call $list (i32.const 1044) (local.get $keys) (local.get $bytes))
+    (call $list (i32.const 1052) (local.get $lengths) (local.get $rows))
     (call $list (i32.const 1060) (i32.const 0x70000) (i32.shl (local.get $rows) (i32.const 3)))
     (call $list (i32.const 1068) (i32.const 0x40000) (local.get $rows))
     (i32.store (i32.const 1076) (i32.const 0))
@@ -63,6 +67,14 @@
     (call $list (i32.const 1128) (i32.const 0x30000) (local.get $rows))
     (memory.fill (i32.const 1136) (i32.const 0) (i32.const 40))
     (i32.const 1024))
+
+;; One record without a cause and without a key.
+(func $tick (param $time i64) (result i32)
+    (call $emit (i32.const 0))
+    (i32.store (i32.const 0x10000) (i32.const -1))
+    (i64.store (i32.const 0x70000) (local.get $time))
+    (i32.store (i32.const 700) (i32.const -1))
+    (call $columns (i32.const 0) (i32.const 0) (i32.const 700) (i32.const 1)))
 
 ;; A failure at 600.
 (func $reject (param $row i32) (result i32)

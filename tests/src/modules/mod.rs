@@ -35,6 +35,8 @@ pub struct Wat {
     pub initialise: String,
     /// What `process` does before it answers.
     pub process: String,
+    /// What `punctuate` does before it answers.
+    pub punctuate: String,
     /// The answer of `initialise`.
     pub setup: Vec<u8>,
     /// The answer of `process` and `punctuate`.
@@ -50,6 +52,7 @@ impl Default for Wat {
             memory: "(memory (export \"memory\") 128)".to_owned(),
             initialise: String::new(),
             process: String::new(),
+            punctuate: String::new(),
             setup: setup(false, &[]),
             answer: Answer::default(),
         }
@@ -63,13 +66,14 @@ impl Wat {
         Self {
             fields: include_str!("counter.wat").to_owned(),
             process: "(return (call $count (local.get 0)))".to_owned(),
+            punctuate: "(return (call $tick (local.get 1)))".to_owned(),
             ..Self::default()
         }
     }
 
     /// The core module.
     pub fn core_module(&self) -> Result<Vec<u8>> {
-        let Self { fields, memory, initialise, process, .. } = self;
+        let Self { fields, memory, initialise, process, punctuate, .. } = self;
         let setup = escape(&self.setup);
         let answer = escape(&self.answer.bytes(ANSWER_AT));
         let parameters = "i32 ".repeat(13);
@@ -96,6 +100,7 @@ impl Wat {
                     (i32.const {ANSWER_AT}))
                 (func (export "sidestream:transform/transform@0.1.0#punctuate")
                     (param i32 i64 i32 i64 i64) (result i32)
+                    {punctuate}
                     (i32.const {ANSWER_AT})))"#
         );
         wat::parse_str(&text).with_context(|| text.chars().take(4_000).collect::<String>())

@@ -20,6 +20,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if self.assigned {
             self.abort("partitions were assigned without a revocation")?;
         }
+        self.check_partitions(partitions)?;
         self.take_tasks(partitions);
         let positions = self.positions(partitions);
         let membership = match self.log.assign(&positions) {
@@ -40,6 +41,23 @@ impl<L: Log, E: Environment> Worker<L, E> {
             }
         }
         Ok(())
+    }
+
+    /// A topic that got more partitions than the pipeline was planned with places keys otherwise
+    /// than before: nobody can say which task a key's state belongs to.
+    fn check_partitions(&self, partitions: &[TopicPartition]) -> Result<(), WorkerError> {
+        let grown = partitions.iter().find(|partition| {
+            let planned = self.topology.topic(partition.topic).partitions;
+            partition.partition >= planned
+        });
+        let Some(grown) = grown else { return Ok(()) };
+        let topic = self.topology.topic(grown.topic);
+        Err(WorkerError(format!(
+            "topic `{}` had {} partitions when the pipeline started and has more now: keys are \
+             placed otherwise than their state; run a pipeline without stores again as it is, \
+             and one with stores under a new application id",
+            topic.name, topic.partitions
+        )))
     }
 
     /// Keeps and creates the tasks whose inputs are all among `partitions`, closes the others.

@@ -22,7 +22,7 @@ pub(super) use self::{
     message::{Message, MessageBuffer},
     partitions::PartitionList,
     producer::{GroupName, ProducerClient, ProducerRecord},
-    properties::property_names,
+    properties::{is_property, property_names},
 };
 
 /// Milliseconds as librdkafka takes them.

@@ -23,8 +23,6 @@ pub(in crate::kafka) struct Entry<'a> {
     pub(in crate::kafka) partition: i32,
     /// An offset; its meaning depends on the call.
     pub(in crate::kafka) offset: Offset,
-    /// The leader epoch, or -1.
-    pub(in crate::kafka) leader_epoch: i32,
     /// What is stored beside a committed offset.
     pub(in crate::kafka) metadata: &'a [u8],
     /// What a call said about this partition.
@@ -151,7 +149,6 @@ pub(super) unsafe fn read(element: &sys::rd_kafka_topic_partition_t) -> Entry<'_
             topic: CStr::from_ptr(element.topic),
             partition: element.partition,
             offset: element.offset,
-            leader_epoch: sys::rd_kafka_topic_partition_get_leader_epoch(element),
             metadata: match element.metadata.is_null() {
                 true => &[],
                 false => slice::from_raw_parts(element.metadata.cast(), element.metadata_size),

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "librdkafka prints its properties to a C stream only")]
 
 use std::{
-    ffi::{c_char, c_void},
+    ffi::{CString, c_char, c_void},
     ptr,
 };
 
@@ -14,6 +14,23 @@ unsafe extern "C" {
     fn open_memstream(buffer: *mut *mut c_char, size: *mut usize) -> *mut c_void;
     fn fclose(stream: *mut c_void) -> i32;
     fn free(pointer: *mut c_char);
+}
+
+/// Whether a client can be configured with a property of this name, listed or not.
+pub(in crate::kafka) fn is_property(name: &str) -> bool {
+    let Ok(name) = CString::new(name) else { return false };
+    // An empty value may be wrong, but the name is looked up first. (To read it says "unknown" too
+    // where there is no value.)
+    // SAFETY: the configuration is made and destroyed here; the strings live during the call;
+    // there is no room for an error's text.
+    let result = unsafe {
+        let conf = sys::rd_kafka_conf_new();
+        let (name, value) = (name.as_ptr(), c"".as_ptr());
+        let result = sys::rd_kafka_conf_set(conf, name, value, ptr::null_mut(), 0);
+        sys::rd_kafka_conf_destroy(conf);
+        result
+    };
+    result != sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_UNKNOWN
 }
 
 /// Every property that this version of librdkafka knows, in its order; empty if memory is short.
@@ -54,5 +71,10 @@ mod tests {
             assert!(names.iter().any(|known| known == name), "{name} is not in {names:?}");
         }
         assert!(names.iter().all(|name| !name.contains(' ')), "{names:?}");
+        for name in ["linger", "bootstrap.server", "", "a\0b"] {
+            assert!(!is_property(name), "{name}");
+        }
+        let refused: Vec<_> = names.iter().filter(|name| !is_property(name)).collect();
+        assert!(refused.is_empty(), "{refused:?}");
     }
 }

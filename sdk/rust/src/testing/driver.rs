@@ -163,7 +163,7 @@ impl TestDriver {
             Ok(effects) => {
                 let newest = records.iter().map(|record| record.timestamp).max();
                 self.stream_time = self.stream_time.max(newest.unwrap_or(-1));
-                self.take(effects, records);
+                self.take(&effects, records);
                 Ok(())
             }
             Err(failure) => {
@@ -195,7 +195,7 @@ impl TestDriver {
                 wall_clock: self.wall_clock,
             };
             match self.instance.punctuate(&punctuation) {
-                Ok(effects) => self.take(effects, &[]),
+                Ok(effects) => self.take(&effects, &[]),
                 Err(failure) => {
                     self.host.roll_back(savepoint);
                     return Err(failure.into());
@@ -234,7 +234,7 @@ impl TestDriver {
         index.expect("the driver was built with an input of that name")
     }
 
-    fn take(&mut self, effects: Effects, records: &[TestRecord]) {
+    fn take(&mut self, effects: &Effects, records: &[TestRecord]) {
         self.host.write(&effects.writes);
         let emitted = outputs_of(&effects.emits, records, self.stream_time, &self.context.outputs);
         self.outputs.extend(emitted);

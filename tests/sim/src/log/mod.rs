@@ -281,8 +281,8 @@ impl Log for SimLog {
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<Committed>>, LogError> {
         self.reach("log.committed")?;
-        let mut state = self.world.lock();
         for _ in 0..5 {
+            let mut state = self.world.lock();
             let group = &state.cluster.group;
             if !partitions.iter().any(|&partition| group.is_pending(partition)) {
                 let offsets = &group.offsets;
@@ -290,9 +290,13 @@ impl Log for SimLog {
                 state.note(self.pod, format_args!("committed: {found:?}"));
                 return Ok(found);
             }
+            state.note(self.pod, format_args!("committed: pending"));
             state.pass(2);
+            let turns = state.prng.between(0, 6);
+            drop(state);
+            self.crew.run_others(&self.world, turns);
+            self.world.survive(self.pod);
         }
-        state.note(self.pod, format_args!("committed: pending"));
         Err(LogError::Unavailable("offsets are pending".to_owned()))
     }
 

@@ -200,9 +200,15 @@ impl SimLog {
         }
     }
 
+    /// Sends everything but the end. Offsets may overtake records: librdkafka sends them at once,
+    /// and records when it flushes.
     fn prepare(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
-        self.send()?;
         let mut receipt = Receipt::default();
+        let offsets_first = self.world.lock().prng.coin();
+        if offsets_first {
+            self.send_offsets(transaction)?;
+        }
+        self.send()?;
         for (partition, changes) in &transaction.changes {
             receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
         }
@@ -212,18 +218,28 @@ impl SimLog {
         if state.prng.one_in(rate) {
             return Err(LogError::Aborted("a record was not delivered".to_owned()));
         }
+        drop(state);
+        if !offsets_first {
+            self.send_offsets(transaction)?;
+        }
+        Ok(receipt)
+    }
+
+    fn send_offsets(&mut self, transaction: &Transaction<'_>) -> Result<(), LogError> {
+        if transaction.offsets.is_empty() {
+            return Ok(());
+        }
         let epoch = self.epoch()?;
-        self.producer.sent |= !transaction.offsets.is_empty();
+        self.producer.sent = true;
+        let mut state = self.world.lock();
         let (id, instance) = (&self.producer.id, self.instance.as_deref());
         let membership = (&transaction.membership, instance);
-        if !transaction.offsets.is_empty() {
-            self.request(&mut state, |state| {
-                state.cluster.produce_offsets(id, epoch, membership, &transaction.offsets)
-            })?;
-        }
+        self.request(&mut state, |state| {
+            state.cluster.produce_offsets(id, epoch, membership, &transaction.offsets)
+        })?;
         drop(state);
         self.point("commit.offsets");
-        Ok(receipt)
+        Ok(())
     }
 
     fn finish(&mut self, transaction: &Transaction<'_>) -> Result<(), LogError> {

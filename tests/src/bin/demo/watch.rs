@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use sidestream_tests::{
     follow::Follower,
     members::{self, Partitions},
-    scene::Scene,
+    scene::{PARTITIONS, Scene},
     topics,
 };
 
@@ -50,21 +50,29 @@ pub(crate) struct Tasks {
     by_agent: BTreeMap<&'static str, BTreeMap<String, Vec<i32>>>,
 }
 
+/// The lines, and the words between the stages.
+const TOPICS_READ: usize = 2;
+
 const AGENTS: [&str; 2] = ["agent-a", "agent-b"];
 
 impl Tasks {
-    /// Whether each agent has some.
+    /// Whether all partitions are taken, and each agent has some.
     pub(crate) fn both(&self) -> bool {
-        AGENTS.iter().all(|agent| self.has(agent))
+        AGENTS.iter().all(|agent| self.count(agent) > 0) && self.all_are_taken()
     }
 
-    /// Whether the second agent has some and the first has none.
+    /// Whether the second agent has all partitions.
     pub(crate) fn only_second(&self) -> bool {
-        !self.has(AGENTS[0]) && self.has(AGENTS[1])
+        self.count(AGENTS[0]) == 0 && self.all_are_taken()
     }
 
-    fn has(&self, agent: &str) -> bool {
-        self.by_agent.get(agent).is_some_and(|topics| !topics.is_empty())
+    fn all_are_taken(&self) -> bool {
+        let all = usize::try_from(PARTITIONS).expect("a few") * TOPICS_READ;
+        AGENTS.iter().map(|agent| self.count(agent)).sum::<usize>() == all
+    }
+
+    fn count(&self, agent: &str) -> usize {
+        self.by_agent.get(agent).map_or(0, |topics| topics.values().map(Vec::len).sum())
     }
 
     fn show(&self, agent: &str) -> String {
@@ -166,7 +174,9 @@ impl Watch {
 
     fn read(&mut self) -> Result<()> {
         const WAIT: Duration = Duration::from_millis(5);
-        self.input.seen += u64::from(self.input.follower.next(WAIT)?.is_some());
+        while self.input.follower.next(WAIT)?.is_some() {
+            self.input.seen += 1;
+        }
         while let Some(record) = self.output.follower.next(WAIT)? {
             self.output.seen += 1;
             let count = record.value_text().parse().unwrap_or_default();
