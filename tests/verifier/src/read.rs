@@ -117,7 +117,7 @@ impl Cluster {
             // As long as a transaction that may change it is open, there is none.
             let what = || format!("the offset of {topic}[{}] in {group}", element.partition());
             element.error().with_context(what)?;
-            Ok(offset(element.offset()))
+            anyhow::Ok(offset(element.offset()))
         });
         committed.collect()
     }
