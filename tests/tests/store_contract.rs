@@ -1,5 +1,7 @@
 //! The contract of a state store, on RocksDB and in memory.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::sync::Arc;
 
 use sidestream::state::{Config, StoreKind, StoreSpec, Stores, TaskStores};

@@ -4,6 +4,8 @@
 //! and in store `marks` sets it if `i` is even and deletes it if not. So the position tells what
 //! must be there.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod corruption;
 mod kill;
 mod sharing;

@@ -51,9 +51,22 @@ impl Cluster {
         Ok(config.create()?)
     }
 
-    /// All committed records of a topic. An open transaction, whose records can't be seen, is a
-    /// violation.
+    /// All committed records of a topic. That its first records were deleted is a violation, as is
+    /// an open transaction, whose records can't be seen.
     pub fn read(&self, topic: &str, verdict: &mut Verdict) -> Result<Topic> {
+        let reader = self.consumer("sidestream-verifier", "read_committed")?;
+        for partition in 0..partitions(&reader, topic)? {
+            let (start, _) = reader.fetch_watermarks(topic, partition, PATIENCE)?;
+            if start > 0 {
+                verdict.add(Kind::Unsettled, || {
+                    format!("what came before offset {start} of {topic}[{partition}] was deleted")
+                });
+            }
+        }
+        self.read_what_is_left(topic, verdict)
+    }
+
+    fn read_what_is_left(&self, topic: &str, verdict: &mut Verdict) -> Result<Topic> {
         let consumer = self.consumer("sidestream-verifier", "read_committed")?;
         let partitions = partitions(&consumer, topic)?;
         for (partition, (stable, end)) in (0..).zip(self.ends(topic, partitions)?) {
@@ -124,7 +137,8 @@ impl Cluster {
 
     /// Checks that a group has nothing left to read of a topic.
     pub fn check_settled(&self, group: &str, topic: &str, verdict: &mut Verdict) -> Result<()> {
-        let left = self.read(topic, verdict)?;
+        // It is purged as it is processed.
+        let left = self.read_what_is_left(topic, verdict)?;
         for (records, committed) in left.partitions.iter().zip(self.committed(group, topic)?) {
             let committed = committed.unwrap_or(0);
             if let Some(record) = records.iter().find(|record| record.offset >= committed) {
