@@ -161,6 +161,8 @@ impl Config {
             ("heartbeat.interval.ms", &millis(self.session_timeout / 5)),
             ("isolation.level", "read_committed"),
             ("enable.partition.eof", "true"),
+            // Behind a marker the end of a partition is told only when a fetch has waited.
+            ("fetch.wait.max.ms", "100"),
         ]));
         client(Kind::Consumer, settings, [&self.properties, &self.consumer])
     }
@@ -174,6 +176,8 @@ impl Config {
         settings.extend(owned([
             ("isolation.level", "read_committed"),
             ("enable.partition.eof", "true"),
+            // A restore ends with the end of a partition, which mostly lies behind a marker.
+            ("fetch.wait.max.ms", "10"),
         ]));
         client(Kind::Reader, settings, [&self.properties, &own])
     }
