@@ -148,7 +148,7 @@ impl SimProcessor {
             return Ok(());
         }
         let failed = state.failed.entry(place).or_default();
-        if *failed >= 1 + u32::from(luck & 1024 != 0) {
+        if *failed > u32::from(luck & 1024 != 0) {
             return Ok(());
         }
         *failed += 1;

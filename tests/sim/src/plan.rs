@@ -147,7 +147,6 @@ fn config(prng: &mut Prng) -> Config {
         retry_backoff: Duration::from_millis(prng.between(1, 30)),
         position_age_max: Duration::from_millis(POSITION_AGE_MAX),
         purge_interval: Duration::from_millis(prng.between(20, 400)),
-        ..Config::default()
     }
 }
 

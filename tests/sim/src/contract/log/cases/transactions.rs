@@ -16,7 +16,7 @@ const fn output(partition: i32) -> TopicPartition {
     TopicPartition::new(OUTPUT, partition)
 }
 
-fn check_aborted<T: std::fmt::Debug>(result: Result<T, LogError>) {
+fn check_aborted<T: std::fmt::Debug>(result: &Result<T, LogError>) {
     assert!(matches!(result, Err(LogError::Aborted(_))), "{result:?}");
 }
 
@@ -81,7 +81,7 @@ pub fn who_is_in_no_group_commits_nothing<H: Harness>() {
             membership,
             ..member.transaction(input(0), 1)
         };
-        check_aborted(member.log.commit(&refused));
+        check_aborted(&member.log.commit(&refused));
     }
     assert_eq!(harness.read(output(0)).len(), 0);
     assert_eq!(member.committed(input(0)), None);
@@ -104,7 +104,7 @@ pub fn a_stale_generation_commits_nothing<H: Harness>() {
         membership: stale,
         ..first.transaction(partition, 9)
     };
-    check_aborted(first.log.commit(&refused));
+    check_aborted(&first.log.commit(&refused));
     assert_eq!(harness.read(output(0)).len(), 0);
     assert_eq!(first.committed(partition), None);
     first.commit_offset(partition, 1).unwrap();
