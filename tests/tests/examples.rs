@@ -63,7 +63,7 @@ fn guest(name: &str, inputs: &[&str], outputs: &[&str], stores: &[&str], config:
         config: config.to_owned(),
     };
     let module = engine.load(&bytes, name).expect("it is a module");
-    module.instantiate(context).expect("it has all it needs")
+    module.instantiate(&context).expect("it has all it needs")
 }
 
 /// Records of the first input with these keys, values and timestamps.

@@ -111,7 +111,7 @@ impl Agent {
             tasks = plan.topology.subtopologies.iter().map(|s| s.partitions).sum::<i32>(),
             "starting"
         );
-        let workers = start_workers(pipeline, &plan, &config, stores, modules, &stop)?;
+        let workers = start_workers(pipeline, &plan, &config, stores, &modules, &stop)?;
         Ok(Self { workers, stop, shutdown: pipeline.shutdown.clone() })
     }
 
@@ -145,7 +145,7 @@ fn start_workers(
     plan: &Plan,
     config: &kafka::Config,
     stores: Arc<Stores>,
-    modules: Modules,
+    modules: &Modules,
     stop: &Stop,
 ) -> Result<Vec<JoinHandle<Result<(), String>>>, Error> {
     let topology = Arc::new(plan.topology.clone());

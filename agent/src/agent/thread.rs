@@ -32,8 +32,7 @@ impl Stop {
     pub fn request(&self, leave: bool) {
         let how = if leave { STOP_AND_LEAVE } else { STOP_AND_STAY };
         // Somebody else having asked first is as good.
-        let _: Result<u8, u8> =
-            self.0.compare_exchange(RUNNING, how, Ordering::Relaxed, Ordering::Relaxed);
+        self.0.compare_exchange(RUNNING, how, Ordering::Relaxed, Ordering::Relaxed).ok();
     }
 
     /// Whether the workers were asked to stop.

@@ -334,12 +334,9 @@ impl Producer {
             row_headers.extend(pairs.by_ref().take(count));
             let topic = outputs.topics[row];
             self.client.open_topic(usize::from(topic.0), self.names.c_name(topic));
-            let timestamp = match timestamp(outputs.timestamps[row]) {
-                Some(timestamp) => timestamp,
-                None => {
-                    let message = format!("the timestamp {} is negative", outputs.timestamps[row]);
-                    return Err(LogError::Refused { row: Some(row), message });
-                }
+            let Some(timestamp) = timestamp(outputs.timestamps[row]) else {
+                let message = format!("the timestamp {} is negative", outputs.timestamps[row]);
+                return Err(LogError::Refused { row: Some(row), message });
             };
             let record = ProducerRecord {
                 topic: usize::from(topic.0),

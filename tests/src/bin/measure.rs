@@ -163,7 +163,9 @@ impl Agent {
     /// The committed offset of each partition of the input.
     fn committed(&self) -> Result<Vec<u64>> {
         let mut list = TopicPartitionList::new();
-        (0..PARTITIONS).for_each(|partition| drop(list.add_partition(&self.input, partition)));
+        for partition in 0..PARTITIONS {
+            list.add_partition(&self.input, partition);
+        }
         let committed = self.reader.committed_offsets(list, Duration::from_secs(10))?;
         let offset = |offset| match offset {
             Offset::Offset(offset) => u64::try_from(offset).unwrap_or(0),
