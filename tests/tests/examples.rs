@@ -68,11 +68,6 @@ fn guest(name: &str, inputs: &[&str], outputs: &[&str], stores: &[&str], config:
 
 /// Records of the first input with these keys, values and timestamps.
 fn batch(records: &[(Option<&str>, Option<&str>, i64)]) -> Batch {
-    let column = |part: fn(&(Option<&str>, Option<&str>, i64)) -> Option<Vec<u8>>| {
-        let mut column = Column::default();
-        records.iter().for_each(|record| column.push(part(record).as_deref()));
-        column
-    };
     Batch {
         partition: 1,
         stream_time: -1,
@@ -82,8 +77,8 @@ fn batch(records: &[(Option<&str>, Option<&str>, i64)]) -> Batch {
             offsets: (10..).take(records.len()).collect(),
             timestamps: records.iter().map(|record| record.2).collect(),
             timestamp_types: vec![0; records.len()],
-            keys: column(|record| record.0.map(Vec::from)),
-            values: column(|record| record.1.map(Vec::from)),
+            keys: records.iter().map(|record| record.0.map(str::as_bytes)).collect(),
+            values: records.iter().map(|record| record.1.map(str::as_bytes)).collect(),
             ..Records::default()
         },
     }
