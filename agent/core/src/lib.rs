@@ -3,7 +3,7 @@
 //!
 //! Read in this order:
 //!
-//! - [`column`], [`record`]: the vocabulary. Records travel as columns, many at a time.
+//! - [`mod@column`], [`record`]: the vocabulary. Records travel as columns, many at a time.
 //! - [`topology`]: what a pipeline consists of, as indices: topics, sub-topologies, transforms,
 //!   stores.
 //! - [`task`]: partition *n* of every input of a sub-topology, with its state and its processors.

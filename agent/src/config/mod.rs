@@ -1,6 +1,6 @@
 //! The pipeline file and the environment, read into one validated value.
 //!
-//! Raw ([`file`]), then typed, then checked as a whole, once, at start: [`load`] gives a
+//! Raw ([`mod@file`]), then typed, then checked as a whole, once, at start: [`load`] gives a
 //! [`Pipeline`] or all that is wrong with the file, each with its line, column and remedy. Every
 //! default is in [`defaults`].
 

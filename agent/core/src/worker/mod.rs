@@ -1,9 +1,9 @@
 //! The loop that drives tasks from transaction to transaction. One thread runs one worker;
 //! workers share nothing.
 //!
-//! A turn ([`Worker::run_once`]) polls the log, moves tasks that start a step on ([`start`]), lets
-//! running ones process a few batches ([`work`]), and commits when it is time ([`commit`]).
-//! [`rebalance`] answers the group.
+//! A turn ([`Worker::run_once`]) polls the log, moves tasks that start a step on (`start`), lets
+//! running ones process a few batches (`work`), and commits when it is time (`commit`).
+//! `rebalance` answers the group.
 
 mod check;
 mod commit;
