@@ -177,7 +177,7 @@ fn observe(state: &mut State, pod: usize, report: &Report) {
             }
             Notice::Task { task, state: TaskState::Failed(reason) } => {
                 state.note(pod, format_args!("{task} failed: {reason}"));
-                if !state.is_poisoned(*task) {
+                if !state.is_poisoned(*task) && !state.has_lost(*task) {
                     state.violate(format_args!("{task} failed without cause: {reason}"));
                 }
             }

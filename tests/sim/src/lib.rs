@@ -14,6 +14,7 @@ mod disk;
 mod environment;
 mod guest;
 mod log;
+mod loss;
 mod pipeline;
 mod plan;
 mod prng;

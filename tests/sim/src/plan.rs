@@ -69,6 +69,17 @@ pub(crate) struct Arrival {
     pub(crate) transaction: Option<bool>,
 }
 
+/// What becomes of a changelog while nobody looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// It is deleted, created again, and filled with what others wrote.
+    Recreated,
+    /// Its last records are lost, by the election of a leader that lacked them.
+    Truncated,
+    /// Its first records are deleted, though it should only be compacted.
+    Expired,
+}
+
 /// What a seed decides.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -88,6 +99,10 @@ pub(crate) struct Plan {
     pub(crate) arrivals: Vec<Arrival>,
     /// Records that always fail, by partition and place among its records (aborted ones too).
     pub(crate) poison: BTreeSet<Vec<u8>>,
+    /// In place of an end without faults, a changelog is lost.
+    pub(crate) loss: Option<Loss>,
+    /// A marker is written once in so many chances: fast or slowly.
+    pub(crate) marker: u64,
 }
 
 impl Plan {
@@ -102,6 +117,8 @@ impl Plan {
         plan.timeouts.transaction = 60_000;
         plan.arrivals.clear();
         plan.poison = [b"poison".to_vec()].into();
+        plan.loss = None;
+        plan.config.exactly_once = true;
         plan
     }
 
@@ -117,10 +134,24 @@ impl Plan {
             config.attempts_max = 5;
             (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
         }
+        if faults.leap > 0 && faults.compact == 0 {
+            faults.compact = 50; // Time only matters to what is compacted.
+        }
+        let mut timeouts = timeouts(prng);
+        if seed % AT_LEAST_ONCE == AT_LEAST_ONCE - 1 {
+            // Without transactions nothing keeps a member that stood still from overwriting what
+            // others wrote meanwhile; so here nobody stands still, and rebalances wait for all.
+            config.exactly_once = false;
+            (faults.pause, faults.stop, timeouts.rebalance) = (0, 0, NEVER);
+            // What a dropped commit leaves behind only shows when there are some, and crashes.
+            (faults.abort, faults.crashes_in_ten) = (4, 8);
+        }
+        let lost = [Loss::Recreated, Loss::Truncated, Loss::Expired];
+        let loss = seed.is_multiple_of(LOSSES).then(|| lost[index_of(seed / LOSSES, lost.len())]);
         Self {
             seed,
             config,
-            timeouts: timeouts(prng),
+            timeouts,
             faults,
             identities: prng.between(1, 3).try_into().expect("small"),
             workers: prng.between(1, 2).try_into().expect("small"),
@@ -131,8 +162,23 @@ impl Plan {
             topology,
             arrivals,
             poison,
+            loss,
+            marker: [3, 12][index_of(seed, 2)],
         }
     }
+}
+
+/// One seed in so many runs at least once.
+const AT_LEAST_ONCE: u64 = 6;
+
+/// One seed in so many ends with the loss of a changelog.
+const LOSSES: u64 = 25;
+
+/// Longer than any run.
+const NEVER: u64 = 1 << 40;
+
+fn index_of(number: u64, length: usize) -> usize {
+    usize::try_from(number % length as u64).expect("below a length")
 }
 
 fn config(prng: &mut Prng) -> Config {

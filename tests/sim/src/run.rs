@@ -46,11 +46,12 @@ const FINISH_TURNS_MAX: u64 = 6_000;
 /// How many turns a worker has to stop.
 const DRAIN_TURNS_MAX: u64 = 2_000;
 
-struct Run {
-    world: World,
-    crew: Rc<Crew>,
+/// A run under way.
+pub(crate) struct Run {
+    pub(crate) world: World,
+    pub(crate) crew: Rc<Crew>,
     /// The process of each identity, and the disk it has.
-    current: Vec<Option<usize>>,
+    pub(crate) current: Vec<Option<usize>>,
     disks: Vec<usize>,
     /// A copy of a disk from some time ago.
     snapshot: Option<Disk>,
@@ -124,6 +125,12 @@ impl Run {
                 return;
             }
         }
+        let loss = self.world.lock().plan.loss;
+        if let Some(loss) = loss {
+            self.calm_down();
+            self.lose_changelog(loss);
+            return;
+        }
         self.finish();
         if self.world.lock().violation.is_none() {
             check::everything(&mut self.world.lock());
@@ -170,7 +177,9 @@ impl Run {
                     state.cluster.compact_all();
                 }
             }
-            if state.prng.one_in(8) {
+            // Where time leaps, a process is away for long: others take over meanwhile.
+            let back = if faults.leap > 0 { 20 } else { 8 };
+            if state.prng.one_in(back) {
                 drop(state);
                 self.start(identity);
             }
@@ -193,7 +202,8 @@ impl Run {
             self.snapshot = Some(state.disks[state.pods[pod].disk].clone());
         }
         if state.prng.one_in(faults.restart) {
-            let choice = state.prng.below(4);
+            let choices = if state.plan.config.exactly_once { 4 } else { 2 };
+            let choice = state.prng.below(choices);
             drop(state);
             self.restart(identity, pod, choice);
             return;
@@ -238,7 +248,7 @@ impl Run {
     }
 
     /// Starts a process on the disk of its identity.
-    fn start(&mut self, identity: usize) {
+    pub(crate) fn start(&mut self, identity: usize) {
         let mut state = self.world.lock();
         let pod = state.pods.len();
         let kill = kill_plan(&mut state);
@@ -331,7 +341,7 @@ impl Run {
     }
 
     /// The last markers are written.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let mut state = self.world.lock();
         for _ in 0..10_000 {
             if !state.cluster.coordinator.is_busy() {

@@ -9,15 +9,16 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Offset, TaskId, Timestamp, TopicPartition},
-    task::Position,
+    record::{Offset, TaskId, Timestamp, TopicIndex, TopicPartition},
+    task::{Position, TopicId},
     worker::Now,
 };
 
 use crate::{
+    check,
     cluster::{Cluster, Fate},
     disk::{Disk, TaskFiles},
-    plan::{Faults, POSITION_AGE_MAX, Plan},
+    plan::{Faults, Loss, POSITION_AGE_MAX, Plan},
     prng::Prng,
     trace::Trace,
 };
@@ -100,6 +101,8 @@ pub(crate) struct State {
     pub(crate) last_disk: BTreeMap<TaskId, usize>,
     /// Open records of changelogs that a position went past: none of them may be committed.
     pub(crate) passed: BTreeSet<(TopicPartition, Offset)>,
+    /// Changelogs that were lost: what stops a task for good.
+    pub(crate) lost: BTreeSet<TopicIndex>,
     /// Whether workers are held against the whole of what happened; not in contract tests.
     pub(crate) checks_workers: bool,
     pub(crate) violation: Option<String>,
@@ -159,7 +162,8 @@ impl State {
         self.cluster.advance(self.now, |member| {
             members.get(member).is_some_and(|&pod| pods[pod].alive && !pods[pod].stopped)
         });
-        if self.prng.one_in(3) {
+        let marker = if self.faulty { self.plan.marker } else { 3 };
+        if self.prng.one_in(marker) {
             let choice = self.prng.next();
             self.cluster.write_some_marker(choice);
         }
@@ -199,6 +203,12 @@ impl State {
         self.pods[pod].alive = false;
         let (disk, durable) = (self.pods[pod].disk, self.plan.durable);
         self.disks[disk].crash(&mut self.prng, durable);
+        if self.checks_workers
+            && !self.plan.config.exactly_once
+            && let Err(text) = check::disks(self)
+        {
+            self.violate(format_args!("{text}"));
+        }
     }
 
     /// A position only rises, and only over what was committed.
@@ -215,6 +225,14 @@ impl State {
             };
             let partition = TopicPartition::new(store.changelog, task.partition);
             let log = self.cluster.partition(partition);
+            let id = before.stores[place].as_ref().map(|position| position.topic_id);
+            if id.is_some_and(|id| id != self.topic_id(store.changelog)) || from < log.start {
+                let (name, start) = (&store.name, log.start);
+                self.violate(format_args!(
+                    "{name} of {task} at {from} goes on with another changelog, from {start} on"
+                ));
+                continue;
+            }
             if to < from || to > log.end() {
                 let end = log.end();
                 self.violate(format_args!(
@@ -239,6 +257,19 @@ impl State {
             // Others may lie in between, of members that can't commit any more.
             self.passed.extend(undecided.into_iter().map(|offset| (partition, offset)));
         }
+    }
+
+    /// The id of a topic; another one once it was created again.
+    pub(crate) fn topic_id(&self, topic: TopicIndex) -> TopicId {
+        let recreated = self.plan.loss == Some(Loss::Recreated) && self.lost.contains(&topic);
+        let id = u8::try_from(topic.0).expect("few topics");
+        TopicId([if recreated { id + 128 } else { id }; 16])
+    }
+
+    /// Whether a task keeps state in a changelog that was lost.
+    pub(crate) fn has_lost(&self, task: TaskId) -> bool {
+        let stores = &self.plan.topology.subtopology(task).stores;
+        stores.iter().any(|store| self.lost.contains(&store.changelog))
     }
 
     /// A store is only emptied for a reason.
@@ -281,6 +312,7 @@ impl World {
             lines: BTreeSet::new(),
             last_disk: BTreeMap::new(),
             passed: BTreeSet::new(),
+            lost: BTreeSet::new(),
             checks_workers: true,
             violation: None,
             kills: 0,

@@ -54,6 +54,8 @@ pub struct Worker<L, E: Environment> {
     /// Whether an assignment is in force; between a revocation and the next one, tasks that are
     /// kept are suspended.
     assigned: bool,
+    /// An assignment that the log has not taken yet.
+    assigning: Option<Vec<TopicPartition>>,
     tasks: BTreeMap<TaskId, Slot<E::Processor>>,
     /// The input partitions of `tasks`: their task and which of its inputs they are.
     sources: BTreeMap<TopicPartition, (TaskId, usize)>,
@@ -105,6 +107,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             report: Report::default(),
             membership: Membership { generation: -1, member: String::new() },
             assigned: false,
+            assigning: None,
             tasks: BTreeMap::new(),
             sources: BTreeMap::new(),
             epoch: 0,
@@ -136,6 +139,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         for event in events {
             self.on_event(event)?;
         }
+        self.assign()?;
         self.recover()?;
         self.seek()?;
         self.start_tasks()?;
@@ -150,7 +154,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     fn on_event(&mut self, event: Event) -> Result<(), WorkerError> {
         match event {
-            Event::Assigned(partitions) => self.on_assigned(&partitions)?,
+            Event::Assigned(partitions) => self.on_assigned(partitions)?,
             Event::Revoked => self.on_revoked()?,
             Event::Lost => self.on_lost()?,
             Event::Records(fetched) => self.on_records(fetched)?,

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use super::{
-    Drain, Environment, FetchPosition, Log, LogError, Notice, Slot, Starting, TaskState, Worker,
-    WorkerError,
+    Drain, Environment, FetchPosition, Log, Notice, Slot, Starting, TaskState, Worker, WorkerError,
 };
 use crate::record::{TaskId, TopicPartition};
 
@@ -16,17 +15,30 @@ impl<L: Log, E: Environment> Worker<L, E> {
         inputs.map(|input| TopicPartition::new(input.topic, id.partition)).collect()
     }
 
-    pub(super) fn on_assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), WorkerError> {
+    pub(super) fn on_assigned(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<(), WorkerError> {
         if self.assigned {
             self.abort("partitions were assigned without a revocation")?;
+            self.assigned = false;
         }
-        self.check_partitions(partitions)?;
-        self.take_tasks(partitions);
-        let positions = self.positions(partitions);
+        self.check_partitions(&partitions)?;
+        self.take_tasks(&partitions);
+        self.assigning = Some(partitions);
+        self.assign()
+    }
+
+    /// Hands the assignment to the log, again in each turn until it is taken or revoked.
+    pub(super) fn assign(&mut self) -> Result<(), WorkerError> {
+        let Some(partitions) = self.assigning.take() else { return Ok(()) };
+        let positions = self.positions(&partitions);
         let membership = match self.log.assign(&positions) {
             Ok(membership) => membership,
-            Err(LogError::Fatal(reason)) => return Err(WorkerError(reason)),
-            Err(error) => return self.on_lost().and_then(|()| self.postpone(error)),
+            Err(error) => {
+                self.assigning = Some(partitions);
+                return self.postpone(error);
+            }
         };
         let before = std::mem::replace(&mut self.membership, membership);
         self.assigned = true;
@@ -162,6 +174,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             self.task_state(id, TaskState::Suspended);
         }
         self.assigned = false;
+        self.assigning = None;
         self.seeks.clear();
         self.log.unassign().or_else(|error| self.postpone(error))
     }

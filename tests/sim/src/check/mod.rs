@@ -29,6 +29,12 @@ pub(crate) fn everything(state: &mut State) {
     }
 }
 
+/// Whether each store is what its changelog says, at any moment of a run without transactions:
+/// nothing has to be settled first.
+pub(crate) fn disks(state: &State) -> Result<(), String> {
+    stores::check_disks(state)
+}
+
 /// Whether every task that can has committed all of its input.
 pub(crate) fn is_finished(state: &State) -> bool {
     first_unfinished(state).is_none()

@@ -15,7 +15,6 @@ use std::{
 
 use sidestream_core::{
     record::{Offset, Outputs, TopicPartition},
-    task::TopicId,
     topology::Start,
     worker::{
         ChangelogBounds, Committed, Event, FetchPosition, Fetched, Log, LogError, Membership,
@@ -235,7 +234,7 @@ impl Log for SimLog {
     }
 
     fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, LogError> {
-        self.point("log.assign"); // librdkafka asks no broker for it.
+        self.reach("log.assign")?;
         self.fetches.clear();
         self.drop_some_fetched();
         for position in positions {
@@ -333,7 +332,7 @@ impl Log for SimLog {
             .iter()
             .map(|&partition| {
                 let log = state.cluster.partition(partition);
-                let topic_id = topic_id(partition);
+                let topic_id = state.topic_id(partition.topic);
                 ChangelogBounds { start: log.start, end: log.end(), topic_id }
             })
             .collect();
@@ -398,9 +397,4 @@ impl Log for SimLog {
         self.left = true;
         Ok(())
     }
-}
-
-/// The id of a topic.
-pub(crate) fn topic_id(partition: TopicPartition) -> TopicId {
-    TopicId([u8::try_from(partition.topic.0).expect("few topics"); 16])
 }

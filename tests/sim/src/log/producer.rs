@@ -1,7 +1,7 @@
 //! Writing: records wait in the producer until they are sent, and a commit is many requests.
 
 use sidestream_core::{
-    record::{Changes, Headers, Outputs, PARTITION_BY_KEY, TopicPartition},
+    record::{Changes, Headers, Offset, Outputs, PARTITION_BY_KEY, TopicPartition},
     worker::{ChangelogEnd, LogError, Membership, Receipt, Transaction},
 };
 
@@ -76,6 +76,10 @@ impl SimLog {
         self.producer.buffer.clear();
         self.producer.sent = false;
         self.producer.epoch = None;
+        if !state.plan.config.exactly_once {
+            self.producer.epoch = Some(0);
+            return Ok(());
+        }
         for _ in 0..REPEATS_MAX {
             if let Ok(epoch) = state.cluster.init_producer(&self.producer.id) {
                 self.producer.epoch = Some(epoch);
@@ -165,13 +169,31 @@ impl SimLog {
         let epoch = self.epoch()?;
         for (partition, record) in std::mem::take(&mut self.producer.buffer) {
             self.producer.sent = true;
-            let mut state = self.world.lock();
-            let id = &self.producer.id;
-            self.request(&mut state, |state| {
-                state.cluster.produce(id, epoch, partition, record.clone())
-            })?;
+            self.append(&mut self.world.lock(), epoch, partition, record)?;
         }
         Ok(())
+    }
+
+    /// Appends a record, in the open transaction if there are any. Returns its offset and leader
+    /// epoch.
+    fn append(
+        &self,
+        state: &mut State,
+        epoch: i16,
+        partition: TopicPartition,
+        record: LogRecord,
+    ) -> Result<(Offset, i32), LogError> {
+        if state.plan.config.exactly_once {
+            let id = &self.producer.id;
+            return self.request(state, |state| {
+                state.cluster.produce(id, epoch, partition, record.clone())
+            });
+        }
+        let now = state.now;
+        let log = state.cluster.partition_mut(partition);
+        let at = (log.end(), log.leader_epoch);
+        log.append(now, 0, record);
+        Ok(at)
     }
 
     fn send_changes(
@@ -187,10 +209,7 @@ impl SimLog {
         for (key, value) in changes.keys.iter().zip(&changes.values) {
             let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
             let record = LogRecord { timestamp, key, value, headers: Vec::new() };
-            let id = &self.producer.id;
-            last = Some(self.request(&mut state, |state| {
-                state.cluster.produce(id, epoch, partition, record.clone())
-            })?);
+            last = Some(self.append(&mut state, epoch, partition, record)?);
         }
         Ok(last.map(|(offset, leader_epoch)| {
             (partition, ChangelogEnd { next: offset + 1, leader_epoch })
@@ -215,6 +234,10 @@ impl SimLog {
         }
         let outputs = self.placed(&transaction.outputs)?;
         self.producer.buffer.extend(outputs);
+        let exactly_once = self.world.lock().plan.config.exactly_once;
+        if !exactly_once {
+            return self.commit_at_least_once(transaction);
+        }
         let result = self.prepare(transaction);
         match result {
             Ok(receipt) => self.finish(transaction).map(|()| receipt),
@@ -224,6 +247,37 @@ impl SimLog {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Sends everything, and once it is there the offsets.
+    fn commit_at_least_once(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+        let mut receipt = Receipt::default();
+        self.send()?;
+        for (partition, changes) in &transaction.changes {
+            receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
+        }
+        self.point("commit.produced");
+        let mut state = self.world.lock();
+        let faults = state.faults().clone();
+        if state.prng.one_in(faults.abort) {
+            return Err(LogError::Aborted("a record was not delivered".to_owned()));
+        }
+        if !state.cluster.group.accepts(&transaction.membership, self.instance.as_deref()) {
+            return Err(LogError::Aborted("not a member of this generation".to_owned()));
+        }
+        let unknown_end = state.prng.one_in(faults.unknown);
+        if !unknown_end || state.prng.coin() {
+            for (partition, committed) in &transaction.offsets {
+                state.cluster.group.commit(*partition, committed.clone());
+            }
+        }
+        drop(state);
+        self.point("commit.ended");
+        if unknown_end {
+            return Err(unknown("the commit of offsets was not answered"));
+        }
+        self.point("commit.acknowledged");
+        Ok(receipt)
     }
 
     /// Sends everything but the end. Offsets may overtake records: librdkafka sends them at once,
@@ -305,7 +359,8 @@ impl SimLog {
     /// Drops the open transaction.
     pub(super) fn abort_transaction(&mut self) -> Result<(), LogError> {
         self.producer.buffer.clear();
-        if !std::mem::take(&mut self.producer.sent) {
+        let sent = std::mem::take(&mut self.producer.sent);
+        if !sent || !self.world.lock().plan.config.exactly_once {
             return Ok(());
         }
         let epoch = self.epoch()?;
