@@ -1,16 +1,26 @@
 //! All examples in one pipeline: sub-topologies of one application, so that each transaction holds
 //! work of several of them.
 
+use anyhow::Result;
 use serde_json::json;
+use sidestream_verifier::{
+    check::Stamps,
+    run::{Dedupe, Enrich},
+    verdict::Verdict,
+};
 
 use crate::{
     load::Record,
     random::Random,
-    scene::Play,
-    word_count::{self, WORD_COUNT},
+    scene::{Play, Scene},
+    word_count,
 };
 
-/// Word count, pass-through, the de-duplicator and the enrichment. Its modules name their topics,
+/// For how long the de-duplicator remembers a key, as the pipeline file has it.
+const WITHIN_MS: i64 = 2_000;
+
+/// Word count, pass-through, the de-duplicator, the enrichment, and a counter over two inputs that
+/// stamps what it emits. Its modules name their topics,
 /// so it needs a broker of its own ([`Scene::on_own_broker`](crate::scene::Scene)).
 pub const EXAMPLES: Play = Play {
     pipeline: "\
@@ -20,6 +30,8 @@ kafka:
   consumer:
     session.timeout.ms: 6000
     heartbeat.interval.ms: 1000
+  producer:
+    transaction.timeout.ms: 6000
 workers: 2
 identity: {name}
 state:
@@ -50,6 +62,11 @@ transforms:
     inputs: [orders, customers]
     stores: [customers]
     outputs: { enriched: enriched }
+  - name: stamp
+    module: {modules}/stamp.wasm
+    inputs: [left, right]
+    stores: [stamps]
+    outputs: { stamped: stamped }
 ",
     inputs: &[
         ("lines", word_count::many_words, 150),
@@ -57,14 +74,41 @@ transforms:
         ("events", event, 150),
         ("orders", order, 100),
         ("customers", customer, 50),
+        ("left", event, 100),
+        ("right", event, 50),
     ],
-    outputs: &["counts", "out", "unique", "enriched"],
+    outputs: &["counts", "out", "unique", "enriched", "stamped"],
     repartitions: &["words"],
-    stores: &["counts", "seen", "expiries", "customers"],
-    check: WORD_COUNT.check,
+    stores: &["counts", "seen", "expiries", "customers", "stamps"],
+    check,
 };
 
-/// Keys and values of any bytes, either of which may be missing.
+fn check(scene: &Scene) -> Result<Vec<Verdict>> {
+    let pipeline = scene.pipeline();
+    let topic = |name| scene.topic(name);
+    let mut verdicts = word_count::check(scene)?;
+    verdicts.push(pipeline.pass_through(&topic("in"), &topic("out"))?);
+    verdicts.push(pipeline.dedupe(&Dedupe {
+        input: topic("events"),
+        output: topic("unique"),
+        within_ms: WITHIN_MS,
+        stores: vec!["seen".to_owned(), "expiries".to_owned()],
+    })?);
+    verdicts.push(pipeline.enrich(&Enrich {
+        orders: topic("orders"),
+        customers: topic("customers"),
+        enriched: topic("enriched"),
+        store: "customers".to_owned(),
+    })?);
+    let inputs = [topic("left"), topic("right")];
+    let stamps = Stamps { outputs_per_record: 1, same_value: false };
+    verdicts.push(pipeline.stamped(&inputs, &[topic("stamped")], stamps)?);
+    verdicts.push(pipeline.count(&inputs, &topic("stamped"), "stamps")?);
+    Ok(verdicts)
+}
+
+/// Keys and values of any bytes. Values may be missing; keys may not, because a record without one
+/// goes to any partition, so that there is no order to compare.
 fn anything(_: u64, random: &mut Random) -> Record {
     let mut bytes = |length: u64| -> Vec<u8> {
         let length = random.within(0..length);
@@ -72,7 +116,7 @@ fn anything(_: u64, random: &mut Random) -> Record {
     };
     let (key, value) = (bytes(20), bytes(200));
     Record {
-        key: (!random.once_in(10)).then_some(key),
+        key: Some(key),
         value: (!random.once_in(10)).then_some(value),
         timestamp: None,
     }

@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use sidestream_verifier::{read::Cluster, run::Pipeline, verdict::Verdict};
 use tempfile::TempDir;
 
 use crate::{
     agent::{Agent, PATIENCE},
     follow::{self, Follower, Record},
     load::{Load, Maker},
-    topics, wait,
+    topics::{self, Observer},
+    wait,
 };
 
 /// How many partitions every topic of a scene has, unless a pipeline says otherwise.
@@ -30,9 +32,9 @@ pub struct Play {
     pub repartitions: &'static [&'static str],
     /// Its stores.
     pub stores: &'static [&'static str],
-    /// Checks what came out of it, once it has settled, without any help of the agents; says for
-    /// people what it found.
-    pub check: fn(&Scene) -> Result<String>,
+    /// Checks what came out of it, once it has settled, without any help of the agents. Each
+    /// verdict is about one part of the pipeline.
+    pub check: fn(&Scene) -> Result<Vec<Verdict>>,
 }
 
 /// A play on a broker. Dropping it ends its agents and removes their state.
@@ -41,6 +43,7 @@ pub struct Scene {
     pub agents: Vec<Agent>,
     loads: Vec<Load>,
     bootstrap: String,
+    observer: Observer,
     application: String,
     /// What the names of the play's own topics begin with.
     prefix: String,
@@ -68,7 +71,9 @@ impl Scene {
     ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("sidestream-scene-").tempdir()?;
         let bootstrap = bootstrap.to_owned();
+        let observer = Observer::new(&bootstrap, &application)?;
         let scene = Self {
+            observer,
             agents: Vec::new(),
             loads: Vec::new(),
             bootstrap,
@@ -169,20 +174,13 @@ impl Scene {
         self.loads.drain(..).map(Load::finish).sum()
     }
 
-    /// Where the group is: the committed offset of each partition of each input. Partitions
-    /// without one are at -1.
+    /// Where the group is: the committed offset of each partition of each topic that it reads.
+    /// Partitions without one are at -1.
     pub fn position(&self) -> Result<BTreeMap<(String, i32), i64>> {
-        let mut position = BTreeMap::new();
-        for topic in self.play.inputs.iter().map(|(name, ..)| self.topic(name)) {
-            let committed = topics::committed(&self.bootstrap, &self.application, &topic)?;
-            for (partition, offset) in (0..).zip(committed) {
-                position.insert((topic.clone(), partition), offset.unwrap_or(-1));
-            }
-        }
-        Ok(position)
+        self.observer.position(&self.all_topics().0, PARTITIONS)
     }
 
-    /// Waits until every partition of every input has gone on from where it is now. Needs load.
+    /// Waits until every partition of every topic that is read has gone on from where it is now. Needs load.
     pub fn wait_for_progress(&self) -> Result<()> {
         let before = wait::until("position", PATIENCE, || self.position().map(Some))?;
         let further = || Ok(self.position()?.iter().all(|(key, offset)| *offset > before[key]));
@@ -194,12 +192,9 @@ impl Scene {
     pub fn open_transactions(&self) -> Result<Vec<(String, i32, i64)>> {
         let mut open = Vec::new();
         for topic in self.all_topics().1 {
-            let stable = topics::stable_ends(&self.bootstrap, &topic)?;
-            let ends = topics::ends(&self.bootstrap, &topic)?;
-            let both = (0..).zip(stable.into_iter().zip(ends));
-            let unstable = both.filter(|(_, (stable, end))| stable < end);
+            let found = self.observer.open_transactions(&topic, PARTITIONS)?;
             open.extend(
-                unstable.map(|(partition, (stable, _))| (topic.clone(), partition, stable)),
+                found.into_iter().map(|(partition, first)| (topic.clone(), partition, first)),
             );
         }
         Ok(open)
@@ -236,9 +231,28 @@ impl Scene {
         Ok(sent)
     }
 
-    /// Checks what came out, once it has settled.
+    /// Checks what came out, once it has settled; says for people what was compared.
     pub fn check(&self) -> Result<String> {
-        (self.play.check)(self)
+        let verdicts = (self.play.check)(self)?;
+        for verdict in &verdicts {
+            ensure!(verdict.is_good(), "{verdict}\n{}", self.told());
+        }
+        let mut together = Verdict::default();
+        for (what, count) in verdicts.iter().flat_map(|verdict| &verdict.compared) {
+            *together.compared.entry(what.clone()).or_default() += count;
+        }
+        Ok(together.to_string())
+    }
+
+    /// What the verifier has to know: the stores are looked at too, so no agent may be running.
+    #[must_use]
+    pub fn pipeline(&self) -> Pipeline {
+        let directories = self.agents.iter().map(Agent::state_directory);
+        Pipeline {
+            cluster: Cluster::new(&self.bootstrap),
+            application: self.application.clone(),
+            state_directories: directories.filter(|directory| directory.is_dir()).collect(),
+        }
     }
 
     /// Everything that is committed in a topic, given by its full name.

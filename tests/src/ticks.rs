@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use sidestream_verifier::verdict::Verdict;
 
 use crate::{
     follow::Record,
@@ -18,6 +19,8 @@ kafka:
   consumer:
     session.timeout.ms: 6000
     heartbeat.interval.ms: 1000
+  producer:
+    transaction.timeout.ms: 6000
 workers: 2
 identity: {name}
 state:
@@ -37,11 +40,13 @@ transforms:
     check: check_scene,
 };
 
-fn check_scene(scene: &Scene) -> Result<String> {
+fn check_scene(scene: &Scene) -> Result<Vec<Verdict>> {
     let records = scene.read(&scene.topic("ticks"))?;
     let counts = check(&records)?;
     ensure!(counts.len() == usize::try_from(PARTITIONS)?, "only {counts:?} ticked");
-    Ok(format!("exact: each of {} ticks is there once and in order", records.len()))
+    let mut verdict = Verdict::default();
+    verdict.compared("ticks", records.len());
+    Ok(vec![verdict])
 }
 
 /// Checks that each partition's task counted up from one, without a gap or a repetition, and gives

@@ -1,6 +1,7 @@
 //! Topics, and what is in them.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -71,11 +72,7 @@ pub fn ends(bootstrap: &str, topic: &str) -> Result<Vec<i64>> {
 /// The end of each partition for readers of committed records: where the first open transaction
 /// begins, if there is one.
 pub fn stable_ends(bootstrap: &str, topic: &str) -> Result<Vec<i64>> {
-    let reader: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "sidestream-tests")
-        .set("isolation.level", "read_committed")
-        .create()?;
+    let reader = committed_reader(bootstrap)?;
     let partitions = partition_count(bootstrap, topic)?.with_context(|| format!("no {topic}"))?;
     (0..partitions)
         .map(|partition| Ok(reader.fetch_watermarks(topic, partition, ANSWER_WITHIN)?.1))
@@ -102,6 +99,59 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Result<Vec<Option
         .collect()
 }
 
+/// Clients that are kept, for questions that are asked again and again.
+pub struct Observer {
+    /// Of the group whose offsets are asked for.
+    all: BaseConsumer,
+    committed: BaseConsumer,
+}
+
+impl Observer {
+    /// Asks about this group.
+    pub fn new(bootstrap: &str, group: &str) -> Result<Self> {
+        Ok(Self { all: reader(bootstrap, group)?, committed: committed_reader(bootstrap)? })
+    }
+
+    /// The committed offset of each of these partitions of each topic; -1 where there is none.
+    /// Fails while one is pending in a transaction.
+    pub fn position(
+        &self,
+        topics: &[String],
+        partitions: i32,
+    ) -> Result<BTreeMap<(String, i32), i64>> {
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            for partition in 0..partitions {
+                list.add_partition(topic, partition);
+            }
+        }
+        let committed = self.all.committed_offsets(list, ANSWER_WITHIN)?;
+        let mut position = BTreeMap::new();
+        for element in committed.elements() {
+            element.error()?;
+            let offset = if let Offset::Offset(offset) = element.offset() { offset } else { -1 };
+            position.insert((element.topic().to_owned(), element.partition()), offset);
+        }
+        Ok(position)
+    }
+
+    /// Where in these partitions of a topic a transaction is open, by the partition, and where the
+    /// first one begins.
+    pub fn open_transactions(&self, topic: &str, partitions: i32) -> Result<Vec<(i32, i64)>> {
+        let end = |consumer: &BaseConsumer, partition| {
+            anyhow::Ok(consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN)?.1)
+        };
+        let mut open = Vec::new();
+        for partition in 0..partitions {
+            let stable = end(&self.committed, partition)?;
+            if stable < end(&self.all, partition)? {
+                open.push((partition, stable));
+            }
+        }
+        Ok(open)
+    }
+}
+
 /// A client that reads everything, also what isn't committed, and is a member of nothing.
 pub fn reader(bootstrap: &str, group: &str) -> Result<BaseConsumer> {
     Ok(ClientConfig::new()
@@ -109,6 +159,14 @@ pub fn reader(bootstrap: &str, group: &str) -> Result<BaseConsumer> {
         .set("group.id", group)
         .set("isolation.level", "read_uncommitted")
         .set("enable.auto.commit", "false")
+        .create()?)
+}
+
+fn committed_reader(bootstrap: &str) -> Result<BaseConsumer> {
+    Ok(ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "sidestream-tests")
+        .set("isolation.level", "read_committed")
         .create()?)
 }
 

@@ -6,14 +6,14 @@ use anyhow::Result;
 use sidestream_tests::{
     broker::{Cluster, Options},
     chaos::{self, Plan},
+    examples::EXAMPLES,
     scene::Scene,
-    word_count::WORD_COUNT,
 };
 
 #[test]
 fn counts_stay_exact_under_kills() -> Result<()> {
     let cluster = Cluster::start(&Options::default())?;
-    let mut scene = Scene::new(&cluster.bootstrap(), WORD_COUNT)?;
+    let mut scene = Scene::on_own_broker(&cluster.bootstrap(), EXAMPLES)?;
     let plan = Plan { rounds: 4, seed: 7 };
     let summary = chaos::run(plan, &mut scene, &mut |told| println!("{told}"))?;
     println!("{}; {summary}", scene.check()?);

@@ -115,7 +115,7 @@ fn a_broker_that_dies_and_comes_back_is_waited_for() -> Result<()> {
 
 #[test]
 fn an_end_of_a_transaction_that_comes_late_changes_nothing() -> Result<()> {
-    /// Longer than any timeout of an agent's commit, shorter than a transaction's.
+    /// Longer than any timeout of an agent's commit: the next transaction is open when it comes.
     const DELAY: Duration = Duration::from_secs(8);
     let _alone = alone();
     let proxy = Proxy::start()?;

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use sidestream_tests::{
     broker::{Cluster, Options},
     chaos::{self, Plan},
+    examples::EXAMPLES,
     scene::Scene,
-    word_count::WORD_COUNT,
 };
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn play(arguments: &[String]) -> Result<()> {
     let say = |text: &str| println!("{:5} s  {text}", started.elapsed().as_secs());
     say("starting Apache Kafka");
     let cluster = Cluster::start(&Options::default())?;
-    let mut scene = Scene::new(&cluster.bootstrap(), WORD_COUNT)?;
+    let mut scene = Scene::on_own_broker(&cluster.bootstrap(), EXAMPLES)?;
     say(&format!("two agents under load; again with: ./dev chaos {rounds} {seed}"));
     let summary = chaos::run(plan, &mut scene, &mut |text| say(text))?;
     say("verifying");

@@ -57,9 +57,10 @@ enum Kind {
         #[arg(long, default_value = "counts")]
         store: String,
     },
-    /// Records of each key, counted.
+    /// Records of each key, counted over all inputs.
     Count {
-        input: String,
+        #[arg(long = "input", required = true)]
+        inputs: Vec<String>,
         counts: String,
         #[arg(long, default_value = "counts")]
         store: String,
@@ -133,7 +134,7 @@ fn verify(arguments: Arguments) -> Result<Verdict> {
         Kind::WordCount { lines, counts, repartition, store } => {
             pipeline.word_count(&WordCount { lines, repartition, counts, store })
         }
-        Kind::Count { input, counts, store } => pipeline.count(&input, &counts, &store),
+        Kind::Count { inputs, counts, store } => pipeline.count(&inputs, &counts, &store),
         Kind::Stamped { inputs, outputs, outputs_per_record, same_value } => {
             pipeline.stamped(&inputs, &outputs, Stamps { outputs_per_record, same_value })
         }

@@ -40,12 +40,18 @@ impl Pipeline {
         Ok(verdict)
     }
 
-    /// A count of the records of each key.
-    pub fn count(&self, input: &str, counts: &str, store: &str) -> Result<Verdict> {
+    /// A count of the records of each key, in all inputs together.
+    pub fn count(&self, inputs: &[String], counts: &str, store: &str) -> Result<Verdict> {
         let mut verdict = Verdict::default();
-        let input = self.input(input, &mut verdict)?;
-        verdict.compared("input records", input.len());
-        self.check_counts(&check::count_keys(&input), (counts, store), &mut verdict)?;
+        let mut expected = BTreeMap::new();
+        for input in inputs {
+            let input = self.input(input, &mut verdict)?;
+            verdict.compared("input records", input.len());
+            for (key, count) in check::count_keys(&input) {
+                *expected.entry(key).or_default() += count;
+            }
+        }
+        self.check_counts(&expected, (counts, store), &mut verdict)?;
         Ok(verdict)
     }
 

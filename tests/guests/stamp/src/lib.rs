@@ -1,6 +1,6 @@
 //! For tests of delivery: each record comes out once, stamped with headers that say where it was
 //! (`input`, `partition`, `offset`), and with the count of its key so far, in decimal digits, as
-//! its value. A record without a key counts as one with an empty key. The store is `counts`.
+//! its value. A record without a key counts as one with an empty key. The store is `stamps`.
 
 use sidestream_sdk::{
     Context, Decimal, Outcome, Output, Record, Setup, SetupError, Store, Transform,
@@ -16,7 +16,7 @@ impl Transform for Stamp {
         let outputs = setup.outputs().iter().map(|name| setup.output(name));
         Ok(Self {
             outputs: outputs.collect::<Result<_, _>>()?,
-            counts: setup.store("counts")?.prefetched(),
+            counts: setup.store("stamps")?.prefetched(),
         })
     }
 
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn each_record_says_where_it_was_and_how_many_there_were() {
-        let builder = TestDriver::builder().input("a").input("b").output("out").store("counts");
+        let builder = TestDriver::builder().input("a").input("b").output("out").store("stamps");
         let mut driver = builder.partition(4).start::<Stamp>().unwrap();
         let record = TestRecord::new("k", "x").header("own", "gone").timestamp(9);
         driver.pipe([record.clone().offset(30), record.clone().input("b")]).unwrap();

@@ -22,7 +22,7 @@ use watch::Watch;
 /// How long to look on where nothing has to be waited for.
 const LOOK: Duration = Duration::from_secs(8);
 
-/// How long a takeover may take: the session timeout of the agents is 6 s.
+/// How long a takeover may take: the session and transaction timeouts of the agents are 6 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
@@ -45,17 +45,21 @@ fn play() -> Result<()> {
     scene.start_load(1)?;
     scene.start_agents(2)?;
     let mut watch = Watch::new(&scene, started)?;
-    watch.until("both agents have tasks", PATIENCE, |tasks| tasks.both())?;
+    watch.until("both agents have tasks", PATIENCE, |watch| watch.tasks.both())?;
     watch.for_a_while(LOOK)?;
 
     watch.say("agent-a is killed, without warning");
     scene.agents[0].kill()?;
-    watch.until("agent-b has all tasks", PATIENCE, |tasks| tasks.only_second())?;
+    watch.until("agent-b has all tasks", PATIENCE, |watch| watch.tasks.only_second())?;
+    // The dead agent's last transaction is still open, until the broker ends it.
+    let before = watch.outputs.clone();
+    let went_on = |watch: &Watch| watch.went_on_since(&before);
+    watch.until("agent-b counts on in every partition", PATIENCE, went_on)?;
     watch.for_a_while(LOOK / 2)?;
 
     watch.say("agent-a starts again, on the state it had");
     scene.agents[0].start()?;
-    watch.until("both agents have tasks", PATIENCE, |tasks| tasks.both())?;
+    watch.until("both agents have tasks", PATIENCE, |watch| watch.tasks.both())?;
     watch.for_a_while(LOOK)?;
 
     watch.say("the generator stops; the agents finish what is there and stop");

@@ -32,7 +32,9 @@ pub(crate) struct Watch {
     state: Option<Stream>,
     counts: BTreeMap<String, u64>,
     words: BTreeSet<String>,
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
+    /// How many outputs were seen in each partition.
+    pub(crate) outputs: BTreeMap<i32, u64>,
     drawn_at: Instant,
     lines_drawn: usize,
 }
@@ -117,6 +119,7 @@ impl Watch {
             counts: BTreeMap::new(),
             words: BTreeSet::new(),
             tasks: Tasks::default(),
+            outputs: BTreeMap::new(),
             drawn_at: Instant::now(),
             lines_drawn: 0,
         })
@@ -127,12 +130,12 @@ impl Watch {
         &mut self,
         what: &str,
         deadline: Duration,
-        so: impl Fn(&Tasks) -> bool,
+        so: impl Fn(&Self) -> bool,
     ) -> Result<()> {
         let start = Instant::now();
         loop {
             self.look()?;
-            if so(&self.tasks) {
+            if so(self) {
                 break;
             }
             ensure!(start.elapsed() < deadline, "not within {deadline:?}: {what}");
@@ -140,6 +143,11 @@ impl Watch {
         let took = start.elapsed().as_secs_f64();
         self.say(&format!("{what}, after {took:.1} s"));
         Ok(())
+    }
+
+    /// Whether every partition has more outputs than it had.
+    pub(crate) fn went_on_since(&self, before: &BTreeMap<i32, u64>) -> bool {
+        (0..PARTITIONS).all(|partition| self.outputs.get(&partition) > before.get(&partition))
     }
 
     /// Shows what happens for some time.
@@ -179,6 +187,7 @@ impl Watch {
         }
         while let Some(record) = self.output.follower.next(WAIT)? {
             self.output.seen += 1;
+            *self.outputs.entry(record.partition).or_default() += 1;
             let count = record.value_text().parse().unwrap_or_default();
             self.counts.insert(record.key_text(), count);
         }
