@@ -165,7 +165,7 @@ fn what_was_seen_long_ago_is_forgotten_by_punctuation() {
 
 #[test]
 fn stamps_say_where_a_record_was() {
-    let mut guest = guest("stamp", &["in"], &["out"], &["counts"], "{}");
+    let mut guest = guest("stamp", &["in"], &["out"], &["stamps"], "{}");
     let mut state = State::new(Box::new(Nothing), 1);
     let effects = guest.process(&batch(&[(Some("k"), None, 0)]), &mut state).unwrap();
     assert_eq!(emitted(&effects), pairs(&[("k", "1")]));
