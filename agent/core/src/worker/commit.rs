@@ -148,6 +148,13 @@ impl<L: Log, E: Environment> Worker<L, E> {
         match error {
             StoreError::Corrupt { store, message } => {
                 self.restart_task(id)?;
+                let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
+                let failures = self.failures.entry(id).or_default();
+                failures.count(now, backoff, Vec::new());
+                if failures.attempts > self.config.attempts_max {
+                    let reason = format!("its state is corrupt again and again: {message}");
+                    return self.stop_task(id, reason);
+                }
                 self.rebuild(id, store, &message)
             }
             StoreError::Busy | StoreError::Failed(_) => self.stop_task(id, error.to_string()),

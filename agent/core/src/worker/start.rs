@@ -351,12 +351,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
         store: Option<usize>,
         reason: &str,
     ) -> Result<(), WorkerError> {
-        let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
-        let failures = self.failures.entry(id).or_default();
-        failures.count(now, backoff, Vec::new());
-        if failures.attempts > self.config.attempts_max {
-            return self.stop_task(id, format!("its state is corrupt again and again: {reason}"));
-        }
         self.stop_restores(id)?;
         let stores = self.topology.subtopology(id).stores.len();
         let Some(starting) = self.starting_mut(id) else { return Ok(()) };
