@@ -121,8 +121,17 @@ impl Consumer {
         }
         self.client.fetch(&mut self.buffer, wait);
         let result = self.collect_records(events);
+        let doubtful =
+            |message: &Message<'_>| message.code() == Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION;
+        let doubted = self.buffer.iter().any(|message| doubtful(&message));
         self.buffer.clear();
         result?;
+        if doubted && self.pending.is_none() {
+            // librdkafka compares its place with the leader epoch that it had before a broker came
+            // back, finds that epoch's end before it, and stops. Assigned without an epoch it reads
+            // on; a place that is truly gone is out of range then.
+            self.assign_all()?;
+        }
         self.report_rebalance(events);
         self.report_health(events);
         match self.client.client().fatal_error() {
@@ -411,10 +420,11 @@ fn note_error(
 ) -> Result<(), LogError> {
     let place = |topic: &CStr| format!("{} [{}]", topic.to_string_lossy(), message.partition());
     match message.code() {
-        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
+        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED
+        | Code::RD_KAFKA_RESP_ERR__FATAL
+        | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION => Ok(()),
         Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
-        | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
-        | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION => Err(LogError::Fatal(format!(
+        | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => Err(LogError::Fatal(format!(
             "input {}: {}; records were deleted or truncated before they were read: reset the \
              group's offsets of this topic, or set auto.offset.reset of the consumer to earliest \
              to go on after the gap",

@@ -11,7 +11,7 @@ use sidestream_core::{
 use super::{
     error::call_failed,
     names::Names,
-    native::{ConsumerClient, Failure, OffsetAt, PartitionList},
+    native::{Code, ConsumerClient, Failure, OffsetAt, PartitionList},
 };
 
 /// See [`Log::committed`](sidestream_core::worker::Log::committed). The consumer is
@@ -109,7 +109,14 @@ fn list_offsets(
     (at, committed_only): (OffsetAt, bool),
     timeout: Duration,
 ) -> Result<Vec<Offset>, LogError> {
-    let failed = |failure: Failure| call_failed("looking offsets up", &failure);
+    let failed = |failure: Failure| {
+        if is_about_leader(failure.code) {
+            // The client keeps what it knows of leaders for a quarter of an hour, and this call
+            // does not make it ask again.
+            consumer.client().reaches_broker(timeout);
+        }
+        call_failed("looking offsets up", &failure)
+    };
     consumer
         .client()
         .list_offsets(list(names, partitions), at, committed_only, timeout)
@@ -117,6 +124,18 @@ fn list_offsets(
         .into_iter()
         .map(|offset| offset.map_err(failed))
         .collect()
+}
+
+/// Whether the request went to a broker that does not lead the partition, or not as the client
+/// believes: it was restarted, or another leads.
+fn is_about_leader(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH
+            | Code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH
+            | Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION
+            | Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
+    )
 }
 
 fn list(names: &Names, partitions: &[TopicPartition]) -> PartitionList {

@@ -130,7 +130,8 @@ impl Client {
         (code != Code::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(failure)
     }
 
-    /// Whether a broker answers within `timeout`.
+    /// Whether a broker answers within `timeout`. What it says about the leaders of the topics that
+    /// are in use replaces what was known.
     pub(in crate::kafka) fn reaches_broker(&self, timeout: Duration) -> bool {
         let mut metadata = ptr::null();
         // SAFETY: the metadata is written on success only, and freed once.
