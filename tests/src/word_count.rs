@@ -20,6 +20,7 @@ kafka:
   producer:
     transaction.timeout.ms: 6000
 workers: 2
+memory_max: 128MiB
 identity: {name}
 state:
   directory: {state}
