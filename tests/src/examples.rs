@@ -115,11 +115,7 @@ fn anything(_: u64, random: &mut Random) -> Record {
         (0..length).map(|_| random.next().to_le_bytes()[0]).collect()
     };
     let (key, value) = (bytes(20), bytes(200));
-    Record {
-        key: Some(key),
-        value: (!random.once_in(10)).then_some(value),
-        timestamp: None,
-    }
+    Record { key: Some(key), value: (!random.once_in(10)).then_some(value), timestamp: None }
 }
 
 fn event(number: u64, random: &mut Random) -> Record {
