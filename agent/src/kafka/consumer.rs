@@ -68,6 +68,8 @@ struct Assigned {
     epoch: FetchEpoch,
     next: Offset,
     paused: bool,
+    /// The place that was in doubt last.
+    doubted: Option<Offset>,
 }
 
 /// How far the leave is.
@@ -121,15 +123,8 @@ impl Consumer {
         }
         self.client.fetch(&mut self.buffer, wait);
         let result = self.collect_records(events);
-        let doubtful =
-            |message: &Message<'_>| message.code() == Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION;
-        let doubted = self.buffer.iter().any(|message| doubtful(&message));
         self.buffer.clear();
-        result?;
-        if doubted && self.pending.is_none() {
-            // librdkafka compares its place with the leader epoch that it had before a broker came
-            // back, finds that epoch's end before it, and stops. Assigned without an epoch it reads
-            // on; a place that is truly gone is out of range then.
+        if result? && self.pending.is_none() {
             self.assign_all()?;
         }
         self.report_rebalance(events);
@@ -140,8 +135,10 @@ impl Consumer {
         }
     }
 
-    /// Copies the fetched messages into columns, a batch for each partition.
-    fn collect_records(&mut self, events: &mut Vec<Event>) -> Result<(), LogError> {
+    /// Copies the fetched messages into columns, a batch for each partition. Says whether a place
+    /// is in doubt, so that all partitions have to be assigned again.
+    fn collect_records(&mut self, events: &mut Vec<Event>) -> Result<bool, LogError> {
+        let mut in_doubt = false;
         let first = events.len();
         let mut places: HashMap<(usize, i32), Option<usize>> = HashMap::new();
         let mut last = None;
@@ -151,6 +148,18 @@ impl Consumer {
                 // What may follow of this partition comes after its end.
                 places.remove(&message.partition_key());
                 last = None;
+                continue;
+            }
+            if is_lost_place(message.code())
+                && let Some(partition) = self.names.partition(message.topic(), message.partition())
+                && let Some(assigned) = self.assigned.get_mut(&partition)
+                && assigned.doubted != Some(assigned.next)
+            {
+                // librdkafka compares its place with the leader epoch that it had before a broker
+                // came back, and finds that epoch's end before it. Assigned without an epoch it
+                // reads on; what is truly gone is found to be so a second time.
+                assigned.doubted = Some(assigned.next);
+                in_doubt = true;
                 continue;
             }
             if message.code() != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
@@ -189,7 +198,7 @@ impl Consumer {
                 assigned.next = assigned.next.max(*next);
             }
         }
-        Ok(())
+        Ok(in_doubt)
     }
 
     /// The end of a partition as an event without records: everything before it has come.
@@ -257,7 +266,7 @@ impl Consumer {
         self.assigned = positions
             .iter()
             .map(|&FetchPosition { partition, offset, epoch }| {
-                (partition, Assigned { epoch, next: offset, paused: true })
+                (partition, Assigned { epoch, next: offset, paused: true, doubted: None })
             })
             .collect();
         if let Some(Rebalance::Revoke | Rebalance::Lost) = self.pending {
@@ -408,6 +417,16 @@ impl Consumer {
     }
 }
 
+/// Whether a partition can't be read on from where it is.
+fn is_lost_place(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
+            | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
+            | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION
+    )
+}
+
 fn nobody() -> Membership {
     Membership { generation: -1, member: String::new() }
 }
@@ -420,11 +439,8 @@ fn note_error(
 ) -> Result<(), LogError> {
     let place = |topic: &CStr| format!("{} [{}]", topic.to_string_lossy(), message.partition());
     match message.code() {
-        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED
-        | Code::RD_KAFKA_RESP_ERR__FATAL
-        | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION => Ok(()),
-        Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
-        | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => Err(LogError::Fatal(format!(
+        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
+        code if is_lost_place(code) => Err(LogError::Fatal(format!(
             "input {}: {}; records were deleted or truncated before they were read: reset the \
              group's offsets of this topic, or set auto.offset.reset of the consumer to earliest \
              to go on after the gap",

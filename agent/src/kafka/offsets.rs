@@ -113,7 +113,7 @@ fn list_offsets(
         if is_about_leader(failure.code) {
             // The client keeps what it knows of leaders for a quarter of an hour, and this call
             // does not make it ask again.
-            consumer.client().reaches_broker(timeout);
+            consumer.client().refresh_leaders(timeout);
         }
         call_failed("looking offsets up", &failure)
     };

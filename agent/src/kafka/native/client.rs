@@ -130,15 +130,25 @@ impl Client {
         (code != Code::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(failure)
     }
 
-    /// Whether a broker answers within `timeout`. What it says about the leaders of the topics that
-    /// are in use replaces what was known.
+    /// Whether a broker answers within `timeout`.
     pub(in crate::kafka) fn reaches_broker(&self, timeout: Duration) -> bool {
+        self.ask_for_metadata(false, timeout)
+    }
+
+    /// Asks anew who leads the partitions of the topics that were asked about before, and since
+    /// which epoch. librdkafka leaves out what it holds to be valid, unless all topics are asked
+    /// for; of those it keeps only what it knew.
+    pub(in crate::kafka) fn refresh_leaders(&self, timeout: Duration) {
+        self.ask_for_metadata(true, timeout);
+    }
+
+    fn ask_for_metadata(&self, all_topics: bool, timeout: Duration) -> bool {
         let mut metadata = ptr::null();
         // SAFETY: the metadata is written on success only, and freed once.
         unsafe {
             let code = sys::rd_kafka_metadata(
                 self.raw(),
-                0,
+                i32::from(all_topics),
                 ptr::null_mut(),
                 &raw mut metadata,
                 millis(timeout),
