@@ -18,8 +18,6 @@ pub(in crate::kafka) struct Failure {
     pub(in crate::kafka) message: String,
     /// The client can't be used any more.
     pub(in crate::kafka) fatal: bool,
-    /// The open transaction must be aborted, and then the producer can go on.
-    pub(in crate::kafka) requires_abort: bool,
 }
 
 impl Failure {
@@ -33,7 +31,7 @@ impl Failure {
 
     /// A failure with own words.
     pub(in crate::kafka) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), fatal: false, requires_abort: false }
+        Self { code, message: message.into(), fatal: false }
     }
 
     /// Takes librdkafka's error object; `Ok` for null.
@@ -47,7 +45,6 @@ impl Failure {
                 code: sys::rd_kafka_error_code(error),
                 message: text(sys::rd_kafka_error_string(error)),
                 fatal: sys::rd_kafka_error_is_fatal(error) != 0,
-                requires_abort: sys::rd_kafka_error_txn_requires_abort(error) != 0,
             };
             sys::rd_kafka_error_destroy(error);
             Err(failure)
