@@ -189,18 +189,27 @@ fn restart_damaged(scene: &mut Scene, prefix: &str, suffix: &str) -> Result<()> 
     scene.wait_for_progress().with_context(|| format!("after damage of {}", first.display()))
 }
 
-/// Damages each new table of a running agent until it has noticed: it does not read again what it
-/// has in its cache.
+/// Damages each new table of one task of a running agent until it has noticed: it does not read
+/// again what it has in its cache.
 fn damage_running(scene: &Scene) -> Result<()> {
+    let state = scene.agents[0].state_directory();
+    let is_in_use = |table: &&PathBuf| !table.to_string_lossy().contains("corrupt");
+    let tables = files(&state, "", ".sst")?;
+    let table = tables.iter().find(is_in_use).context("no table is in use")?;
+    // Of one task alone: tables of others might be damaged and never be read again.
+    let task = table.parent().context("a table is in a folder")?;
     let (before, mut damaged) = (rebuilds(scene), BTreeSet::new());
     let noticed = || {
-        for table in files(&scene.agents[0].state_directory(), "", ".sst")? {
+        if rebuilds(scene) > before {
+            return Ok(true);
+        }
+        for table in files(task, "", ".sst")? {
             // One that was merged with others meanwhile is gone.
             if !damaged.contains(&table) && damage(&table).is_ok() {
                 damaged.insert(table);
             }
         }
-        Ok(rebuilds(scene) > before)
+        Ok(false)
     };
     wait::until_true("sign of damaged tables", PATIENCE, noticed).with_context(|| scene.told())
 }
