@@ -265,6 +265,7 @@ fn server_properties(
         ("transaction.state.log.num.partitions", "3".to_owned()),
         ("transaction.state.log.replication.factor", replicas),
         ("transaction.state.log.min.isr", options.nodes.div_ceil(2).to_string()),
+        ("min.insync.replicas", options.nodes.div_ceil(2).to_string()),
         // An open transaction of a dead producer is ended soon after its timeout, not up to ten
         // seconds later.
         ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500".to_owned()),

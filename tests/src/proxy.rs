@@ -1,11 +1,13 @@
 //! A proxy before a broker that can hold back the end of a transaction and deliver it late, also
-//! when the client has long given up on it.
+//! when the client has long given up on it; or deliver it and answer with an error of its own.
 //!
-//! It forwards Kafka's requests whole and unchanged (a length of four bytes, then the API key of
-//! two), and answers as they come. The broker must be started as [`Options::behind`] says: it gives
+//! It forwards Kafka's requests and answers whole. A request is its length of four bytes, the API
+//! key of two, the version of two, the correlation id of four, and more; an answer its length, the
+//! correlation id, and more. The broker must be started as [`Options::behind`] says: it gives
 //! the proxy's port as its own, so that clients know no other way.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     sync::{
@@ -26,8 +28,8 @@ use crate::broker::free_port;
 /// The API key of EndTxn.
 const END_TXN: [u8; 2] = 26_i16.to_be_bytes();
 
-/// The most bytes of one request that are taken.
-const REQUEST_BYTES_MAX: usize = 128 << 20;
+/// The most bytes of one request or answer that are taken.
+const FRAME_BYTES_MAX: usize = 128 << 20;
 
 /// The most requests of one connection that wait behind one that is held.
 const REQUESTS_WAITING_MAX: usize = 1_000;
@@ -45,6 +47,7 @@ struct Shared {
     plan: Mutex<Plan>,
     held: AtomicU64,
     delivered_late: AtomicU64,
+    refused: AtomicU64,
     connections: Mutex<Vec<TcpStream>>,
 }
 
@@ -53,7 +56,12 @@ struct Shared {
 struct Plan {
     ends_to_hold: u32,
     delay: Duration,
+    ends_to_refuse: u32,
+    error: i16,
 }
+
+/// The answers of one connection that are to be replaced by an error: by correlation id.
+type Refusals = Mutex<BTreeMap<[u8; 4], i16>>;
 
 impl Proxy {
     /// Listens on a free port of loopback, and chooses another one for the broker.
@@ -95,7 +103,21 @@ impl Proxy {
 
     /// Holds each of the next `count` ends of transactions back for `delay`.
     pub fn hold_ends(&self, count: u32, delay: Duration) {
-        *self.shared.plan() = Plan { ends_to_hold: count, delay };
+        let mut plan = self.shared.plan();
+        (plan.ends_to_hold, plan.delay) = (count, delay);
+    }
+
+    /// Delivers each of the next `count` ends of transactions, but answers with the error of this
+    /// code, as a coordinator does that has carried an end out before and is asked again.
+    pub fn refuse_ends(&self, count: u32, error: i16) {
+        let mut plan = self.shared.plan();
+        (plan.ends_to_refuse, plan.error) = (count, error);
+    }
+
+    /// How many ends of transactions were carried out and yet answered with an error.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
     }
 
     /// How many ends of transactions were held back so far.
@@ -139,6 +161,20 @@ impl Shared {
         self.held.fetch_add(1, Ordering::Relaxed);
         Some(plan.delay)
     }
+
+    /// Remembers the answer to this request to be replaced, if it is.
+    fn plan_refusal(&self, request: &[u8], refusals: &Refusals) {
+        if request.get(4..6) != Some(&END_TXN) {
+            return;
+        }
+        let mut plan = self.plan();
+        let Some(left) = plan.ends_to_refuse.checked_sub(1) else { return };
+        plan.ends_to_refuse = left;
+        if let Some(Ok(correlation)) = request.get(8..12).map(TryInto::try_into) {
+            let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.insert(correlation, plan.error);
+        }
+    }
 }
 
 /// Forwards one connection until either side closes it.
@@ -153,11 +189,13 @@ fn serve(shared: &Arc<Shared>, client: TcpStream, target: u16) -> io::Result<()>
     }
     let (queue, requests) = mpsc::sync_channel(REQUESTS_WAITING_MAX);
     let (from_client, to_broker) = (client.try_clone()?, broker.try_clone()?);
-    let reader = Arc::clone(shared);
-    thread::spawn(move || read_requests(&reader, from_client, &queue));
+    let refusals = Arc::new(Refusals::default());
+    let (reader, planned) = (Arc::clone(shared), Arc::clone(&refusals));
+    thread::spawn(move || read_requests(&reader, from_client, &queue, &planned));
     let writer = Arc::clone(shared);
     thread::spawn(move || write_requests(&writer, &requests, to_broker));
-    thread::spawn(move || answers(broker, client));
+    let answerer = Arc::clone(shared);
+    thread::spawn(move || answers(&answerer, broker, client, &refusals));
     Ok(())
 }
 
@@ -167,8 +205,14 @@ struct Waiting {
     not_before: Option<Instant>,
 }
 
-fn read_requests(shared: &Shared, mut client: TcpStream, queue: &mpsc::SyncSender<Waiting>) {
-    while let Ok(request) = read_request(&mut client) {
+fn read_requests(
+    shared: &Shared,
+    mut client: TcpStream,
+    queue: &mpsc::SyncSender<Waiting>,
+    refusals: &Refusals,
+) {
+    while let Ok(request) = read_frame(&mut client) {
+        shared.plan_refusal(&request, refusals);
         let not_before = shared.delay(&request).map(|delay| Instant::now() + delay);
         if queue.send(Waiting { request, not_before }).is_err() {
             break;
@@ -176,16 +220,17 @@ fn read_requests(shared: &Shared, mut client: TcpStream, queue: &mpsc::SyncSende
     }
 }
 
-fn read_request(client: &mut TcpStream) -> io::Result<Vec<u8>> {
+/// A request or an answer, with its length.
+fn read_frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
-    client.read_exact(&mut length)?;
+    from.read_exact(&mut length)?;
     let bytes = usize::try_from(i32::from_be_bytes(length)).ok();
     let bytes =
-        bytes.filter(|bytes| *bytes <= REQUEST_BYTES_MAX).ok_or(io::ErrorKind::InvalidData)?;
-    let mut request = length.to_vec();
-    request.resize(4 + bytes, 0);
-    client.read_exact(&mut request[4..])?;
-    Ok(request)
+        bytes.filter(|bytes| *bytes <= FRAME_BYTES_MAX).ok_or(io::ErrorKind::InvalidData)?;
+    let mut frame = length.to_vec();
+    frame.resize(4 + bytes, 0);
+    from.read_exact(&mut frame[4..])?;
+    Ok(frame)
 }
 
 /// The connection to the broker outlives the client's until what was held is delivered.
@@ -205,10 +250,20 @@ fn write_requests(shared: &Shared, requests: &mpsc::Receiver<Waiting>, mut broke
 
 /// Forwards answers; those to a client that is gone are read and forgotten, so that the broker
 /// does not stop working on what was delivered late.
-fn answers(mut broker: TcpStream, mut client: TcpStream) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(count @ 1..) = broker.read(&mut buffer) {
-        drop(client.write_all(&buffer[..count]));
+fn answers(shared: &Shared, mut broker: TcpStream, mut client: TcpStream, refusals: &Refusals) {
+    while let Ok(mut answer) = read_frame(&mut broker) {
+        let error = answer.get(4..8).and_then(|correlation| {
+            let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.remove(correlation)
+        });
+        if let Some(error) = error
+            && let Some(code) = answer.last_chunk_mut()
+        {
+            // The answer to an end of a transaction finishes with its error code.
+            *code = error.to_be_bytes();
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(client.write_all(&answer));
     }
     drop(client.shutdown(Shutdown::Both));
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     ffi::{CStr, CString},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,55 +13,36 @@ use sidestream_core::{
 };
 
 use super::{
+    config::Config,
     error::{call_failed, fatal_client},
+    health::Health,
     names::Names,
-    native::{Code, ConsumerClient, Message, MessageBuffer, PartitionList, Rebalance},
+    native::{Code, ConsumerClient, Failure, Message, MessageBuffer, PartitionList, Rebalance},
 };
 
 /// The most messages that one call takes out of librdkafka's queue.
 const BATCH_MESSAGES_MAX: usize = 4_096;
-/// How often brokers that are away are looked for.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long such a look may take.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long a leave may take before it is left to the session's timeout.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The group member of a worker.
 pub(super) struct Consumer {
+    config: Arc<Config>,
+    worker: usize,
+    topics: Vec<CString>,
     client: ConsumerClient,
     buffer: MessageBuffer,
     names: Names,
-    read_headers: bool,
-    timeout: Duration,
     assigned: HashMap<TopicPartition, Assigned>,
     membership: Membership,
     /// A rebalance that the worker was told of and has to answer.
     pending: Option<Rebalance>,
     leaving: Leaving,
+    /// The member was fenced by its own repeated join, and joins anew once this was answered.
+    rejoining: bool,
+    /// How many connections were closed when the last assignment was taken.
+    connections_at_assignment: u64,
     health: Health,
-}
-
-/// Whether the brokers can be reached.
-#[derive(Default)]
-struct Health {
-    /// What was told to be waited for.
-    waiting: Option<String>,
-    /// A sign that brokers may be away, not checked yet.
-    suspicion: Option<String>,
-    /// When that was last checked.
-    probed: Option<Instant>,
-    /// How many connections were closed by then.
-    connections: u64,
-}
-
-impl Health {
-    fn wait_for(&mut self, why: String, events: &mut Vec<Event>) {
-        if self.waiting.is_none() {
-            self.waiting = Some(why.clone());
-            events.push(Event::Waiting(why));
-        }
-    }
 }
 
 /// A partition that is read.
@@ -86,27 +68,26 @@ enum Leaving {
 }
 
 impl Consumer {
-    /// Joins the group for these topics.
-    pub(super) fn subscribe(
-        client: ConsumerClient,
+    /// Joins the group for these topics, as the member of worker number `worker`.
+    pub(super) fn join(
+        config: &Arc<Config>,
+        worker: usize,
         names: Names,
-        topics: impl IntoIterator<Item = CString>,
-        read_headers: bool,
-        timeout: Duration,
+        topics: Vec<CString>,
     ) -> Result<Self, LogError> {
-        let mut list = PartitionList::new();
-        topics.into_iter().for_each(|topic| list.add(&topic, -1, -1));
-        client.subscribe(&list).map_err(|failure| call_failed("subscribing", &failure))?;
         Ok(Self {
-            client,
+            client: subscribed(config, worker, &topics)?,
+            config: Arc::clone(config),
+            worker,
+            topics,
             buffer: MessageBuffer::new(BATCH_MESSAGES_MAX),
             names,
-            read_headers,
-            timeout,
             assigned: HashMap::new(),
             membership: nobody(),
             pending: None,
             leaving: Leaving::No,
+            rejoining: false,
+            connections_at_assignment: 0,
             health: Health::default(),
         })
     }
@@ -128,10 +109,37 @@ impl Consumer {
             self.assign_all()?;
         }
         self.report_rebalance(events);
-        self.report_health(events);
+        self.health.report(self.client.client(), events);
         match self.client.client().fatal_error() {
+            Some(failure) if self.is_fenced_by_itself(&failure) => {
+                self.rejoin(&failure, events);
+                Ok(())
+            }
             Some(failure) => Err(fatal_client(&failure)),
             None => Ok(()),
+        }
+    }
+
+    /// Whether the member that took this one's place is likely itself: after a lost connection a
+    /// client repeats its join, and the broker takes the repetition for another process with the
+    /// same instance id. If it is another process after all, that one is fenced now, and has lost
+    /// no connection: it ends with the remedy.
+    fn is_fenced_by_itself(&self, failure: &Failure) -> bool {
+        let connections = self.client.client().context().closed_connections();
+        failure.code == Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
+            && connections != self.connections_at_assignment
+            && self.leaving == Leaving::No
+    }
+
+    /// Gives up what the fenced member had; a new one joins once that was answered.
+    fn rejoin(&mut self, failure: &Failure, events: &mut Vec<Event>) {
+        if std::mem::replace(&mut self.rejoining, true) {
+            return;
+        }
+        tracing::warn!(%failure, "joining the group anew, after a connection was lost");
+        if !matches!(self.pending, Some(Rebalance::Revoke | Rebalance::Lost)) {
+            self.pending = Some(Rebalance::Lost);
+            events.push(Event::Lost);
         }
     }
 
@@ -186,7 +194,7 @@ impl Consumer {
             if let Some(Event::Records(fetched)) = place.and_then(|place| events.get_mut(place))
                 && message.offset() >= fetched.next
             {
-                message.append_to(&mut fetched.records, self.read_headers);
+                message.append_to(&mut fetched.records, self.config.read_headers);
                 fetched.next = message.offset() + 1;
                 fetched.leader_epoch = message.leader_epoch();
             }
@@ -232,35 +240,6 @@ impl Consumer {
         self.pending = Some(rebalance);
     }
 
-    /// Tells once that the brokers are away, and once that they are back. A lost connection or an
-    /// error is only a sign: librdkafka often has another way, so it is tried before it is told.
-    fn report_health(&mut self, events: &mut Vec<Event>) {
-        let context = self.client.client().context();
-        if let Some((_, why)) = context.take_errors().pop() {
-            self.health.suspicion = Some(why);
-        }
-        let connections = context.closed_connections();
-        if connections != std::mem::replace(&mut self.health.connections, connections) {
-            let why = || "a connection was lost".to_owned();
-            self.health.suspicion.get_or_insert_with(why);
-        }
-        let away = self.health.waiting.is_some();
-        let due = self.health.probed.is_none_or(|probed| probed.elapsed() >= PROBE_INTERVAL);
-        if !due || (!away && self.health.suspicion.is_none()) {
-            return;
-        }
-        let reached = self.client.client().reaches_broker(PROBE_TIMEOUT);
-        self.health.probed = Some(Instant::now());
-        match (reached, self.health.suspicion.take(), away) {
-            (true, _, true) => {
-                self.health.waiting = None;
-                events.push(Event::Recovered);
-            }
-            (false, Some(why), false) => self.health.wait_for(why, events),
-            (true, _, false) | (false, _, true) | (false, None, false) => {}
-        }
-    }
-
     /// See [`Log::assign`](sidestream_core::worker::Log::assign).
     pub(super) fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, LogError> {
         self.assigned = positions
@@ -277,6 +256,7 @@ impl Consumer {
         self.assign_all()?;
         self.pending = None;
         self.membership = self.client.membership();
+        self.connections_at_assignment = self.client.client().context().closed_connections();
         Ok(self.membership.clone())
     }
 
@@ -301,6 +281,13 @@ impl Consumer {
     pub(super) fn unassign(&mut self) -> Result<(), LogError> {
         self.assigned.clear();
         self.membership = nobody();
+        if self.rejoining {
+            self.client = subscribed(&self.config, self.worker, &self.topics)?;
+            (self.rejoining, self.pending) = (false, None);
+            self.connections_at_assignment = 0;
+            self.health.forget_connections();
+            return Ok(());
+        }
         let answer = match self.pending.take() {
             // An assignment is waited for: owning nothing is the answer that ends the wait.
             Some(Rebalance::Assign(_)) => self.client.assign(&PartitionList::new()),
@@ -325,7 +312,7 @@ impl Consumer {
             // All partitions are about to go; nothing more is read of them.
             return Ok(());
         }
-        match self.client.seek(&list, self.timeout) {
+        match self.client.seek(&list, self.config.request_timeout) {
             Ok(()) => Ok(()),
             Err(failure) => {
                 tracing::debug!(%failure, "a seek was refused; assigning again");
@@ -415,6 +402,20 @@ impl Consumer {
         }
         None
     }
+}
+
+/// A new member that asks for these topics.
+fn subscribed(
+    config: &Config,
+    worker: usize,
+    topics: &[CString],
+) -> Result<ConsumerClient, LogError> {
+    let client = ConsumerClient::new(config.member_client(worker)?)
+        .map_err(|failure| LogError::Fatal(failure.to_string()))?;
+    let mut list = PartitionList::new();
+    topics.iter().for_each(|topic| list.add(topic, -1, -1));
+    client.subscribe(&list).map_err(|failure| call_failed("subscribing", &failure))?;
+    Ok(client)
 }
 
 /// Whether a partition can't be read on from where it is.

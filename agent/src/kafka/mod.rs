@@ -12,6 +12,7 @@ mod admin;
 mod config;
 mod consumer;
 mod error;
+mod health;
 mod names;
 mod native;
 mod offsets;
@@ -19,7 +20,6 @@ mod producer;
 mod restore;
 
 use std::{
-    ffi::CString,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -79,15 +79,8 @@ impl KafkaLog {
             .map_err(|name| Error::Fatal(format!("{name:?} is no name for a topic")))?;
         let mut producer = Producer::new(&config, names.clone(), worker)?;
         producer.start()?;
-        let client = ConsumerClient::new(config.member_client(worker)?)
-            .map_err(|failure| Error::Fatal(failure.to_string()))?;
-        let consumer = Consumer::subscribe(
-            client,
-            names.clone(),
-            inputs(topology).into_iter().map(|topic| CString::from(names.c_name(topic))),
-            config.read_headers,
-            config.request_timeout,
-        )?;
+        let topics = inputs(topology).into_iter().map(|topic| names.c_name(topic).into());
+        let consumer = Consumer::join(&config, worker, names.clone(), topics.collect())?;
         let (restore, purger, told) = (None, None, Vec::new());
         Ok(Self { config, names, consumer, producer, restore, purger, told })
     }

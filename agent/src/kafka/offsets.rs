@@ -26,9 +26,15 @@ pub(super) fn committed(
         return Ok(Vec::new());
     }
     let list = list(names, partitions);
-    consumer
-        .committed(&list, timeout)
-        .map_err(|failure| call_failed("reading the group's offsets", &failure))?;
+    consumer.committed(&list, timeout).map_err(|failure| match failure.code {
+        Code::RD_KAFKA_RESP_ERR__TIMED_OUT => LogError::Unavailable(
+            "reading the group's offsets took too long: the brokers are away, or a transaction \
+             with these offsets has not ended; if that lasts longer than its timeout, it hangs on \
+             the brokers: `kafka-transactions.sh find-hanging` tells which, and `abort` ends it"
+                .to_owned(),
+        ),
+        _ => call_failed("reading the group's offsets", &failure),
+    })?;
     Ok(list
         .iter()
         .map(|entry| {
@@ -127,7 +133,7 @@ fn list_offsets(
 }
 
 /// Whether the request went to a broker that does not lead the partition, or not as the client
-/// believes: it was restarted, or another leads.
+/// believes (it was restarted, or another leads), or the client knows of no leader.
 fn is_about_leader(code: Code) -> bool {
     matches!(
         code,
@@ -135,6 +141,7 @@ fn is_about_leader(code: Code) -> bool {
             | Code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH
             | Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION
             | Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
+            | Code::RD_KAFKA_RESP_ERR__NOENT
     )
 }
 

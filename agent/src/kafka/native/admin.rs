@@ -92,7 +92,7 @@ impl Client {
                                 "no answer",
                             ))
                         },
-                        |entry| Failure::check(entry.code).map(|()| entry.offset),
+                        |entry| found_offset(entry.code, entry.offset),
                     )
             })
             .collect())
@@ -416,5 +416,18 @@ impl Drop for NewTopics {
             // SAFETY: owned, and freed once.
             unsafe { sys::rd_kafka_NewTopic_destroy(topic) };
         }
+    }
+}
+
+/// An offset as answered. Of a partition whose leader just died, librdkafka says neither an error
+/// nor an offset.
+fn found_offset(code: Code, offset: Offset) -> Result<Offset, Failure> {
+    Failure::check(code)?;
+    match offset {
+        -1.. => Ok(offset),
+        _ => Err(Failure::new(
+            Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+            "the partition's leader did not answer",
+        )),
     }
 }
