@@ -16,6 +16,7 @@ use sidestream_core::{
 
 use crate::{
     pipeline::{CHAIN, CHAINED, COUNT, COUNTS, HANDED, LATEST, NEXT, OUT, TABLE, TICKS},
+    plan::FAILURES_MAX,
     world::World,
 };
 
@@ -148,10 +149,13 @@ impl SimProcessor {
             return Ok(());
         }
         let failed = state.failed.entry(place).or_default();
-        if *failed > u32::from(luck & 1024 != 0) {
+        if *failed >= FAILURES_MAX - u32::from(luck & 1024 == 0) {
             return Ok(());
         }
         *failed += 1;
+        if state.plan.named {
+            return Err(failure(FailureKind::Retry, Some(row.row), "not now"));
+        }
         if !state.strike(self.task) {
             return Ok(());
         }

@@ -54,7 +54,7 @@ pub(crate) struct Faults {
     pub(crate) leader: u64,
     /// A process is told to stop, or another one comes with the same identity.
     pub(crate) restart: u64,
-    /// A long time passes while a process is down.
+    /// A long time passes while a process is down, or restores.
     pub(crate) leap: u64,
     /// Wall clocks differ and jump.
     pub(crate) clocks: bool,
@@ -99,6 +99,9 @@ pub(crate) struct Plan {
     pub(crate) arrivals: Vec<Arrival>,
     /// Records that always fail, by partition and place among its records (aborted ones too).
     pub(crate) poison: BTreeSet<Vec<u8>>,
+    /// Failures by chance say which record failed, and a task has no more attempts than one record
+    /// needs: many records of a batch may fail, and none may stop the task.
+    pub(crate) named: bool,
     /// In place of an end without faults, a changelog is lost.
     pub(crate) loss: Option<Loss>,
     /// A marker is written once in so many chances: fast or slowly.
@@ -118,6 +121,7 @@ impl Plan {
         plan.arrivals.clear();
         plan.poison = [b"poison".to_vec()].into();
         plan.loss = None;
+        plan.named = false;
         plan.config.exactly_once = true;
         plan
     }
@@ -133,6 +137,11 @@ impl Plan {
             // What fails for good is told from what fails by chance by how often it fails.
             config.attempts_max = 5;
             (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
+        }
+        let named = poison.is_empty() && seed % NAMED == NAMED - 1;
+        if named {
+            config.attempts_max = FAILURES_MAX + 1;
+            (faults.transient, faults.initialise, faults.corrupt) = (3, 0, 0);
         }
         if faults.leap > 0 && faults.compact == 0 {
             faults.compact = 50; // Time only matters to what is compacted.
@@ -162,6 +171,7 @@ impl Plan {
             topology,
             arrivals,
             poison,
+            named,
             loss,
             marker: [3, 12][index_of(seed, 2)],
         }
@@ -170,6 +180,12 @@ impl Plan {
 
 /// One seed in so many runs at least once.
 const AT_LEAST_ONCE: u64 = 6;
+
+/// In one seed of so many, failures say which record failed.
+const NAMED: u64 = 5;
+
+/// How often a record fails by chance at most.
+pub(crate) const FAILURES_MAX: u32 = 2;
 
 /// One seed in so many ends with the loss of a changelog.
 const LOSSES: u64 = 25;

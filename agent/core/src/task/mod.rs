@@ -8,6 +8,11 @@ mod state;
 mod store;
 mod time;
 
+pub(crate) use self::{
+    processor::FailedRecord,
+    queue::Readiness,
+    run::{Part, Task, empty_position, store_positions},
+};
 pub use self::{
     processor::{
         Clock, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Sample,
@@ -15,8 +20,4 @@ pub use self::{
     },
     state::{Savepoint, State},
     store::{Entries, Position, Scan, StateStore, Stateless, StoreError, StorePosition, TopicId},
-};
-pub(crate) use self::{
-    queue::Readiness,
-    run::{Part, Task, empty_position, store_positions},
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    record::{Batch, Emits, Timestamp},
+    record::{Batch, Emits, Offset, Timestamp},
     task::State,
 };
 
@@ -136,6 +136,25 @@ pub struct Failure {
     pub record: Option<usize>,
     /// Why, for people.
     pub message: String,
+}
+
+/// The record that a call of a processor failed at, as the transform was given it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FailedRecord {
+    pub(crate) transform: usize,
+    /// Which of the transform's inputs.
+    pub(crate) input: usize,
+    /// Its offset, or that of the record it stems from.
+    pub(crate) offset: Offset,
+}
+
+impl FailedRecord {
+    /// What a failure names; nothing if there is no such record.
+    pub(crate) fn of(transform: usize, batch: &Batch, failure: &Failure) -> Option<Self> {
+        let row = failure.record?;
+        let input = usize::try_from(*batch.inputs.get(row)?).ok()?;
+        Some(Self { transform, input, offset: *batch.records.offsets.get(row)? })
+    }
 }
 
 /// How a call of a processor failed.

@@ -8,8 +8,8 @@ use crate::{
         TopicPartition,
     },
     task::{
-        Clock, Effects, Failure, FailureKind, Position, Processor, Punctuation, State, StateStore,
-        StoreError, StorePosition, Telemetry, TopicId,
+        Clock, Effects, FailedRecord, Failure, FailureKind, Position, Processor, Punctuation,
+        State, StateStore, StoreError, StorePosition, Telemetry, TopicId,
         queue::{InputGroup, InputQueue, Readiness},
         routing::{self, Destinations, Inbox, Latest},
         time::{DueCall, TaskTime},
@@ -35,6 +35,8 @@ pub(crate) struct Task<P> {
     /// What is committed, with the open transaction's work.
     open: Progress,
     work: Work,
+    /// What the last failure was about, if it said so.
+    failed: Option<FailedRecord>,
 }
 
 /// How far a task has come, and what stands for it in the group's committed offsets.
@@ -87,6 +89,7 @@ impl<P: Processor> Task<P> {
             committed: progress.clone(),
             open: progress,
             work: Work::default(),
+            failed: None,
             topology,
         }
     }
@@ -251,9 +254,13 @@ impl<P: Processor> Task<P> {
                 continue;
             }
             inbox.sort();
-            let effects =
-                self.call(transform, |processor, state| processor.process(&inbox.batch, state))?;
-            self.route(transform, &inbox, effects, &mut inboxes, outputs)?;
+            let done = self
+                .call(transform, |processor, state| processor.process(&inbox.batch, state))
+                .and_then(|effects| self.route(transform, &inbox, effects, &mut inboxes, outputs));
+            if let Err(failure) = done {
+                self.failed = FailedRecord::of(transform, &inbox.batch, &failure);
+                return Err(failure);
+            }
         }
         Ok(())
     }
@@ -359,6 +366,11 @@ impl<P: Processor> Task<P> {
         position.committed_at = now;
         self.state.apply(&part.changes, &position)?;
         Ok(telemetry)
+    }
+
+    /// The record that the last failure named.
+    pub(crate) fn take_failed_record(&mut self) -> Option<FailedRecord> {
+        self.failed.take()
     }
 
     /// Why a read of the task's state failed since this was asked last.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    CommitNotice, Drain, Environment, Log, LogError, Notice, Receipt, Slot, TaskState, Transaction,
-    Worker, WorkerError,
+    CommitNotice, Drain, Environment, Failed, Log, LogError, Notice, Receipt, Slot, TaskState,
+    Transaction, Worker, WorkerError,
 };
 use crate::{
     record::{Outputs, TaskId, TopicIndex, TopicPartition},
@@ -73,7 +73,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     fn commit_failed(&mut self, error: LogError) -> Result<(), WorkerError> {
         let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
-        self.rest.count(now, backoff, Vec::new());
+        self.rest.count(now, backoff, Failed::default());
         self.handle(error)
     }
 
@@ -150,8 +150,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 self.restart_task(id)?;
                 let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
                 let failures = self.failures.entry(id).or_default();
-                failures.count(now, backoff, Vec::new());
-                if failures.attempts > self.config.attempts_max {
+                let attempts = failures.count(now, backoff, Failed::default());
+                if attempts > self.config.attempts_max {
                     let reason = format!("its state is corrupt again and again: {message}");
                     return self.stop_task(id, reason);
                 }
@@ -258,6 +258,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             Some(Slot::Failed(store)) => store,
             None => return,
         };
+        self.failures.remove(&id); // Others may get over them.
         let stateful = !self.topology.subtopology(id).stores.is_empty();
         if let Some(store) = store.filter(|_| stateful) {
             self.environment.close(id, store);

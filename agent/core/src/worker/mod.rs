@@ -8,6 +8,7 @@
 mod check;
 mod commit;
 mod environment;
+mod failures;
 mod log;
 mod rebalance;
 mod report;
@@ -16,7 +17,11 @@ mod work;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use self::{commit::OpenTransaction, start::Starting, work::Failures};
+use self::{
+    commit::OpenTransaction,
+    failures::{Failed, Failures},
+    start::Starting,
+};
 pub use self::{
     environment::Environment,
     log::{

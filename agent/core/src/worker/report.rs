@@ -32,7 +32,8 @@ pub struct Config {
     pub buffered_bytes_max: usize,
     /// How long a task with several inputs waits for one that is empty (`max.task.idle.ms`).
     pub idle_max: Duration,
-    /// How often a task may fail in a row, on the same offset, before it is stopped.
+    /// How often the same record may fail before its task is stopped; failures that name no
+    /// record count as one record's until what failed is committed.
     pub attempts_max: u32,
     /// How long to wait after a first failure; doubles up to a minute.
     pub retry_backoff: Duration,
@@ -106,7 +107,7 @@ pub enum Notice {
     Retrying {
         /// The task.
         task: TaskId,
-        /// How often it failed in a row.
+        /// How often the same has failed.
         attempts: u32,
         /// Why.
         reason: String,

@@ -2,43 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Environment, Fetched, Log, LogError, Notice, Slot, TaskState, Worker, WorkerError};
+use super::{
+    Environment, Failed, Fetched, Log, LogError, Notice, Slot, TaskState, Worker, WorkerError,
+};
 use crate::{
-    record::{Offset, Outputs, TaskId},
-    task::{Clock, Failure, FailureKind, Readiness, StoreError, Task},
+    record::{Outputs, TaskId},
+    task::{Clock, FailedRecord, Failure, FailureKind, Readiness, StoreError, Task},
 };
 
 /// How many batches a task processes in one turn, before the log is polled again.
 const BATCHES_MAX: usize = 8;
-
-/// The longest wait between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
-
-/// Failures in a row, and when to try again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Failures {
-    pub(super) attempts: u32,
-    pub(super) retry_at: Duration,
-    /// Once these offsets are committed, the failures are over.
-    over_at: Vec<Offset>,
-}
-
-impl Failures {
-    /// Counts one more; the wait doubles each time.
-    pub(super) fn count(&mut self, now: Duration, backoff: Duration, over_at: Vec<Offset>) {
-        let doubled = backoff.saturating_mul(1 << self.attempts.min(16));
-        self.attempts += 1;
-        self.retry_at = now + doubled.min(BACKOFF_MAX);
-        self.over_at = over_at;
-    }
-
-    /// Forgets the failures once `committed` has passed what failed.
-    pub(super) fn settle(&mut self, committed: &[Offset]) {
-        if self.attempts > 0 && self.over_at.iter().zip(committed).all(|(over, at)| at >= over) {
-            *self = Self::default();
-        }
-    }
-}
 
 impl<L: Log, E: Environment> Worker<L, E> {
     pub(super) fn on_records(&mut self, fetched: Fetched) -> Result<(), WorkerError> {
@@ -195,22 +168,21 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     /// A task failed: the transaction is dropped, and the task tried again later or stopped.
     pub(super) fn fail(&mut self, id: TaskId, failure: &Failure) -> Result<(), WorkerError> {
-        let (over_at, damage) = match self.tasks.get_mut(&id) {
+        let (failed, damage) = match self.tasks.get_mut(&id) {
             Some(Slot::Running(task)) => {
                 let over_at = task.queues().iter().map(|queue| queue.position()).collect();
-                (over_at, task.take_state_failure())
+                let failed = Failed { record: task.take_failed_record(), over_at };
+                (failed, task.take_state_failure())
             }
-            _ => (Vec::new(), None),
+            _ => (Failed::default(), None),
         };
-        let reason = self.describe(id, failure);
+        let reason = self.describe(id, failure, failed.record);
         self.abort(&format!("task {id}: {reason}"))?;
         if let Some(damage @ StoreError::Corrupt { .. }) = damage {
             return self.store_failed(id, damage);
         }
         let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
-        let failures = self.failures.entry(id).or_default();
-        failures.count(now, backoff, over_at);
-        let attempts = failures.attempts;
+        let attempts = self.failures.entry(id).or_default().count(now, backoff, failed);
         if attempts >= self.config.attempts_max {
             self.stop_task(id, format!("{reason}; gave up after {attempts} attempts"))
         } else {
@@ -219,12 +191,18 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
     }
 
-    fn describe(&self, id: TaskId, failure: &Failure) -> String {
-        let inputs = &self.topology.subtopology(id).inputs;
-        let topics = inputs.iter().map(|input| self.topology.topic(input.topic).name.as_str());
+    fn describe(&self, id: TaskId, failure: &Failure, record: Option<FailedRecord>) -> String {
+        let subtopology = self.topology.subtopology(id);
+        let topics = subtopology.inputs.iter();
+        let topics = topics.map(|input| self.topology.topic(input.topic).name.as_str());
         let topics: Vec<&str> = topics.collect();
-        let row = failure.record.map_or(String::new(), |row| format!(" at row {row} of its batch"));
-        format!("{failure}{row}, reading partition {} of {}", id.partition, topics.join(", "))
+        let place = record.map_or(String::new(), |record| {
+            let transform = &subtopology.transforms[record.transform];
+            let input = transform.inputs.get(record.input).map_or("", String::as_str);
+            let (name, offset) = (&transform.name, record.offset);
+            format!(" at offset {offset} of input `{input}` of `{name}`")
+        });
+        format!("{failure}{place}, reading partition {} of {}", id.partition, topics.join(", "))
     }
 
     /// Stops a task for good: it reads nothing more, and keeps its state as it is.
