@@ -11,6 +11,7 @@ use std::{
 use sidestream_core::worker::{Notice, Report, TaskState, Worker};
 
 use crate::{
+    check,
     environment::SimEnvironment,
     log::{FENCED, SimLog},
     world::{Interrupt, State, World},
@@ -179,6 +180,14 @@ fn observe(state: &mut State, pod: usize, report: &Report) {
                 state.note(pod, format_args!("{task} failed: {reason}"));
                 if !state.is_poisoned(*task) && !state.has_lost(*task) {
                     state.violate(format_args!("{task} failed without cause: {reason}"));
+                }
+            }
+            Notice::Task { task, state: TaskState::Running } => {
+                state.note(pod, format_args!("{task} runs"));
+                if !state.has_lost(*task)
+                    && let Err(text) = check::task(state, pod, *task)
+                {
+                    state.violate(format_args!("{text}"));
                 }
             }
             other => state.note(pod, format_args!("{other:?}")),

@@ -33,7 +33,7 @@ impl Run {
                     let length = log.entries.len() + 5;
                     log.entries.clear();
                     for _ in 0..length {
-                        log.append(now, 0, others_record());
+                        log.append(0, others_record());
                     }
                 }
                 Loss::Truncated => log.entries.truncate(log.entries.len() / 2),

@@ -10,7 +10,7 @@ use crate::{
     cluster::Delayed,
     crew::Crew,
     disk::Disk,
-    plan::{Arrival, POSITION_AGE_MAX, Plan},
+    plan::{Arrival, Plan},
     prng::Prng,
     world::{POINTS, Pod, State, World},
 };
@@ -146,7 +146,7 @@ impl Run {
         let now = state.now;
         let Some(commit) = transaction else {
             let log = state.cluster.partition_mut(partition);
-            records.into_iter().for_each(|record| log.append(now, 0, record));
+            records.into_iter().for_each(|record| log.append(0, record));
             return true;
         };
         self.external += 1;
@@ -170,12 +170,7 @@ impl Run {
         let faults = state.faults().clone();
         if !state.pods[pod].alive {
             if state.prng.one_in(faults.leap) {
-                let milliseconds = state.prng.between(1_000, 5 * POSITION_AGE_MAX);
-                state.note(pod, format_args!("is down for {milliseconds} ms"));
-                state.pass(milliseconds);
-                if faults.compact > 0 {
-                    state.cluster.compact_all();
-                }
+                state.leap(pod, "is down");
             }
             // Where time leaps, a process is away for long: others take over meanwhile.
             let back = if faults.leap > 0 { 20 } else { 8 };

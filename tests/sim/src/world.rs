@@ -182,6 +182,16 @@ impl State {
         }
     }
 
+    /// Lets a long time pass, in which changelogs are compacted: deletes that were compacted
+    /// before may be gone after it.
+    pub(crate) fn leap(&mut self, pod: usize, what: &str) {
+        let milliseconds = self.prng.between(1_000, 5 * POSITION_AGE_MAX);
+        self.note(pod, format_args!("{what} for {milliseconds} ms"));
+        self.cluster.compact_all();
+        self.pass(milliseconds);
+        self.cluster.compact_all();
+    }
+
     /// Whether the process dies here.
     fn dies(&mut self, pod: usize, point: &'static str) -> bool {
         let faulty = self.faulty;

@@ -110,7 +110,9 @@ pub struct Position {
     pub stores: Vec<Option<StorePosition>>,
     /// For each input of the sub-topology, the next offset to read; empty if not known.
     pub inputs: Vec<Offset>,
-    /// When the last transaction in it was committed.
+    /// A moment at which no changelog went on beyond the position, or at which an empty store
+    /// began to be read from the beginning: the last commit, mostly. Deletes of what is in the
+    /// stores were compacted for the first time after it.
     pub committed_at: Timestamp,
 }
 

@@ -1,9 +1,11 @@
 //! Whether a task's state can be continued with what its changelogs and its group hold. What
 //! can't is refused with a remedy, or rebuilt; never continued over a gap.
 
+use std::time::Duration;
+
 use super::{ChangelogBounds, Committed, Environment, Log, Slot, Worker, start::Step};
 use crate::{
-    record::{Offset, TaskId},
+    record::{Offset, TaskId, Timestamp},
     task::{Position, StoreError, StorePosition, empty_position, store_positions},
 };
 
@@ -50,6 +52,12 @@ fn refusal(
     }
 }
 
+/// Whether deletes that came after `position` may have been compacted away by `now`.
+pub(super) fn is_too_old(position: &Position, now: Timestamp, age_max: Duration) -> bool {
+    let age = now.saturating_sub(position.committed_at);
+    u128::try_from(age).is_ok_and(|age| age > age_max.as_millis())
+}
+
 impl<L: Log, E: Environment> Worker<L, E> {
     /// Whether the state of a task can be continued with what is in its changelogs.
     pub(super) fn check_position(
@@ -65,9 +73,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
         };
         let mut position = store_positions(store.as_ref(), bounds.len())?;
         let subtopology = self.topology.subtopology(id);
-        let age = self.now.wall.saturating_sub(position.committed_at);
-        let age_max = self.config.position_age_max.as_millis();
-        let too_old = u128::try_from(age).is_ok_and(|age| age > age_max);
+        let now = self.now.wall;
+        let too_old = is_too_old(&position, now, self.config.position_age_max);
         // The marker of the task's own last transaction, of which no delete can be missing.
         let own_marker = Offset::from(self.config.exactly_once);
         for (index, (store, bounds)) in subtopology.stores.iter().zip(bounds).enumerate() {
@@ -81,7 +88,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
                     return Ok(Check::Rebuild {
                         store: index,
                         reason: format!(
-                            "its state is {age} ms old, so deletes may be missing from `{changelog}`"
+                            "its state is {} ms old, so deletes may be missing from `{changelog}`",
+                            now.saturating_sub(position.committed_at)
                         ),
                     });
                 }
@@ -93,6 +101,11 @@ impl<L: Log, E: Environment> Worker<L, E> {
             && let Some(reason) = self.ahead_of_group(id, &position, &group.committed)
         {
             return Ok(Check::Refuse(reason));
+        }
+        if too_old {
+            // Each store lacks nothing, or is read from the beginning from now on: deletes that
+            // are compacted away later are those of values that it never sees.
+            position.committed_at = now;
         }
         Ok(Check::Continue(position))
     }

@@ -12,6 +12,7 @@ mod failures;
 mod log;
 mod rebalance;
 mod report;
+mod restore;
 mod start;
 mod work;
 

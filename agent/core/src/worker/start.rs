@@ -1,5 +1,5 @@
 //! What a task goes through before it runs: its state is opened, its committed offsets are read,
-//! and its stores are restored from their changelogs.
+//! and its stores are restored from their changelogs (`restore`).
 //!
 //! The order matters. Stable committed offsets come first, the ends of the changelogs after them,
 //! and read-uncommitted: whatever the group's offsets stand for then lies below those ends.
@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use super::{
-    ChangelogBounds, Committed, Environment, Fetched, Log, Notice, RETRY, Slot, TaskState, Worker,
-    WorkerError, check::Check,
+    ChangelogBounds, Committed, Environment, Log, RETRY, Slot, Worker, WorkerError, check::Check,
+    restore::Restore,
 };
 use crate::{
-    record::{Changes, NO_TIMESTAMP, Offset, TaskId, TopicPartition},
-    task::{Position, StateStore, Stateless, StoreError, Task},
+    record::{TaskId, TopicPartition},
+    task::{StateStore, Stateless, StoreError},
 };
 
 /// A task that is not ready yet.
@@ -34,28 +34,7 @@ pub(super) enum Step {
 pub(super) struct Group {
     pub(super) committed: Vec<Committed>,
     /// Some input has no committed offset yet.
-    fresh: bool,
-}
-
-pub(super) struct Restore {
-    position: Position,
-    /// Where each store's restore ends.
-    ends: Vec<Offset>,
-}
-
-impl Restore {
-    fn offset(&self, store: usize) -> Offset {
-        self.position.stores[store].as_ref().map_or(0, |position| position.offset)
-    }
-
-    fn is_done(&self, store: usize) -> bool {
-        self.offset(store) >= self.ends[store]
-    }
-
-    fn remaining(&self) -> u64 {
-        let left = self.ends.iter().enumerate().map(|(store, end)| end - self.offset(store));
-        left.filter_map(|offsets| u64::try_from(offsets).ok()).sum()
-    }
+    pub(super) fresh: bool,
 }
 
 impl Starting {
@@ -65,7 +44,7 @@ impl Starting {
     }
 
     /// A task whose state is open, but may be behind.
-    fn again(store: Box<dyn StateStore>) -> Self {
+    pub(super) fn again(store: Box<dyn StateStore>) -> Self {
         Self { store: Some(store), step: Step::Offsets, retry_at: Duration::ZERO }
     }
 
@@ -108,14 +87,14 @@ impl<L: Log, E: Environment> Worker<L, E> {
             .collect()
     }
 
-    fn starting_mut(&mut self, id: TaskId) -> Option<&mut Starting> {
+    pub(super) fn starting_mut(&mut self, id: TaskId) -> Option<&mut Starting> {
         match self.tasks.get_mut(&id) {
             Some(Slot::Starting(starting)) => Some(starting),
             _ => None,
         }
     }
 
-    fn retry_later(&mut self, tasks: &[TaskId]) {
+    pub(super) fn retry_later(&mut self, tasks: &[TaskId]) {
         let retry_at = self.now.monotonic + RETRY;
         for &id in tasks {
             if let Some(starting) = self.starting_mut(id) {
@@ -229,101 +208,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
     }
 
-    fn restore_from(
-        &mut self,
-        id: TaskId,
-        position: Position,
-        bounds: &[ChangelogBounds],
-    ) -> Result<(), WorkerError> {
-        let changelogs = self.changelogs_of(id);
-        let restore = Restore { position, ends: bounds.iter().map(|bounds| bounds.end).collect() };
-        for (store, &changelog) in changelogs.iter().enumerate() {
-            if restore.is_done(store) {
-                continue;
-            }
-            let epoch = restore.position.stores[store]
-                .as_ref()
-                .map_or(-1, |position| position.leader_epoch);
-            if let Err(error) = self.log.restore(changelog, restore.offset(store), epoch) {
-                self.stop_restores(id)?;
-                self.retry_later(&[id]);
-                return self.postpone(error);
-            }
-        }
-        let remaining = restore.remaining();
-        let Some(starting) = self.starting_mut(id) else { return Ok(()) };
-        let step = std::mem::replace(&mut starting.step, Step::Offsets);
-        if let Step::Bounds(group) = step {
-            starting.step = Step::Restoring(group, restore);
-        }
-        if remaining > 0 {
-            self.task_state(id, TaskState::Restoring);
-            self.notice(Notice::Restoring { task: id, remaining });
-            return Ok(());
-        }
-        self.finish_restore(id)
-    }
-
-    pub(super) fn on_changelog(&mut self, fetched: Fetched) -> Result<(), WorkerError> {
-        let Some(changelog) = fetched.partition else { return Ok(()) };
-        let Some((id, store)) = self.store_of(changelog) else { return Ok(()) };
-        let now = self.now.wall;
-        let Some(starting) = self.starting_mut(id) else { return Ok(()) };
-        let Starting { store: Some(state), step: Step::Restoring(_, restore), .. } = starting
-        else {
-            return Ok(());
-        };
-        if restore.is_done(store) {
-            return Ok(());
-        }
-        match restore_batch(state.as_mut(), restore, store, fetched, now) {
-            Ok(()) => {}
-            Err(error) => return self.store_failed(id, error),
-        }
-        let (remaining, store_done) = (restore.remaining(), restore.is_done(store));
-        self.notice(Notice::Restoring { task: id, remaining });
-        if store_done {
-            self.log.stop_restore(changelog).or_else(|error| self.postpone(error))?;
-        }
-        match remaining {
-            0 => self.finish_restore(id),
-            _ => Ok(()),
-        }
-    }
-
-    /// All stores are where the group's offsets are: the task runs.
-    fn finish_restore(&mut self, id: TaskId) -> Result<(), WorkerError> {
-        let now = self.now.wall;
-        let Some(Slot::Starting(mut starting)) = self.tasks.remove(&id) else { return Ok(()) };
-        let (Some(mut state), Step::Restoring(group, restore)) =
-            (starting.store.take(), starting.step)
-        else {
-            return Ok(());
-        };
-        let offsets: Vec<Offset> = group.committed.iter().map(|at| at.offset).collect();
-        let stores = restore.ends.len();
-        let position = Position { inputs: offsets.clone(), committed_at: now, ..restore.position };
-        let applied = match stores {
-            0 => Ok(()),
-            _ => state.apply(&vec![Changes::default(); stores], &position),
-        };
-        if let Err(error) = applied {
-            self.tasks.insert(id, Slot::Starting(Box::new(Starting::again(state))));
-            return self.store_failed(id, error);
-        }
-        let topology = std::sync::Arc::clone(&self.topology);
-        let mut task = Task::new(id, topology, &group.committed, state);
-        if group.fresh {
-            task.touch();
-            self.transaction.begin(self.now.monotonic);
-        }
-        self.tasks.insert(id, Slot::Running(Box::new(task)));
-        self.read_from(id, &offsets);
-        self.seek()?;
-        self.task_state(id, TaskState::Running);
-        Ok(())
-    }
-
     /// Makes a task read its group's offsets and the missing tail of its changelogs again.
     pub(super) fn restart_task(&mut self, id: TaskId) -> Result<(), WorkerError> {
         self.stop_restores(id)?;
@@ -343,86 +227,4 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.forget_seeks(id);
         Ok(())
     }
-
-    /// Empties a store (all of the task's for `None`) and restores it from the beginning.
-    pub(super) fn rebuild(
-        &mut self,
-        id: TaskId,
-        store: Option<usize>,
-        reason: &str,
-    ) -> Result<(), WorkerError> {
-        self.stop_restores(id)?;
-        let stores = self.topology.subtopology(id).stores.len();
-        let Some(starting) = self.starting_mut(id) else { return Ok(()) };
-        let Some(state) = &mut starting.store else { return Ok(()) };
-        let which = store.map_or(0..stores, |store| store..store + 1);
-        let result = which.clone().try_for_each(|store| state.reset(store));
-        starting.step = Step::Offsets;
-        if let Err(error) = result {
-            return self.stop_task(id, error.to_string());
-        }
-        for store in which {
-            let reason = reason.to_owned();
-            self.notice(Notice::Rebuilding { task: id, store, reason });
-        }
-        Ok(())
-    }
-
-    /// Reads nothing more of the changelogs of a task.
-    pub(super) fn stop_restores(&mut self, id: TaskId) -> Result<(), WorkerError> {
-        let restoring = match self.tasks.get(&id) {
-            Some(Slot::Starting(starting)) => match &starting.step {
-                Step::Restoring(_, restore) => {
-                    (0..restore.ends.len()).filter(|&store| !restore.is_done(store)).collect()
-                }
-                Step::Bounds(_) => (0..self.topology.subtopology(id).stores.len()).collect(),
-                Step::Open | Step::Offsets => Vec::new(),
-            },
-            _ => Vec::new(),
-        };
-        let changelogs = self.changelogs_of(id);
-        for store in restoring {
-            self.log.stop_restore(changelogs[store]).or_else(|error| self.postpone(error))?;
-        }
-        Ok(())
-    }
-
-    fn changelogs_of(&self, id: TaskId) -> Vec<TopicPartition> {
-        let stores = self.topology.subtopology(id).stores.iter();
-        stores.map(|store| TopicPartition::new(store.changelog, id.partition)).collect()
-    }
-
-    fn store_of(&self, changelog: TopicPartition) -> Option<(TaskId, usize)> {
-        let subtopologies = self.topology.subtopologies.iter().zip(0u16..);
-        subtopologies.into_iter().find_map(|(subtopology, index)| {
-            let mut stores = subtopology.stores.iter();
-            let store = stores.position(|store| store.changelog == changelog.topic)?;
-            let partition = changelog.partition;
-            Some((TaskId { subtopology: index, partition }, store))
-        })
-    }
-}
-
-/// Applies what was read of a changelog, together with the position it brings the store to.
-fn restore_batch(
-    state: &mut dyn StateStore,
-    restore: &mut Restore,
-    store: usize,
-    fetched: Fetched,
-    now: i64,
-) -> Result<(), StoreError> {
-    let Some(at) = &mut restore.position.stores[store] else { return Ok(()) };
-    if fetched.records.keys.lengths().iter().any(|&length| length < 0) {
-        let message = "the changelog has a record without a key; it was not written by the agent";
-        return Err(StoreError::Failed(message.to_owned()));
-    }
-    at.offset = at.offset.max(fetched.next);
-    if fetched.leader_epoch >= 0 {
-        at.leader_epoch = fetched.leader_epoch;
-    }
-    restore.position.inputs.clear();
-    restore.position.committed_at = now.max(NO_TIMESTAMP);
-    let mut changes = vec![Changes::default(); restore.ends.len()];
-    changes[store] = Changes { keys: fetched.records.keys, values: fetched.records.values };
-    state.apply(&changes, &restore.position)
 }

@@ -35,6 +35,12 @@ pub(crate) fn disks(state: &State) -> Result<(), String> {
     stores::check_disks(state)
 }
 
+/// Whether the stores of a task that a process has open are what their changelogs say.
+pub(crate) fn task(state: &mut State, pod: usize, task: TaskId) -> Result<(), String> {
+    let contents = state.files(pod, task).contents().clone();
+    stores::check_contents(state, task, &contents)
+}
+
 /// Whether every task that can has committed all of its input.
 pub(crate) fn is_finished(state: &State) -> bool {
     first_unfinished(state).is_none()

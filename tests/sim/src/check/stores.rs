@@ -7,7 +7,8 @@ use sidestream_core::record::{Offset, TaskId, TopicPartition};
 
 use super::{key_of, text};
 use crate::{
-    cluster::{Fate, index},
+    cluster::{Fate, LogRecord, index},
+    disk::Contents,
     guest::number,
     pipeline::{CHAINED, COUNTS, TABLE},
     world::State,
@@ -15,11 +16,22 @@ use crate::{
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// The fold of a committed changelog below an offset.
+/// All records of a changelog that are committed, also where the marker is still to come.
+fn decided(state: &State, changelog: TopicPartition) -> impl Iterator<Item = (Offset, &LogRecord)> {
+    let entries = state.cluster.partition(changelog).entries.iter().zip(0..);
+    entries
+        .filter(|(entry, _)| match entry.fate {
+            Fate::Committed => true,
+            Fate::Open => state.cluster.coordinator.will_commit(entry.producer),
+            Fate::Aborted => false,
+        })
+        .filter_map(|(entry, offset)| Some((offset, entry.record.as_ref()?)))
+}
+
+/// The fold of a changelog below an offset.
 fn folded(state: &State, changelog: TopicPartition, below: Offset) -> Entries {
     let mut entries = Entries::new();
-    let history = state.cluster.partition(changelog).history();
-    for (_, record) in history.take_while(|(offset, _)| *offset < below) {
+    for (_, record) in decided(state, changelog).take_while(|(offset, _)| *offset < below) {
         let key = record.key.clone().unwrap_or_default();
         match &record.value {
             Some(value) => entries.insert(key, value.clone()),
@@ -39,32 +51,40 @@ pub(super) fn check_disks(state: &State) -> Result<(), String> {
     }
     for (disk, place) in state.disks.iter().zip(0..) {
         for (&task, files) in &disk.tasks {
-            let contents = files.contents();
-            let definitions = &state.plan.topology.subtopology(task).stores;
-            for (store, definition) in definitions.iter().enumerate() {
-                let changelog = TopicPartition::new(definition.changelog, task.partition);
-                let position = contents.position.stores[store].as_ref();
-                let below = position.map_or(0, |position| position.offset);
-                let mut expected = folded(state, changelog, below);
-                let mut found = contents.stores[store].clone();
-                if state.plan.faults.compact > 0 {
-                    // A compacted changelog lacks what changes again further on.
-                    let history = state.cluster.partition(changelog).history();
-                    for (_, record) in history.filter(|(offset, _)| *offset >= below) {
-                        let key = record.key.as_deref().unwrap_or_default();
-                        expected.remove(key);
-                        found.remove(key);
-                    }
-                }
-                if found != expected {
-                    let name = &definition.name;
-                    let difference = difference(&found, &expected);
-                    return Err(format!(
-                        "{name} of {task} on disk {place} is not its changelog below {below}: \
-                         {difference}"
-                    ));
-                }
+            check_contents(state, task, files.contents())
+                .map_err(|error| format!("disk {place}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the stores of a task hold is the fold of their changelogs up to their positions.
+pub(super) fn check_contents(
+    state: &State,
+    task: TaskId,
+    contents: &Contents,
+) -> Result<(), String> {
+    let definitions = &state.plan.topology.subtopology(task).stores;
+    for (store, definition) in definitions.iter().enumerate() {
+        let changelog = TopicPartition::new(definition.changelog, task.partition);
+        let position = contents.position.stores[store].as_ref();
+        let below = position.map_or(0, |position| position.offset);
+        let mut expected = folded(state, changelog, below);
+        let mut found = contents.stores[store].clone();
+        if state.plan.faults.compact > 0 {
+            // A compacted changelog lacks what changes again further on.
+            for (_, record) in decided(state, changelog).filter(|(offset, _)| *offset >= below) {
+                let key = record.key.as_deref().unwrap_or_default();
+                expected.remove(key);
+                found.remove(key);
             }
+        }
+        if found != expected {
+            let name = &definition.name;
+            let difference = difference(&found, &expected);
+            return Err(format!(
+                "{name} of {task} is not its changelog below {below}: {difference}"
+            ));
         }
     }
     Ok(())

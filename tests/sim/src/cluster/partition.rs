@@ -30,13 +30,13 @@ pub(crate) struct LogEntry {
     /// The producer id; 0 for one without transactions.
     pub(crate) producer: u64,
     pub(crate) fate: Fate,
-    /// When it was appended.
-    pub(crate) at: u64,
     pub(crate) leader_epoch: i32,
     /// The record; `None` for a marker.
     pub(crate) record: Option<LogRecord>,
     /// Compaction took it away; kept here for the checks.
     pub(crate) compacted: bool,
+    /// When compaction may take a delete away; set when it meets it for the first time.
+    delete_horizon: Option<u64>,
 }
 
 /// A partition. Nothing is ever really deleted, so that the checks can see all of it.
@@ -74,7 +74,7 @@ impl PartitionLog {
     }
 
     /// Appends a record; `producer` is 0 outside of transactions.
-    pub(crate) fn append(&mut self, now: u64, producer: u64, record: LogRecord) {
+    pub(crate) fn append(&mut self, producer: u64, record: LogRecord) {
         let fate = if producer == 0 {
             Fate::Committed
         } else {
@@ -82,11 +82,11 @@ impl PartitionLog {
             self.open.entry(producer).or_insert(end);
             Fate::Open
         };
-        self.push(now, producer, fate, Some(record));
+        self.push(producer, fate, Some(record));
     }
 
     /// Appends the marker that ends `producer`'s transaction here.
-    pub(crate) fn mark(&mut self, now: u64, producer: u64, commit: bool) {
+    pub(crate) fn mark(&mut self, producer: u64, commit: bool) {
         let fate = if commit { Fate::Committed } else { Fate::Aborted };
         if let Some(first) = self.open.remove(&producer) {
             for entry in &mut self.entries[index(first)..] {
@@ -95,12 +95,13 @@ impl PartitionLog {
                 }
             }
         }
-        self.push(now, producer, fate, None);
+        self.push(producer, fate, None);
     }
 
-    fn push(&mut self, at: u64, producer: u64, fate: Fate, record: Option<LogRecord>) {
+    fn push(&mut self, producer: u64, fate: Fate, record: Option<LogRecord>) {
         let leader_epoch = self.leader_epoch;
-        let entry = LogEntry { producer, fate, at, leader_epoch, record, compacted: false };
+        let (compacted, delete_horizon) = (false, None);
+        let entry = LogEntry { producer, fate, leader_epoch, record, compacted, delete_horizon };
         self.entries.push(entry);
     }
 
@@ -133,8 +134,10 @@ impl PartitionLog {
             .filter_map(|(entry, offset)| Some((offset, entry.record.as_ref()?)))
     }
 
-    /// Keeps only the last record of each key below the last stable offset, no aborted ones, and
-    /// no deletes older than `retention`.
+    /// Keeps only the last record of each key below the last stable offset, and no aborted ones.
+    /// A delete goes once `retention` has passed since the compaction that took away what it
+    /// deletes, as in Kafka since version 3.1 (KIP-534): who has read the value before can still
+    /// read the delete for so long.
     pub(crate) fn compact(&mut self, now: u64, retention: u64) {
         let end = index(self.stable_end());
         let mut last: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
@@ -147,7 +150,11 @@ impl PartitionLog {
             let Some(record) = &entry.record else { continue };
             let newest = entry.fate == Fate::Committed
                 && last.get(record.key.as_deref().unwrap_or_default()) == Some(&place);
-            let expired = record.value.is_none() && now - entry.at > retention;
+            let delete = record.value.is_none();
+            let expired = delete && entry.delete_horizon.is_some_and(|horizon| now > horizon);
+            if delete {
+                entry.delete_horizon.get_or_insert(now + retention);
+            }
             entry.compacted |= !newest || expired;
         }
     }

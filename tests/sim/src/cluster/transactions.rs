@@ -155,10 +155,9 @@ impl Cluster {
         record: LogRecord,
     ) -> Result<(i64, i32), Refusal> {
         let producer = self.begin(id, epoch, Target::Partition(partition))?;
-        let now = self.now;
         let log = self.partition_mut(partition);
         let at = (log.end(), log.leader_epoch);
-        log.append(now, producer, record);
+        log.append(producer, record);
         Ok(at)
     }
 
@@ -195,7 +194,6 @@ impl Cluster {
     /// Writes one marker of the transactional id at `place`, if it has one to write; the target
     /// is chosen by `choice`.
     fn write_marker(&mut self, id: &str, choice: u64) {
-        let now = self.now;
         let Some(entry) = self.coordinator.ids.get_mut(id) else { return };
         let Phase::Prepared { commit } = entry.phase else { return };
         let producer = entry.producer;
@@ -211,7 +209,7 @@ impl Cluster {
         }
         match target {
             Some(Target::Partition(partition)) => {
-                self.partition_mut(partition).mark(now, producer, commit);
+                self.partition_mut(partition).mark(producer, commit);
             }
             Some(Target::Group) => self.group.settle(producer, commit),
             None => {}

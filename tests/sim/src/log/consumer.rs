@@ -11,6 +11,10 @@ use crate::cluster::Slice;
 /// How many fetched batches wait at most.
 const FETCHED_MAX: usize = 12;
 
+/// Where time leaps, it also does so during restores, in so many times fewer turns than while
+/// processes are down.
+const SLOW: u64 = 2;
+
 impl SimLog {
     /// Fetches something of some partitions that are not paused.
     pub(super) fn fetch(&mut self) {
@@ -80,6 +84,10 @@ impl SimLog {
             let fetched = fetched(partition, &fetch, slice);
             state.note(self.pod, format_args!("restores {}", told(&fetched)));
             events.push(Event::Changelog(fetched));
+        }
+        let rate = SLOW * state.faults().leap;
+        if !self.restores.is_empty() && state.prng.one_in(rate) {
+            state.leap(self.pod, "restores slowly");
         }
     }
 

@@ -189,10 +189,9 @@ impl SimLog {
                 state.cluster.produce(id, epoch, partition, record.clone())
             });
         }
-        let now = state.now;
         let log = state.cluster.partition_mut(partition);
         let at = (log.end(), log.leader_epoch);
-        log.append(now, 0, record);
+        log.append(0, record);
         Ok(at)
     }
 

@@ -1,0 +1,236 @@
+//! Restoring the stores of a task from their changelogs, and emptying those that have to be read
+//! from the beginning.
+
+use super::{
+    ChangelogBounds, Environment, Fetched, Log, Notice, Slot, TaskState, Worker, WorkerError,
+    check::is_too_old,
+    start::{Starting, Step},
+};
+use crate::{
+    record::{Changes, Offset, TaskId, Timestamp, TopicPartition},
+    task::{Position, StateStore, StoreError, Task},
+};
+
+/// A restore under way.
+pub(super) struct Restore {
+    position: Position,
+    /// When it was asked where it ends.
+    began_at: Timestamp,
+    /// Where each store's restore ends.
+    ends: Vec<Offset>,
+}
+
+impl Restore {
+    fn offset(&self, store: usize) -> Offset {
+        self.position.stores[store].as_ref().map_or(0, |position| position.offset)
+    }
+
+    fn is_done(&self, store: usize) -> bool {
+        self.offset(store) >= self.ends[store]
+    }
+
+    fn remaining(&self) -> u64 {
+        let left = self.ends.iter().enumerate().map(|(store, end)| end - self.offset(store));
+        left.filter_map(|offsets| u64::try_from(offsets).ok()).sum()
+    }
+}
+
+impl<L: Log, E: Environment> Worker<L, E> {
+    pub(super) fn restore_from(
+        &mut self,
+        id: TaskId,
+        position: Position,
+        bounds: &[ChangelogBounds],
+    ) -> Result<(), WorkerError> {
+        let changelogs = self.changelogs_of(id);
+        let ends = bounds.iter().map(|bounds| bounds.end).collect();
+        let restore = Restore { position, began_at: self.now.wall, ends };
+        for (store, &changelog) in changelogs.iter().enumerate() {
+            if restore.is_done(store) {
+                continue;
+            }
+            let epoch = restore.position.stores[store]
+                .as_ref()
+                .map_or(-1, |position| position.leader_epoch);
+            if let Err(error) = self.log.restore(changelog, restore.offset(store), epoch) {
+                self.stop_restores(id)?;
+                self.retry_later(&[id]);
+                return self.postpone(error);
+            }
+        }
+        let remaining = restore.remaining();
+        let Some(starting) = self.starting_mut(id) else { return Ok(()) };
+        let step = std::mem::replace(&mut starting.step, Step::Offsets);
+        if let Step::Bounds(group) = step {
+            starting.step = Step::Restoring(group, restore);
+        }
+        if remaining > 0 {
+            self.task_state(id, TaskState::Restoring);
+            self.notice(Notice::Restoring { task: id, remaining });
+            return Ok(());
+        }
+        self.finish_restore(id)
+    }
+
+    pub(super) fn on_changelog(&mut self, fetched: Fetched) -> Result<(), WorkerError> {
+        let Some(changelog) = fetched.partition else { return Ok(()) };
+        let Some((id, store)) = self.store_of(changelog) else { return Ok(()) };
+        let now = self.now.wall;
+        let age_max = self.config.position_age_max;
+        let Some(starting) = self.starting_mut(id) else { return Ok(()) };
+        let Starting { store: Some(state), step: Step::Restoring(_, restore), .. } = starting
+        else {
+            return Ok(());
+        };
+        if restore.is_done(store) {
+            return Ok(());
+        }
+        if is_too_old(&restore.position, now, age_max) {
+            return self.restore_too_slow(id, store);
+        }
+        match restore_batch(state.as_mut(), restore, store, fetched) {
+            Ok(()) => {}
+            Err(error) => return self.store_failed(id, error),
+        }
+        let (remaining, store_done) = (restore.remaining(), restore.is_done(store));
+        self.notice(Notice::Restoring { task: id, remaining });
+        if store_done {
+            self.log.stop_restore(changelog).or_else(|error| self.postpone(error))?;
+        }
+        match remaining {
+            0 => self.finish_restore(id),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is read now may lack deletes of what was read before, so the store is read anew.
+    ///
+    /// This is no failure of the task, and has no limit of its own: each attempt lasts half of the
+    /// time for which deletes are kept, brokers that were slow or away may be quick by then, and a
+    /// task that is stopped would never be done. So each attempt says what would help.
+    fn restore_too_slow(&mut self, id: TaskId, store: usize) -> Result<(), WorkerError> {
+        let changelog = self.topology.subtopology(id).stores[store].changelog;
+        let reason = format!(
+            "its restore took longer than {} ms, so deletes may be missing from `{}`; if this \
+             comes again, give brokers, network and disk more throughput, or run the pipeline with \
+             more partitions under a new application id",
+            self.config.position_age_max.as_millis(),
+            self.topology.topic(changelog).name
+        );
+        self.rebuild(id, Some(store), &reason)
+    }
+
+    /// All stores are where the group's offsets are: the task runs.
+    fn finish_restore(&mut self, id: TaskId) -> Result<(), WorkerError> {
+        let Some(Slot::Starting(mut starting)) = self.tasks.remove(&id) else { return Ok(()) };
+        let (Some(mut state), Step::Restoring(group, restore)) =
+            (starting.store.take(), starting.step)
+        else {
+            return Ok(());
+        };
+        let offsets: Vec<Offset> = group.committed.iter().map(|at| at.offset).collect();
+        let stores = restore.ends.len();
+        // What was written since the restore began is further on.
+        let committed_at = restore.began_at;
+        let position = Position { inputs: offsets.clone(), committed_at, ..restore.position };
+        let applied = match stores {
+            0 => Ok(()),
+            _ => state.apply(&vec![Changes::default(); stores], &position),
+        };
+        if let Err(error) = applied {
+            self.tasks.insert(id, Slot::Starting(Box::new(Starting::again(state))));
+            return self.store_failed(id, error);
+        }
+        let topology = std::sync::Arc::clone(&self.topology);
+        let mut task = Task::new(id, topology, &group.committed, state);
+        if group.fresh {
+            task.touch();
+            self.transaction.begin(self.now.monotonic);
+        }
+        self.tasks.insert(id, Slot::Running(Box::new(task)));
+        self.read_from(id, &offsets);
+        self.seek()?;
+        self.task_state(id, TaskState::Running);
+        Ok(())
+    }
+
+    /// Empties a store (all of the task's for `None`) and restores it from the beginning.
+    pub(super) fn rebuild(
+        &mut self,
+        id: TaskId,
+        store: Option<usize>,
+        reason: &str,
+    ) -> Result<(), WorkerError> {
+        self.stop_restores(id)?;
+        let stores = self.topology.subtopology(id).stores.len();
+        let Some(starting) = self.starting_mut(id) else { return Ok(()) };
+        let Some(state) = &mut starting.store else { return Ok(()) };
+        let which = store.map_or(0..stores, |store| store..store + 1);
+        let result = which.clone().try_for_each(|store| state.reset(store));
+        starting.step = Step::Offsets;
+        if let Err(error) = result {
+            return self.stop_task(id, error.to_string());
+        }
+        for store in which {
+            let reason = reason.to_owned();
+            self.notice(Notice::Rebuilding { task: id, store, reason });
+        }
+        Ok(())
+    }
+
+    /// Reads nothing more of the changelogs of a task.
+    pub(super) fn stop_restores(&mut self, id: TaskId) -> Result<(), WorkerError> {
+        let restoring = match self.tasks.get(&id) {
+            Some(Slot::Starting(starting)) => match &starting.step {
+                Step::Restoring(_, restore) => {
+                    (0..restore.ends.len()).filter(|&store| !restore.is_done(store)).collect()
+                }
+                Step::Bounds(_) => (0..self.topology.subtopology(id).stores.len()).collect(),
+                Step::Open | Step::Offsets => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        let changelogs = self.changelogs_of(id);
+        for store in restoring {
+            self.log.stop_restore(changelogs[store]).or_else(|error| self.postpone(error))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn changelogs_of(&self, id: TaskId) -> Vec<TopicPartition> {
+        let stores = self.topology.subtopology(id).stores.iter();
+        stores.map(|store| TopicPartition::new(store.changelog, id.partition)).collect()
+    }
+
+    fn store_of(&self, changelog: TopicPartition) -> Option<(TaskId, usize)> {
+        let subtopologies = self.topology.subtopologies.iter().zip(0u16..);
+        subtopologies.into_iter().find_map(|(subtopology, index)| {
+            let mut stores = subtopology.stores.iter();
+            let store = stores.position(|store| store.changelog == changelog.topic)?;
+            let partition = changelog.partition;
+            Some((TaskId { subtopology: index, partition }, store))
+        })
+    }
+}
+
+/// Applies what was read of a changelog, together with the position it brings the store to.
+fn restore_batch(
+    state: &mut dyn StateStore,
+    restore: &mut Restore,
+    store: usize,
+    fetched: Fetched,
+) -> Result<(), StoreError> {
+    let Some(at) = &mut restore.position.stores[store] else { return Ok(()) };
+    if fetched.records.keys.lengths().iter().any(|&length| length < 0) {
+        let message = "the changelog has a record without a key; it was not written by the agent";
+        return Err(StoreError::Failed(message.to_owned()));
+    }
+    at.offset = at.offset.max(fetched.next);
+    if fetched.leader_epoch >= 0 {
+        at.leader_epoch = fetched.leader_epoch;
+    }
+    restore.position.inputs.clear();
+    let mut changes = vec![Changes::default(); restore.ends.len()];
+    changes[store] = Changes { keys: fetched.records.keys, values: fetched.records.values };
+    state.apply(&changes, &restore.position)
+}
