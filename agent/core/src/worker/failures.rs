@@ -11,8 +11,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 ///
 /// A record that its failure names has a count of its own: a batch is retried whole, so that one
 /// record may fail after others have passed, and what passed in the end must not use up the
-/// attempts of what comes after it. Failures that name none share a count, for all of them may be
-/// the same record's.
+/// attempts of what comes after it. So a batch may be tried `attempts_max` times for each of its
+/// records, at worst. Failures that name none share a count, for all may be the same record's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Failures {
     pub(super) retry_at: Duration,
