@@ -123,6 +123,11 @@ impl Agent {
         self.process()?.wait_for_end(PATIENCE)
     }
 
+    /// The most memory that it had since its last start, in bytes.
+    pub fn peak_memory_bytes(&self) -> Result<u64> {
+        self.process.as_ref().context("it was never started")?.peak_memory_bytes()
+    }
+
     /// What it logged since its last start.
     #[must_use]
     pub fn log(&self) -> String {

@@ -20,8 +20,7 @@ use crate::{
 const WITHIN_MS: i64 = 2_000;
 
 /// Word count, pass-through, the de-duplicator, the enrichment, and a counter over two inputs that
-/// stamps what it emits. Its modules name their topics,
-/// so it needs a broker of its own ([`Scene::on_own_broker`](crate::scene::Scene)).
+/// stamps what it emits. Its modules name their topics, so it needs a broker of its own ([`Scene::on_own_broker`](crate::scene::Scene)).
 pub const EXAMPLES: Play = Play {
     pipeline: "\
 application: {application}
@@ -118,7 +117,7 @@ fn anything(_: u64, random: &mut Random) -> Record {
     Record { key: Some(key), value: (!random.once_in(10)).then_some(value), timestamp: None }
 }
 
-fn event(number: u64, random: &mut Random) -> Record {
+pub(crate) fn event(number: u64, random: &mut Random) -> Record {
     Record {
         key: Some(format!("event-{}", random.skewed(2_000)).into_bytes()),
         value: Some(number.to_string().into_bytes()),

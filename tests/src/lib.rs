@@ -11,6 +11,7 @@
 //! - [`process`], [`wait`], [`random`]: what these stand on.
 
 pub mod agent;
+pub mod at_least_once;
 pub mod broker;
 pub mod chaos;
 pub mod examples;

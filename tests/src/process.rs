@@ -102,6 +102,14 @@ impl Process {
         self.child.id()
     }
 
+    /// The most memory that it had so far, in bytes.
+    pub fn peak_memory_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB")).context("no VmHWM")?;
+        Ok(peak.trim().parse::<u64>()? * 1024)
+    }
+
     /// What it wrote so far, without those before it that wrote to the same file.
     #[must_use]
     pub fn log(&self) -> String {

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use sidestream_tests::{
     agent::PATIENCE,
+    at_least_once::AT_LEAST_ONCE,
     broker::{self, Cluster, Options},
     follow::Follower,
     load::Record,
@@ -95,6 +96,23 @@ fn a_zombie_that_only_punctuates_changes_nothing() -> Result<()> {
     for agent in &mut scene.agents {
         ensure!(agent.terminate()?.success(), "{}", agent.log_tail());
     }
+    scene.check().map(drop)
+}
+
+#[test]
+fn at_least_once_loses_nothing_over_kills() -> Result<()> {
+    let _alone = alone();
+    let mut scene = Scene::new(&broker::shared().bootstrap(), AT_LEAST_ONCE)?;
+    scene.start_load(16)?;
+    scene.start_agents(2)?;
+    scene.wait_for_progress()?;
+    for round in 0..4 {
+        let agent = &mut scene.agents[round % 2];
+        agent.kill()?;
+        agent.start()?;
+        scene.wait_for_progress()?;
+    }
+    scene.settle()?;
     scene.check().map(drop)
 }
 

@@ -81,6 +81,7 @@ fn config(pipeline: &Pipeline, memory_total: usize) -> guest::Config {
         compile_time_max: limits.compile_time_max,
         memory_bytes_max: bytes(limits.guest_memory_bytes_max),
         memory_total_bytes_max: memory_total,
+        calls_at_once_max: pipeline.workers as usize,
         table_elements_max: limits.guest_table_elements_max as usize,
         stack_bytes_max: bytes(limits.guest_stack_bytes_max),
         call_time_max: limits.batch_time_max,

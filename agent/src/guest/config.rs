@@ -21,6 +21,9 @@ pub struct Config {
     pub memory_bytes_max: usize,
     /// How much memory all instances of the process may have together.
     pub memory_total_bytes_max: usize,
+    /// How many calls run at once: one for each worker. While less memory is left than this many
+    /// instances take, an instance is let go after its call and made anew for the next one.
+    pub calls_at_once_max: usize,
     /// How many elements its tables may have together.
     pub table_elements_max: usize,
     /// How many core instances, memories and tables it may have of each. (One made from Python has
@@ -62,6 +65,7 @@ impl Default for Config {
             cache_bytes_max: 1 << 30,
             memory_bytes_max: 64 << 20,
             memory_total_bytes_max: 1 << 30,
+            calls_at_once_max: 1,
             table_elements_max: 100_000,
             parts_max: 100,
             stack_bytes_max: 512 << 10,

@@ -67,10 +67,18 @@ pub struct Store {
 }
 
 /// An instance of a module, initialised. After a failure it is of no use any more: every further
-/// call fails.
+/// call fails. While memory is short it rests between its calls: a module's memory is never state.
 pub struct Guest {
+    module: Module,
+    context: Context,
     setup: Setup,
-    live: Result<Live, Failure>,
+    instance: Instance,
+}
+
+enum Instance {
+    Live(Box<Live>),
+    Resting,
+    Failed(Failure),
 }
 
 struct Live {
@@ -82,9 +90,11 @@ struct Live {
 impl Guest {
     /// Instantiates `module` and initialises the instance.
     pub(super) fn new(module: &Module, context: &Context) -> Result<Self, Failure> {
-        let mut live = Live::new(module, context).map_err(in_initialise)?;
-        let setup = live.initialise(context).map_err(in_initialise)?;
-        Ok(Self { setup, live: Ok(live) })
+        let (live, setup) = Live::start(module, context)?;
+        let (module, context, instance) = (module.clone(), context.clone(), Instance::Live(live));
+        let mut guest = Self { module, context, setup, instance };
+        guest.rest_if_memory_is_short();
+        Ok(guest)
     }
 
     fn call(
@@ -92,13 +102,42 @@ impl Guest {
         state: &mut State,
         call: impl FnOnce(&mut Live, &mut State) -> Result<Effects, Failure>,
     ) -> Result<Effects, Failure> {
-        let live = self.live.as_mut().map_err(|failure| failure.clone())?;
-        let outcome = call(live, state);
-        if let Err(failure) = &outcome {
-            let message = format!("the instance failed before: {}", failure.message);
-            self.live = Err(Failure { kind: failure.kind, record: None, message });
+        let outcome = self.wake().and_then(|live| call(live, state));
+        match &outcome {
+            Ok(_) => self.rest_if_memory_is_short(),
+            Err(failure) if !matches!(self.instance, Instance::Failed(_)) => {
+                let message = format!("the instance failed before: {}", failure.message);
+                let failure = Failure { kind: failure.kind, record: None, message };
+                self.instance = Instance::Failed(failure);
+            }
+            Err(_) => {}
         }
         outcome
+    }
+
+    fn wake(&mut self) -> Result<&mut Live, Failure> {
+        if matches!(self.instance, Instance::Resting) {
+            let (live, setup) = Live::start(&self.module, &self.context)?;
+            if setup != self.setup {
+                let message = "initialise gave another answer than before".to_owned();
+                return Err(Failure { kind: FailureKind::Malformed, record: None, message });
+            }
+            self.instance = Instance::Live(live);
+        }
+        match &mut self.instance {
+            Instance::Live(live) => Ok(live),
+            Instance::Failed(failure) => Err(failure.clone()),
+            Instance::Resting => unreachable!("it was woken"),
+        }
+    }
+
+    fn rest_if_memory_is_short(&mut self) {
+        let spare = self.module.inner.shared.config.calls_at_once_max;
+        if let Instance::Live(live) = &self.instance
+            && !live.store.data().limiter.leaves_room_for(spare)
+        {
+            self.instance = Instance::Resting;
+        }
     }
 }
 
@@ -118,6 +157,13 @@ impl Processor for Guest {
 }
 
 impl Live {
+    /// An instance that is initialised, and what it said to that.
+    fn start(module: &Module, context: &Context) -> Result<(Box<Self>, Setup), Failure> {
+        let mut live = Self::new(module, context).map_err(in_initialise)?;
+        let setup = live.initialise(context).map_err(in_initialise)?;
+        Ok((Box::new(live), setup))
+    }
+
     fn new(module: &Module, context: &Context) -> Result<Self, Failure> {
         let shared = &module.inner.shared;
         let config = &shared.config;

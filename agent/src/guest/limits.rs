@@ -69,6 +69,12 @@ impl Limiter {
         }
     }
 
+    /// Whether the budget leaves room for `count` more instances of this one's size.
+    pub(super) fn leaves_room_for(&self, count: usize) -> bool {
+        let wanted = self.memory_bytes.saturating_mul(count);
+        self.budget.bytes().saturating_add(wanted) <= self.budget.bytes_max
+    }
+
     /// What was last refused, for people; forgets it.
     pub(super) fn take_denied(&mut self) -> Option<String> {
         self.denied.take()

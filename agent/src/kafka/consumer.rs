@@ -50,6 +50,8 @@ struct Assigned {
     epoch: FetchEpoch,
     next: Offset,
     paused: bool,
+    /// Its end was told, and no record since.
+    ended: bool,
     /// The place that was in doubt last.
     doubted: Option<Offset>,
 }
@@ -200,10 +202,11 @@ impl Consumer {
             }
         }
         for event in &events[first..] {
-            if let Event::Records(Fetched { partition: Some(partition), next, .. }) = event
+            if let Event::Records(Fetched { partition: Some(partition), next, records, .. }) = event
                 && let Some(assigned) = self.assigned.get_mut(partition)
             {
                 assigned.next = assigned.next.max(*next);
+                assigned.ended = records.offsets.is_empty();
             }
         }
         Ok(in_doubt)
@@ -245,7 +248,10 @@ impl Consumer {
         self.assigned = positions
             .iter()
             .map(|&FetchPosition { partition, offset, epoch }| {
-                (partition, Assigned { epoch, next: offset, paused: true, doubted: None })
+                (
+                    partition,
+                    Assigned { epoch, next: offset, paused: true, ended: false, doubted: None },
+                )
             })
             .collect();
         if let Some(Rebalance::Revoke | Rebalance::Lost) = self.pending {
@@ -305,7 +311,7 @@ impl Consumer {
         let mut list = PartitionList::new();
         for &FetchPosition { partition, offset, epoch } in positions {
             let Some(assigned) = self.assigned.get_mut(&partition) else { continue };
-            (assigned.next, assigned.epoch) = (offset, epoch);
+            (assigned.next, assigned.epoch, assigned.ended) = (offset, epoch, false);
             list.add(self.names.c_name(partition.topic), partition.partition, offset);
         }
         if list.len() == 0 || self.pending.is_some() {
@@ -332,6 +338,15 @@ impl Consumer {
 
     /// See [`Log::resume`](sidestream_core::worker::Log::resume).
     pub(super) fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        let ended = partitions.iter().filter_map(|partition| {
+            let assigned = self.assigned.get(partition).filter(|at| at.paused && at.ended)?;
+            let (offset, epoch) = (assigned.next, assigned.epoch);
+            Some(FetchPosition { partition: *partition, offset, epoch })
+        });
+        // librdkafka takes the message that tells an end for a record: a partition that is paused
+        // after it goes on one offset too far.
+        let ended: Vec<_> = ended.collect();
+        self.seek(&ended)?;
         let list = self.set_paused(partitions, false);
         match list.len() == 0 || self.pending.is_some() {
             true => Ok(()),
@@ -442,10 +457,11 @@ fn note_error(
     match message.code() {
         Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
         code if is_lost_place(code) => Err(LogError::Fatal(format!(
-            "input {}: {}; records were deleted or truncated before they were read: reset the \
+            "input {} at offset {}: {}; records were deleted or truncated before they were read: reset the \
              group's offsets of this topic, or set auto.offset.reset of the consumer to earliest \
              to go on after the gap",
             place(message.topic()),
+            message.offset(),
             message.error(),
         ))),
         Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED

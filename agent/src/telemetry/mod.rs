@@ -36,7 +36,7 @@ pub enum Error {
 }
 
 /// Sends the logs of this process to standard error from now on. What libraries log is taken from
-/// `warn` on, unless `level` is graver.
+/// `warn` on, unless `level` is graver; librdkafka's also at `debug`.
 pub fn set_up(config: Config) -> Result<(), Error> {
     let colours = io::stderr().is_terminal();
     subscriber(config, io::stderr, colours).try_init().map_err(|_| Error::AlreadySetUp)
@@ -53,8 +53,11 @@ where
     };
     let own = LevelFilter::from_level(config.level);
     let libraries = own.min(LevelFilter::WARN);
+    // What its property `debug` asks for comes at this level.
+    let librdkafka = if own >= LevelFilter::DEBUG { own } else { libraries };
     let targets = Targets::new()
         .with_default(libraries)
+        .with_target("librdkafka", librdkafka)
         .with_target("sidestream", own)
         .with_target("sidestream_core", own);
     tracing_subscriber::registry().with(layer.with_filter(targets))

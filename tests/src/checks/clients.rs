@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::KafkaError,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 
@@ -148,13 +148,4 @@ pub(super) fn options() -> AdminOptions {
 /// Waits for what an admin client answers; an outer error is one of the whole request.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
     Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(future))
-}
-
-/// Whether something failed with this code.
-pub(super) fn fails_with<T>(outcome: Result<T, KafkaError>, code: RDKafkaErrorCode) -> Result<()> {
-    match outcome {
-        Ok(_) => Err(anyhow!("it was not refused, though it should be with {code:?}")),
-        Err(error) if error.rdkafka_error_code() == Some(code) => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("it should be refused with {code:?}")),
-    }
 }

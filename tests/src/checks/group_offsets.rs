@@ -125,8 +125,7 @@ pub(super) fn groups_are_listed_described_and_deleted(bootstrap: &str) -> Result
     let forget = OffsetDeleteRequestTopic::default()
         .with_name(name(&topic))
         .with_partitions(vec![partition]);
-    let forget =
-        OffsetDeleteRequest::default().with_group_id(id()).with_topics(vec![forget]);
+    let forget = OffsetDeleteRequest::default().with_group_id(id()).with_topics(vec![forget]);
     deleted(None)?;
     deleted(Some(ResponseError::GroupIdNotFound))?;
     expect(wire.call(0, &forget)?.error_code, Some(ResponseError::GroupIdNotFound))?;

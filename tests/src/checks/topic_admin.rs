@@ -14,11 +14,7 @@ use kafka_protocol::{
         metadata_response::MetadataResponseTopic,
     },
 };
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::Consumer,
-    error::RDKafkaErrorCode,
-};
+use rdkafka::{Offset, TopicPartitionList, consumer::Consumer, error::RDKafkaErrorCode};
 
 use super::{
     PATIENCE,
@@ -148,8 +144,7 @@ pub(super) fn a_deleted_topic_is_gone_and_comes_back_as_another(bootstrap: &str)
     let seen = read(bootstrap, &topic, "read_committed")?;
     ensure!(seen.is_empty(), "{seen:?}");
     let asked = DeleteTopicState::default().with_name(None).with_topic_id(before);
-    let request =
-        DeleteTopicsRequest::default().with_topics(vec![asked]).with_timeout_ms(10_000);
+    let request = DeleteTopicsRequest::default().with_topics(vec![asked]).with_timeout_ms(10_000);
     let answer = wire.call(6, &request)?;
     let code = answer.responses.first().context("no answer")?.error_code;
     expect(code, Some(ResponseError::UnknownTopicId))?;

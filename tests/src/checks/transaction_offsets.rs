@@ -6,9 +6,7 @@ use kafka_protocol::{
     messages::{
         AddOffsetsToTxnRequest, GroupId, OffsetFetchRequest, ProducerId, TxnOffsetCommitRequest,
         offset_fetch_request::OffsetFetchRequestTopic,
-        txn_offset_commit_request::{
-            TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
-        },
+        txn_offset_commit_request::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic},
     },
 };
 use rdkafka::{
@@ -35,7 +33,7 @@ pub(super) fn offsets_move_with_the_transaction_alone(bootstrap: &str) -> Result
     let member = group_clients::Member::new(bootstrap, &group, &input, &[])?;
     group_clients::wait_for_shares(&[&member], &[1])?;
     let metadata = member.consumer.group_metadata().context("no group metadata")?;
-    let mut round = |offset, commit| {
+    let round = |offset, commit| {
         producer.begin_transaction()?;
         send(&producer, (&output, 0), &["output"])?;
         let mut offsets = TopicPartitionList::new();

@@ -132,8 +132,10 @@ impl Wire {
         transactional_id: Option<&str>,
         records: Bytes,
     ) -> Result<PartitionProduceResponse> {
-        let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
-        let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
+        let data =
+            PartitionProduceData::default().with_index(partition).with_records(Some(records));
+        let topic =
+            TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
         let request = ProduceRequest::default()
             .with_transactional_id(transactional_id.map(|id| TransactionalId(text(id))))
             .with_acks(-1)
@@ -146,7 +148,8 @@ impl Wire {
 
     /// Adds partition 0 of a topic to a transaction; the error's code.
     pub(super) fn add_partition(&mut self, producer: &Producer, topic: &str) -> Result<i16> {
-        let topic = AddPartitionsToTxnTopic::default().with_name(name(topic)).with_partitions(vec![0]);
+        let topic =
+            AddPartitionsToTxnTopic::default().with_name(name(topic)).with_partitions(vec![0]);
         let request = AddPartitionsToTxnRequest::default()
             .with_v3_and_below_transactional_id(producer.transactional_id())
             .with_v3_and_below_producer_id(ProducerId(producer.id))

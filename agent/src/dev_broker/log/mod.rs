@@ -115,11 +115,6 @@ impl Log {
         self.bytes
     }
 
-    /// Whether this producer has an open transaction here.
-    pub(in crate::dev_broker) fn has_open(&self, producer_id: i64) -> bool {
-        self.open.contains_key(&producer_id)
-    }
-
     /// When the oldest batch was appended, if it may go.
     pub(in crate::dev_broker) fn oldest_deletable(&self) -> Option<i64> {
         let oldest = self.batches.front()?;

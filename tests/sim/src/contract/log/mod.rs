@@ -89,6 +89,7 @@ macro_rules! log_contract {
             records_come_in_order_with_their_epoch,
             a_seek_reads_again_under_its_epoch,
             a_paused_partition_is_silent_and_loses_nothing,
+            a_partition_paused_at_its_end_loses_nothing,
             nulls_headers_and_timestamps_go_through,
             a_commit_shows_outputs_and_offsets_together,
             a_transaction_without_records_commits_its_offsets,

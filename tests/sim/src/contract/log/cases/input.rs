@@ -82,6 +82,30 @@ pub fn a_paused_partition_is_silent_and_loses_nothing<H: Harness>() {
     assert_eq!(read_values(&member, 0), ["a", "b", "c"]);
 }
 
+/// A partition that is paused when its end was told goes on with the very next record.
+pub fn a_partition_paused_at_its_end_loses_nothing<H: Harness>() {
+    let mut harness = H::start(&topology());
+    let mut member = Member::owner(harness.log(0));
+    let mut expected = Vec::new();
+    for value in ["a", "b", "c"] {
+        write(&mut harness, 0, &[value], End::Committed);
+        expected.push(value);
+        let count = expected.len();
+        member.wait_for("the record", |member| read_values(member, 0).len() == count);
+        member.wait_for("the end", |member| {
+            let last = member.fetched.iter().rfind(|f| f.partition == Some(input(0)));
+            last.is_some_and(|fetched| fetched.records.offsets.is_empty())
+        });
+        member.retry(|log| log.pause(&[input(0)]));
+        write(&mut harness, 0, &["while paused"], End::Committed);
+        expected.push("while paused");
+        member.retry(|log| log.resume(&[input(0)]));
+        let count = expected.len();
+        member.wait_for("what came meanwhile", |m| read_values(m, 0).len() >= count);
+        assert_eq!(read_values(&member, 0), expected);
+    }
+}
+
 /// Null and empty keys and values, headers and timestamps arrive as they were written.
 pub fn nulls_headers_and_timestamps_go_through<H: Harness>() {
     let mut harness = H::start(&topology());
