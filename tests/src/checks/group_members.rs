@@ -272,7 +272,7 @@ pub(super) fn what_cannot_be_a_member_is_refused(bootstrap: &str) -> Result<()> 
     let group = topics::unique("refused");
     let mut member = Member::alone(bootstrap, &group, None)?;
     let mut stranger = Member::new(bootstrap, &group, None)?;
-    let mut check = |stranger: &mut Member, request: JoinGroupRequest, expected| {
+    let check = |stranger: &mut Member, request: JoinGroupRequest, expected| {
         let answer = stranger.wire.call(7, &request)?;
         expect(answer.error_code, Some(expected))
     };
