@@ -47,9 +47,20 @@ impl StateStore for Nothing {
 }
 
 fn guest(name: &str, inputs: &[&str], outputs: &[&str], stores: &[&str], config: &str) -> Guest {
+    let engine = Engine::new(&Config::default()).expect("the defaults are valid");
+    guest_of(&engine, name, inputs, outputs, stores, config)
+}
+
+fn guest_of(
+    engine: &Engine,
+    name: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    stores: &[&str],
+    config: &str,
+) -> Guest {
     let path = sidestream_tests::agent::modules().join(format!("{name}.wasm"));
     let bytes = fs::read(path).expect("./dev guests has built the modules");
-    let engine = Engine::new(&Config::default()).expect("the defaults are valid");
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
     let outputs = owned(outputs).into_iter().map(|name| Output { name, partitions: Some(4) });
     let stores = owned(stores).into_iter().enumerate().map(|(index, name)| Store { name, index });
@@ -103,6 +114,25 @@ fn records_pass_through() {
     assert_eq!(effects.emits.keys, records.records.keys);
     assert_eq!(effects.emits.values, records.records.values);
     assert_eq!((effects.emits.causes, effects.emits.headers), (vec![0, 1, 2], None));
+}
+
+#[test]
+fn guests_rest_while_memory_is_short() {
+    const MEMORY: usize = 4 << 20;
+    let config = Config { memory_total_bytes_max: MEMORY, ..Config::default() };
+    let engine = Engine::new(&config).expect("it is valid");
+    let guest = || guest_of(&engine, "count", &["in"], &["counts"], &["counts"], "{}");
+    // Each takes more than a megabyte while it works.
+    let mut guests: Vec<Guest> = (0..10).map(|_| guest()).collect();
+    let mut state = State::new(Box::new(Nothing), 1);
+    for round in 0..3 {
+        for (number, guest) in guests.iter_mut().enumerate() {
+            let effects = guest.process(&batch(&[(Some("a"), None, 0)]), &mut state).unwrap();
+            let count = (round * 10 + number + 1).to_string();
+            assert_eq!(emitted(&effects), pairs(&[("a", &count)]));
+            assert!((1 << 20..=MEMORY).contains(&engine.memory_bytes()));
+        }
+    }
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn at_least_once_loses_nothing_over_kills() -> Result<()> {
 #[test]
 fn brokers_that_die_and_come_back_are_waited_for() -> Result<()> {
     let _alone = alone();
-    // Of three, since one alone forgets markers: see `Kafka's own faults` in ARCHITECTURE.md.
+    // Of three, since one alone forgets markers: see the end of ARCHITECTURE.md.
     let mut cluster = Cluster::start(&Options { nodes: 3, ..Options::default() })?;
     let mut scene = Scene::new(&cluster.bootstrap(), WORD_COUNT)?;
     scene.start_load(12)?;

@@ -114,7 +114,7 @@ fn a_broker_that_is_away_is_waited_for_and_said_so() -> Result<()> {
     member.log.produce(&inputs).unwrap();
     member.log.commit(&transaction(&member, "first", 1)).unwrap();
     // A cluster of one broker forgets the markers of a commit that it had not written when it was
-    // killed: see `Kafka's own faults` in ARCHITECTURE.md.
+    // killed: see the end of ARCHITECTURE.md.
     wait::until_true("end of the transaction", PATIENCE, || {
         let mut inputs = Follower::new(&cluster.bootstrap(), &topology.topic(INPUT).name)?;
         let ended = inputs.read_to_end(PATIENCE)?.len() == 1;

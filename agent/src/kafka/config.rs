@@ -131,7 +131,8 @@ impl Config {
             return Err(Error::property(
                 "socket.timeout.ms",
                 format!(
-                    "it (or else the transaction timeout) must be above the commit timeout of {} ms",
+                    "it (or else the transaction timeout) must be above the {} ms that a commit may \
+                     take (`limits.revoke_time_max`)",
                     self.commit_timeout.as_millis()
                 ),
             ));

@@ -36,18 +36,22 @@ fn memory_is_limited_over_all_memories() {
 
 #[test]
 fn the_process_has_a_budget() {
-    let memory_total_bytes_max = 20 * MEBIBYTE;
-    let engine = Engine::new(&Config { memory_total_bytes_max, ..config() }).unwrap();
-    let module = engine.load(&Wat::counter().component().unwrap(), "counter").unwrap();
-    let first = module.instantiate(&context()).expect("there is room for two");
-    let second = module.instantiate(&context()).expect("there is room for two");
-    assert!((16 * MEBIBYTE..17 * MEBIBYTE).contains(&engine.memory_bytes()));
-    let third = module.instantiate(&context()).err().expect("there is no room for three");
-    check_failure(&third, FailureKind::Limit, "20971520 bytes that all instances together");
+    let engine = |memory_total_bytes_max| {
+        let engine = Engine::new(&Config { memory_total_bytes_max, ..config() }).unwrap();
+        let module = engine.load(&Wat::counter().component().unwrap(), "counter").unwrap();
+        (engine, module)
+    };
+    // Each takes eight, so that two have room.
+    let (roomy, module) = engine(20 * MEBIBYTE);
+    let first = module.instantiate(&context()).expect("there is room");
+    let others: Vec<_> = (0..3).map(|_| module.instantiate(&context()).unwrap()).collect();
+    assert!((8 * MEBIBYTE..9 * MEBIBYTE).contains(&roomy.memory_bytes()), "the others rest");
     drop(first);
-    module.instantiate(&context()).expect("there is room again");
-    drop(second);
-    assert_eq!(engine.memory_bytes(), 0);
+    assert_eq!(roomy.memory_bytes(), 0);
+    drop(others);
+    let (_, module) = engine(7 * MEBIBYTE);
+    let refused = module.instantiate(&context()).err().expect("there is no room for one");
+    check_failure(&refused, FailureKind::Limit, "7340032 bytes that all instances together");
 }
 
 #[test]
