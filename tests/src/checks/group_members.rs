@@ -22,6 +22,9 @@ use crate::{topics, wait};
 /// The shortest session that Kafka allows.
 const SESSION_MS: i32 = 6_000;
 
+/// A subscription to nothing: Kafka 3.9 never answers a member whose subscription it can't read.
+const SUBSCRIPTION: &[u8] = &[0; 10];
+
 /// A member of a group by hand, with a connection of its own.
 pub(super) struct Member {
     pub(super) wire: Wire,
@@ -42,7 +45,7 @@ impl Member {
     fn join_request(&self, protocol: &str, session_timeout_ms: i32) -> JoinGroupRequest {
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(text(protocol))
-            .with_metadata(Bytes::from_static(b"subscription"));
+            .with_metadata(Bytes::from_static(SUBSCRIPTION));
         JoinGroupRequest::default()
             .with_group_id(GroupId(text(&self.group)))
             .with_session_timeout_ms(session_timeout_ms)
