@@ -27,6 +27,8 @@ struct Slot {
     /// `None` while it runs, and after its end.
     worker: Option<Box<SimWorker>>,
     done: bool,
+    /// How many turns it took since it was paused, if it is.
+    paused: Option<u64>,
 }
 
 /// The workers.
@@ -45,7 +47,7 @@ impl Crew {
             let environment = SimEnvironment { world: world.clone(), pod };
             let topology = Arc::clone(&plan.topology);
             let worker = Worker::new(plan.config.clone(), topology, log, environment);
-            let slot = Slot { pod, worker: Some(Box::new(worker)), done: false };
+            let slot = Slot { pod, worker: Some(Box::new(worker)), done: false, paused: None };
             self.slots.borrow_mut().push(slot);
         }
     }
@@ -90,9 +92,14 @@ impl Crew {
     }
 
     fn turn(&self, world: &World, place: usize) {
-        let (pod, worker) = {
+        let (pod, worker, rests) = {
             let slot = &mut self.slots.borrow_mut()[place];
-            (slot.pod, slot.worker.take())
+            let turns = slot.paused.as_mut().map_or(0, |turns| {
+                *turns += 1;
+                *turns
+            });
+            // What was processed before the pause is committed in the first turn after it.
+            (slot.pod, slot.worker.take(), turns > 1)
         };
         let Some(mut worker) = worker else { return };
         let now = world.lock().clocks(pod);
@@ -102,7 +109,7 @@ impl Crew {
         match result {
             Ok(Ok(report)) => {
                 let done = report.done;
-                observe(&mut world.lock(), pod, &report);
+                observe(&mut world.lock(), pod, &report, rests);
                 let alive = world.lock().pods[pod].alive;
                 let slot = &mut self.slots.borrow_mut()[place];
                 slot.worker = alive.then_some(worker);
@@ -143,6 +150,19 @@ impl Crew {
         }
     }
 
+    /// Lets the workers of a process rest, or go on.
+    pub(crate) fn pause(&self, pod: usize, pause: bool) {
+        for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.pod == pod) {
+            let Some(worker) = &mut slot.worker else { continue };
+            if pause {
+                worker.pause();
+            } else {
+                worker.resume();
+            }
+            slot.paused = pause.then_some(0);
+        }
+    }
+
     /// Asks the workers of a process to stop.
     pub(crate) fn drain(&self, pod: usize, leave: bool) {
         for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.pod == pod) {
@@ -158,12 +178,15 @@ impl Crew {
     }
 }
 
-/// Checks what a worker says of itself.
-fn observe(state: &mut State, pod: usize, report: &Report) {
+/// Checks what a worker says of itself; one that `rests` may process nothing.
+fn observe(state: &mut State, pod: usize, report: &Report, rests: bool) {
     for notice in &report.notices {
         match notice {
             Notice::Committed(commit) => {
                 state.note(pod, format_args!("committed {:?}", commit.offsets));
+                if rests && commit.records > 0 {
+                    state.violate(format_args!("p{pod} processed records while it was paused"));
+                }
                 for (task, _, _) in &commit.offsets {
                     state.strikes.remove(task);
                 }

@@ -97,6 +97,8 @@ pub(crate) struct Plan {
     /// For how many steps there are faults.
     pub(crate) steps: u64,
     pub(crate) arrivals: Vec<Arrival>,
+    /// At which steps the processes that are there then are paused (true) or resumed.
+    pub(crate) pauses: Vec<(u64, bool)>,
     /// Records that always fail, by partition and place among its records (aborted ones too).
     pub(crate) poison: BTreeSet<Vec<u8>>,
     /// Failures by chance say which record failed, and a task has no more attempts than one record
@@ -170,6 +172,7 @@ impl Plan {
             shape,
             topology,
             arrivals,
+            pauses: pauses(seed),
             poison,
             named,
             loss,
@@ -250,6 +253,23 @@ fn faults(prng: &mut Prng) -> Faults {
         leap: rate(2, 10),
         clocks: rate(1, 1) == 1,
     }
+}
+
+/// In one run of four, when processes are paused, and when they go on. Drawn by itself, so that
+/// what else a seed decides does not depend on it.
+fn pauses(seed: u64) -> Vec<(u64, bool)> {
+    let mut prng = Prng::new(seed ^ 0x9a05e);
+    if !prng.one_in(4) {
+        return Vec::new();
+    }
+    let mut step = 0;
+    let turns = prng.between(1, 8);
+    (0..2 * turns)
+        .map(|turn| {
+            step += prng.between(5, 60);
+            (step, turn % 2 == 0)
+        })
+        .collect()
 }
 
 /// Draws what comes into the external inputs. Values are unique, so that records can be told

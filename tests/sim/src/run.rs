@@ -118,7 +118,7 @@ impl Run {
                 self.arrive();
             }
             for identity in 0..identities {
-                self.trouble(identity);
+                self.trouble(identity, step);
             }
             self.crew.turn_some(&self.world);
             if self.world.lock().violation.is_some() {
@@ -161,7 +161,7 @@ impl Run {
     }
 
     /// What may happen to a process between two turns.
-    fn trouble(&mut self, identity: usize) {
+    fn trouble(&mut self, identity: usize, step: u64) {
         let Some(pod) = self.current[identity] else {
             self.start(identity);
             return;
@@ -203,7 +203,11 @@ impl Run {
             self.restart(identity, pod, choice);
             return;
         }
+        let pauses = state.plan.pauses.clone();
         drop(state);
+        if let Some((_, pause)) = pauses.iter().find(|(at, _)| *at == step) {
+            self.crew.pause(pod, *pause);
+        }
         if self.crew.is_done(pod) {
             self.end(identity, pod);
         }
@@ -300,6 +304,7 @@ impl Run {
         state.trace.line(now, format_args!("no more faults"));
         state.faulty = false;
         for pod in 0..state.pods.len() {
+            self.crew.pause(pod, false);
             state.pods[pod].stopped = false;
             let identity = state.pods[pod].identity;
             if self.current[identity] != Some(pod) {

@@ -108,6 +108,16 @@ impl<P: Processor> Task<P> {
         &self.committed.offsets
     }
 
+    /// The highest timestamp of the records that are committed.
+    pub(crate) fn committed_stream_time(&self) -> Timestamp {
+        self.committed.time.stream_time()
+    }
+
+    /// The highest timestamp of the records that are committed.
+    pub(crate) fn committed_stream_time(&self) -> Timestamp {
+        self.committed.time.stream_time()
+    }
+
     /// What waits of each input.
     pub(crate) fn queues(&mut self) -> &mut [InputQueue] {
         &mut self.inputs.queues

@@ -41,7 +41,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let Some(since) = self.transaction.since else { return false };
         self.recover_at.is_none()
             && self.assigned
-            && (self.transaction_is_full()
+            && (self.paused
+                || self.transaction_is_full()
                 || self.now.monotonic >= since + self.config.commit_interval)
     }
 

@@ -10,6 +10,7 @@ mod commit;
 mod environment;
 mod failures;
 mod log;
+mod pause;
 mod rebalance;
 mod report;
 mod restore;
@@ -29,6 +30,8 @@ pub use self::{
         ChangelogBounds, ChangelogEnd, Committed, Event, FetchEpoch, FetchPosition, Fetched, Log,
         LogError, Membership, Receipt, Transaction,
     },
+    pause::TaskPosition,
+    pause::TaskPosition,
     report::{CommitNotice, Config, Notice, Now, Report, TaskState},
 };
 use crate::{
@@ -76,6 +79,8 @@ pub struct Worker<L, E: Environment> {
     /// Tasks that failed lately; none of their work before the next attempt.
     failures: BTreeMap<TaskId, Failures>,
     purge_at: Duration,
+    /// No batch is begun until it is resumed.
+    paused: bool,
     drain: Option<Drain>,
 }
 
@@ -123,6 +128,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             rest: Failures::default(),
             failures: BTreeMap::new(),
             purge_at: Duration::ZERO,
+            paused: false,
             drain: None,
         }
     }

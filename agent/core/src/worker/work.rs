@@ -44,6 +44,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.assigned
             && self.recover_at.is_none()
             && self.drain.is_none()
+            && !self.paused
             && self.rest.retry_at <= self.now.monotonic
     }
 
@@ -58,6 +59,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         for (id, slot) in &mut self.tasks {
             let at = match slot {
                 Slot::Starting(starting) => starting.next_step(),
+                Slot::Running(_) if self.paused => None,
                 Slot::Running(task) => {
                     let punctuation = task.next_wall_punctuation().map(|at| {
                         let ahead = u64::try_from(at.saturating_sub(now.wall)).unwrap_or(0);
