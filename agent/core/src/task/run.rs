@@ -113,11 +113,6 @@ impl<P: Processor> Task<P> {
         self.committed.time.stream_time()
     }
 
-    /// The highest timestamp of the records that are committed.
-    pub(crate) fn committed_stream_time(&self) -> Timestamp {
-        self.committed.time.stream_time()
-    }
-
     /// What waits of each input.
     pub(crate) fn queues(&mut self) -> &mut [InputQueue] {
         &mut self.inputs.queues

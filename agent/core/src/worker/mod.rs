@@ -31,7 +31,6 @@ pub use self::{
         LogError, Membership, Receipt, Transaction,
     },
     pause::TaskPosition,
-    pause::TaskPosition,
     report::{CommitNotice, Config, Notice, Now, Report, TaskState},
 };
 use crate::{
