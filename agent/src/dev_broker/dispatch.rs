@@ -160,14 +160,14 @@ fn api_versions() -> ApiVersionsResponse {
 }
 
 impl Call {
-    fn error(&self, why: impl ToString) -> ConnectionError {
+    fn error(&self, why: &impl ToString) -> ConnectionError {
         let (key, version) = (self.key, self.context.version);
         ConnectionError::Codec { key, version, why: why.to_string() }
     }
 
     fn decode<Q: Decodable>(&self) -> Result<Q, ConnectionError> {
         let mut body = self.body.clone();
-        Q::decode(&mut body, self.context.version).map_err(|error| self.error(error))
+        Q::decode(&mut body, self.context.version).map_err(|error| self.error(&error))
     }
 
     fn encode<R: Encodable + HeaderVersion>(&self, response: &R) -> Reply {
@@ -178,8 +178,8 @@ impl Call {
             .with_correlation_id(self.correlation_id)
             .encode(&mut frame, R::header_version(version))
             .and_then(|()| response.encode(&mut frame, version))
-            .map_err(|error| self.error(error))?;
-        let length = i32::try_from(frame.len() - 4).map_err(|error| self.error(error))?;
+            .map_err(|error| self.error(&error))?;
+        let length = i32::try_from(frame.len() - 4).map_err(|error| self.error(&error))?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
         Ok(Some(frame))
     }
@@ -196,6 +196,7 @@ impl Call {
 }
 
 /// A producer that wants no acknowledgement gets none.
+#[allow(clippy::needless_pass_by_value, reason = "handlers own their calls")]
 fn produce_or_not(cluster: &mut Cluster, call: Call) -> Reply {
     let request: ProduceRequest = call.decode()?;
     let acks = request.acks;
@@ -233,7 +234,7 @@ async fn join(broker: Arc<Broker>, call: Call) -> Reply {
     });
     match answer.await {
         Answer::Join(outcome) => call.encode(&membership::join_response(outcome, context)),
-        Answer::Sync(_) => Err(call.error("another request's answer came")),
+        Answer::Sync(_) => Err(call.error(&"another request's answer came")),
     }
 }
 
@@ -244,7 +245,7 @@ async fn sync(broker: Arc<Broker>, call: Call) -> Reply {
     });
     match answer.await {
         Answer::Sync(outcome) => call.encode(&membership::sync_response(outcome)),
-        Answer::Join(_) => Err(call.error("another request's answer came")),
+        Answer::Join(_) => Err(call.error(&"another request's answer came")),
     }
 }
 

@@ -248,9 +248,10 @@ impl Broker {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = work(&mut state, now_ms);
         for (ticket, answer) in state.cluster.take_answers() {
-            let sender = state.waiting.remove(&ticket);
-            // Whoever waited may have gone meanwhile.
-            drop(sender.map(|sender| sender.send(answer)));
+            if let Some(sender) = state.waiting.remove(&ticket) {
+                // Whoever waited may have gone meanwhile.
+                drop(sender.send(answer));
+            }
         }
         if state.cluster.take_readable() {
             self.readable.notify_waiters();

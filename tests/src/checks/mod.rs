@@ -19,7 +19,11 @@ mod transaction_offsets;
 mod transactions;
 mod wire;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 
@@ -42,7 +46,13 @@ macro_rules! checks {
     };
 }
 
-/// All checks.
+/// Checks of how long something takes, to be run one by one.
+pub const TIMED: &[Check] = checks![
+    reading::a_waiting_reader_hears_at_once,
+    reading::a_fetch_waits_for_as_long_as_it_says,
+];
+
+/// All others.
 pub const ALL: &[Check] = checks![
     topic_admin::a_new_topic_is_seen_by_name_and_id,
     topic_admin::what_cannot_be_a_topic_is_refused,
@@ -63,8 +73,6 @@ pub const ALL: &[Check] = checks![
     records::a_time_far_ahead_is_refused,
     records::damaged_batches_are_refused,
     reading::offsets_are_found_by_time,
-    reading::a_waiting_reader_hears_at_once,
-    reading::a_fetch_waits_for_as_long_as_it_says,
     reading::a_fetch_keeps_to_its_limits,
     reading::what_is_not_there_is_refused_by_name,
     reading::epochs_of_leaders_end_where_the_log_does,
@@ -101,22 +109,39 @@ pub const ALL: &[Check] = checks![
     group_members::what_cannot_be_a_member_is_refused,
 ];
 
+/// How many checks run beside each other: mostly they wait.
+const BESIDE_EACH_OTHER: usize = 4;
+
 /// Puts a broker through all checks whose names contain `filter`, and tells what became of each;
 /// fails with all that failed.
-pub fn run(bootstrap: &str, filter: &str, mut tell: impl FnMut(&str)) -> Result<()> {
-    let mut failed = Vec::new();
-    for check in ALL.iter().filter(|check| check.name.contains(filter)) {
+pub fn run(bootstrap: &str, filter: &str, tell: impl Fn(&str) + Sync) -> Result<()> {
+    let failed = Mutex::new(Vec::new());
+    let chosen = |check: &&Check| check.name.contains(filter);
+    let try_one = |check: &Check| {
         let start = Instant::now();
         let outcome = (check.run)(bootstrap).context(check.name);
         let seconds = start.elapsed().as_secs_f64();
-        match outcome {
-            Ok(()) => tell(&format!("{seconds:6.2} s  {}", check.name)),
-            Err(error) => {
-                tell(&format!("{seconds:6.2} s  {} FAILED: {error:#}", check.name));
-                failed.push(format!("{error:#}"));
-            }
+        let failure = outcome.err().map(|error| format!("{error:#}"));
+        tell(&format!(
+            "{seconds:6.2} s  {}{}",
+            check.name,
+            failure.as_ref().map_or("", |_| " FAILED")
+        ));
+        failed.lock().expect("no check panics under it").extend(failure);
+    };
+    TIMED.iter().filter(chosen).for_each(try_one);
+    let next = Mutex::new(ALL.iter().filter(chosen));
+    thread::scope(|scope| {
+        for _ in 0..BESIDE_EACH_OTHER {
+            scope.spawn(|| {
+                let take = || next.lock().expect("no check panics under it").next();
+                while let Some(check) = take() {
+                    try_one(check);
+                }
+            });
         }
-    }
+    });
+    let failed = failed.into_inner().expect("no check panics under it");
     anyhow::ensure!(failed.is_empty(), "{} checks failed:\n{}", failed.len(), failed.join("\n"));
     Ok(())
 }

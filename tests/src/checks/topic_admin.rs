@@ -50,7 +50,7 @@ pub(super) fn a_new_topic_is_seen_by_name_and_id(bootstrap: &str) -> Result<()> 
 /// What a request to create a topic is answered with.
 fn creates(
     wire: &mut Wire,
-    topic: CreatableTopic,
+    topic: &CreatableTopic,
     validate_only: bool,
     expected: Option<ResponseError>,
 ) -> Result<()> {
@@ -75,7 +75,7 @@ pub(super) fn what_cannot_be_a_topic_is_refused(bootstrap: &str) -> Result<()> {
     let dotted = topic(bootstrap, "with.dot", 1, &[])?;
     let mut wire = Wire::connect(bootstrap)?;
     let mut check = |topic: &str, (partitions, replicas), expected| {
-        creates(&mut wire, new_topic(topic, partitions, replicas), false, Some(expected))
+        creates(&mut wire, &new_topic(topic, partitions, replicas), false, Some(expected))
     };
     let free = topics::unique("free");
     check(&taken, (1, 1), ResponseError::TopicAlreadyExists)?;
@@ -91,7 +91,7 @@ pub(super) fn what_cannot_be_a_topic_is_refused(bootstrap: &str) -> Result<()> {
         .with_name(text("no.such.setting"))
         .with_value(Some(text("1")));
     let topic = new_topic(&free, 1, 1).with_configs(vec![odd]);
-    creates(&mut wire, topic, false, Some(ResponseError::InvalidConfig))?;
+    creates(&mut wire, &topic, false, Some(ResponseError::InvalidConfig))?;
     ensure!(topics::partition_count(bootstrap, &free)?.is_none(), "{free} is there");
     Ok(())
 }
@@ -99,9 +99,9 @@ pub(super) fn what_cannot_be_a_topic_is_refused(bootstrap: &str) -> Result<()> {
 pub(super) fn a_topic_that_is_only_validated_is_not_made(bootstrap: &str) -> Result<()> {
     let mut wire = Wire::connect(bootstrap)?;
     let name = topics::unique("validated");
-    creates(&mut wire, new_topic(&name, 2, 1), true, None)?;
+    creates(&mut wire, &new_topic(&name, 2, 1), true, None)?;
     ensure!(topics::partition_count(bootstrap, &name)?.is_none(), "{name} is there");
-    creates(&mut wire, new_topic(&name, -1, -1), false, None)
+    creates(&mut wire, &new_topic(&name, -1, -1), false, None)
 }
 
 pub(super) fn partitions_are_added_and_never_taken(bootstrap: &str) -> Result<()> {

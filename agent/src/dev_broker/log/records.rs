@@ -76,7 +76,6 @@ pub(super) fn decompress(batch: &Batch, bytes_max: usize) -> Result<Cow<'_, [u8]
             Err(Refusal::new(ResponseError::UnsupportedCompressionType, why))
         }
     }
-    .map(Into::into)
 }
 
 fn read<'a>(from: impl Read, bytes_max: usize) -> Result<Cow<'a, [u8]>, Refusal> {

@@ -1,5 +1,7 @@
 //! Each request of the protocol as a change of the cluster's state, and its answer.
 
+#![allow(clippy::needless_pass_by_value, reason = "handlers own their requests, all in one shape")]
+
 pub(super) mod admin;
 pub(super) mod configs;
 pub(super) mod fetch;
