@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use rocksdb::{
@@ -18,6 +18,7 @@ use sidestream_core::{
 };
 
 use super::{
+    read::SharedDatabase,
     resources::{Db, Families, OpenDb, Resources},
     task::Page,
 };
@@ -41,6 +42,8 @@ pub(super) struct Database {
     write: WriteOptions,
     /// `None` only while it is replaced, or when that failed.
     open: Option<OpenDb>,
+    /// Where others than its owner find it.
+    shared: SharedDatabase,
     /// What damage was found since it was opened.
     damage: RefCell<Option<String>>,
     /// Whether reading or writing failed since it was opened.
@@ -61,6 +64,7 @@ impl Database {
             resources: Arc::clone(resources),
             write: Resources::write_options(),
             open: None,
+            shared: SharedDatabase::default(),
             damage: RefCell::default(),
             failed: Cell::default(),
         };
@@ -91,7 +95,9 @@ impl Database {
         let descriptors =
             names.iter().map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
         let db = Db::open_cf_descriptors(&options, &self.path, descriptors).map_err(failed)?;
-        self.open = Some(self.resources.register(Families { db, names }));
+        let open = self.resources.register(Families { db, names, options });
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = open.weak();
+        self.open = Some(open);
         Ok(())
     }
 
@@ -115,6 +121,11 @@ impl Database {
             true => Err(corrupt("the file CURRENT is missing".to_owned())),
             false => Ok(false),
         }
+    }
+
+    /// Where others than its owner find it.
+    pub(super) fn shared(&self) -> SharedDatabase {
+        Arc::clone(&self.shared)
     }
 
     fn opened(&self) -> Result<&OpenDb, StoreError> {
@@ -145,20 +156,7 @@ impl Database {
         };
         let open = self.opened()?;
         let mut rows = open.db.raw_iterator_cf_opt(&open.family(&self.stores[store]), options);
-        match scan.reverse {
-            true => rows.seek_to_last(),
-            false => rows.seek_to_first(),
-        }
-        while let Some((key, value)) = rows.item() {
-            if !page.push(key, value) {
-                break;
-            }
-            match scan.reverse {
-                true => rows.prev(),
-                false => rows.next(),
-            }
-        }
-        rows.status().map_err(|error| self.failed(&error))?;
+        page.fill(&mut rows).map_err(|error| self.failed(&error))?;
         Ok(page.into_entries())
     }
 
@@ -315,7 +313,7 @@ fn set_aside(path: &Path) -> io::Result<()> {
 
 /// Bounds a scan; `None` if no key can lie in it. RocksDB's lower bound is inclusive, its upper
 /// one exclusive; the next key after any is that key and a zero byte.
-fn range(scan: &Scan) -> Option<ReadOptions> {
+pub(super) fn range(scan: &Scan) -> Option<ReadOptions> {
     use std::ops::Bound::{Excluded, Included, Unbounded};
     let next = |key: &Vec<u8>| [key.as_slice(), &[0]].concat();
     let from = match &scan.from {

@@ -23,6 +23,7 @@ mod database;
 mod directory;
 mod memory;
 mod position;
+mod read;
 mod resources;
 mod stores;
 mod task;
@@ -32,7 +33,8 @@ use std::{io, path::PathBuf, time::Duration};
 pub use self::{
     database::{POSITION_KEY, STORE_PREFIX},
     directory::FORMAT_VERSION,
-    stores::{Opened, Stores, Usage},
+    read::{Found, Query, ReadError, Reading},
+    stores::{Opened, StoreSize, Stores, Usage},
 };
 
 /// Where and how state is kept.

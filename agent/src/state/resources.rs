@@ -27,14 +27,16 @@ use std::{
     cmp::Reverse,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, DBCompressionType, DBWithThreadMode, Env,
     FlushOptions, LogLevel, LruCacheOptions, MultiThreaded, Options, WriteBufferManager,
     WriteOptions, properties,
+    statistics::{StatsLevel, Ticker},
 };
 
 /// A database whose column families can be changed while others use it.
@@ -66,12 +68,16 @@ pub(super) struct Resources {
     /// so that an owner that takes its database out of here is alone with it.
     open: Mutex<Vec<Weak<Families>>>,
     written_since_balance: AtomicUsize,
+    /// Hits and misses of the cache by databases that are closed.
+    past_cache: [AtomicU64; 2],
 }
 
 /// A database and the names of all its column families.
 pub(super) struct Families {
     pub(super) db: Db,
     pub(super) names: Vec<String>,
+    /// What it was opened with; keeps its statistics.
+    pub(super) options: Options,
 }
 
 /// An open database, known to [`Resources`]. It is closed when this is dropped.
@@ -100,6 +106,7 @@ impl Resources {
             env,
             open: Mutex::default(),
             written_since_balance: AtomicUsize::new(0),
+            past_cache: Default::default(),
         })
     }
 
@@ -111,6 +118,25 @@ impl Resources {
     /// Bytes of memtables.
     pub(super) fn memtable_bytes(&self) -> usize {
         self.memtables.get_usage()
+    }
+
+    /// How often blocks were found in the cache, and not, since the process started.
+    pub(super) fn cache_hits_and_misses(&self) -> [u64; 2] {
+        let open = self.open();
+        let mut sums = [0, 1].map(|kind: usize| self.past_cache[kind].load(Ordering::Relaxed));
+        for families in open.iter().filter_map(Weak::upgrade) {
+            for (sum, count) in sums.iter_mut().zip(families.cache_hits_and_misses()) {
+                *sum += count;
+            }
+        }
+        sums
+    }
+
+    /// Keeps the counts of a database that is about to be closed.
+    fn count_cache(&self, families: &Families) {
+        for (sum, count) in self.past_cache.iter().zip(families.cache_hits_and_misses()) {
+            sum.fetch_add(count, Ordering::Relaxed);
+        }
     }
 
     /// The options of a database and of each of its column families.
@@ -140,6 +166,9 @@ impl Resources {
         options.set_target_file_size_base(FILE_BYTES);
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_manifest_preallocation_size(64 << 10);
+        // Counters alone, for the hits of the cache: no clock is read.
+        options.enable_statistics();
+        options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
         options.set_log_level(LogLevel::Warn);
@@ -216,6 +245,13 @@ impl Resources {
     }
 }
 
+impl OpenDb {
+    /// For those who read it beside its owner.
+    pub(super) fn weak(&self) -> Weak<Families> {
+        self.families.as_ref().map(Arc::downgrade).unwrap_or_default()
+    }
+}
+
 impl std::ops::Deref for OpenDb {
     type Target = Families;
 
@@ -227,8 +263,16 @@ impl std::ops::Deref for OpenDb {
 impl Drop for OpenDb {
     fn drop(&mut self) {
         if let Some(families) = self.families.take() {
-            self.resources.open().retain(|other| !other.ptr_eq(&Arc::downgrade(&families)));
-            // Nobody else can hold it from here on: it is closed when this returns.
+            let mut open = self.resources.open();
+            open.retain(|other| !other.ptr_eq(&Arc::downgrade(&families)));
+            self.resources.count_cache(&families);
+            drop(open);
+            // Readers hold it for one bounded call: it is closed when this returns.
+            let mut families = families;
+            while let Err(shared) = Arc::try_unwrap(families) {
+                families = shared;
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
         }
     }
 }
@@ -236,6 +280,20 @@ impl Drop for OpenDb {
 impl Families {
     pub(super) fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
         self.db.cf_handle(name).expect("a column family is there until it is dropped")
+    }
+
+    fn cache_hits_and_misses(&self) -> [u64; 2] {
+        [Ticker::BlockCacheHit, Ticker::BlockCacheMiss]
+            .map(|kind| self.options.get_ticker_count(kind))
+    }
+
+    /// Bytes of a column family, in files and in memory, and roughly how many keys it has.
+    pub(super) fn size(&self, name: &str) -> Option<(u64, u64)> {
+        let family = self.db.cf_handle(name)?;
+        let value = |property| self.db.property_int_value_cf(&family, property).ok().flatten();
+        let bytes = value(properties::LIVE_SST_FILES_SIZE)?
+            + value(properties::CUR_SIZE_ALL_MEM_TABLES).unwrap_or(0);
+        Some((bytes, value(properties::ESTIMATE_NUM_KEYS).unwrap_or(0)))
     }
 
     /// Writes all memtables into files, together; waits for it or not.

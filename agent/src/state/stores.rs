@@ -15,7 +15,11 @@ use sidestream_core::{
 };
 
 use super::{
-    Config, Error, TaskStores, directory::Directory, resources::Resources, task::TaskState,
+    Config, Error, TaskStores,
+    directory::Directory,
+    read::{Query, ReadError, Reader, Reading},
+    resources::Resources,
+    task::TaskState,
 };
 
 /// Owns the state of every task of the process, and lends each to one worker at a time.
@@ -26,6 +30,8 @@ pub struct Stores {
     directory: Mutex<Directory>,
     resources: Arc<Resources>,
     tasks: Mutex<HashMap<TaskId, Place>>,
+    /// How others than the worker that has it read a task's state.
+    readers: Mutex<HashMap<TaskId, Reader>>,
     kept_open_max: usize,
     kept_open_time_max: Duration,
 }
@@ -60,6 +66,23 @@ pub struct Usage {
     pub kept_tasks: usize,
     /// Bytes of the stores in memory of the tasks that were given back.
     pub kept_memory_bytes: usize,
+    /// How often a block was found in the cache since the process started.
+    pub cache_hits: u64,
+    /// How often one had to be read from disk.
+    pub cache_misses: u64,
+}
+
+/// How large a store of a task is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSize {
+    /// The task.
+    pub task: TaskId,
+    /// The store's name.
+    pub store: String,
+    /// Its bytes, on disk and in memory.
+    pub bytes: u64,
+    /// How many keys it has; an estimate for one on disk.
+    pub keys: u64,
 }
 
 impl Stores {
@@ -74,6 +97,7 @@ impl Stores {
             directory: Mutex::new(directory),
             resources: Arc::new(resources),
             tasks: Mutex::default(),
+            readers: Mutex::default(),
             kept_open_max: config.kept_open_max,
             kept_open_time_max: config.kept_open_time_max,
         }))
@@ -105,6 +129,7 @@ impl Stores {
         // From here on the task is this worker's; dropping `lent` gives it back.
         let mut lent = Lent { owner: Arc::clone(self), task, state: kept };
         let rebuilt = lent.prepare(stores)?;
+        self.readers().insert(task, lent.state().reader());
         self.close_old();
         Ok(Opened { store: Box::new(lent), rebuilt })
     }
@@ -126,7 +151,10 @@ impl Stores {
     /// What the state takes and holds now.
     #[must_use]
     pub fn usage(&self) -> Usage {
+        let [cache_hits, cache_misses] = self.resources.cache_hits_and_misses();
         let mut usage = Usage {
+            cache_hits,
+            cache_misses,
             cache_bytes: self.resources.cache_bytes(),
             memtable_bytes: self.resources.memtable_bytes(),
             ..Usage::default()
@@ -166,6 +194,29 @@ impl Stores {
             }
         }
         old
+    }
+
+    /// Reads committed state of a task that a worker has, beside that worker. What is read is of
+    /// one moment; `query` has to be bounded.
+    pub fn read(&self, task: TaskId, store: &str, query: &Query) -> Result<Reading, ReadError> {
+        let reader = self.readers().get(&task).cloned();
+        reader.ok_or(ReadError::NotHere)?.read(store, query)
+    }
+
+    /// How large each store of each task is that a worker has.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<StoreSize> {
+        let readers: Vec<_> =
+            self.readers().iter().map(|(&task, reader)| (task, reader.clone())).collect();
+        let of_task = |(task, reader): (TaskId, Reader)| {
+            let sizes = reader.sizes().into_iter();
+            sizes.map(move |(store, bytes, keys)| StoreSize { task, store, bytes, keys })
+        };
+        readers.into_iter().flat_map(of_task).collect()
+    }
+
+    fn readers(&self) -> MutexGuard<'_, HashMap<TaskId, Reader>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<TaskId, Place>> {
@@ -244,6 +295,7 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
+        self.owner.readers().remove(&self.task);
         match self.state.take() {
             Some(state) => {
                 let place = Place::Kept(state, Instant::now());

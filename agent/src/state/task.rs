@@ -9,7 +9,12 @@ use sidestream_core::{
 };
 
 use super::{
-    StoreKind, TaskStores, database::Database, memory::Memory, position, resources::Resources,
+    StoreKind, TaskStores,
+    database::Database,
+    memory::Memory,
+    position,
+    read::{Place, Reader},
+    resources::Resources,
 };
 
 /// All stores of a task.
@@ -85,6 +90,15 @@ impl TaskState {
     /// What these are the stores of.
     pub(super) fn stores(&self) -> &TaskStores {
         &self.stores
+    }
+
+    /// What others than its owner read it with.
+    pub(super) fn reader(&self) -> Reader {
+        let place = |slot: &Slot| match slot {
+            Slot::Disk(_) => Place::Disk(self.database().shared()),
+            Slot::Memory(memory) => Place::Memory(memory.shared()),
+        };
+        Reader { stores: self.stores.clone(), places: self.slots.iter().map(place).collect() }
     }
 
     /// The damage found since it was opened.
@@ -193,9 +207,10 @@ impl StateStore for TaskState {
             });
             database.apply(on_disk, &self.encode(position))?;
         }
-        for (slot, changes) in self.slots.iter_mut().zip(changes) {
+        let changes = changes.iter().zip(&position.stores);
+        for (slot, (changes, store)) in self.slots.iter_mut().zip(changes) {
             if let Slot::Memory(memory) = slot {
-                memory.apply(changes);
+                memory.apply(changes, store.as_ref(), &position.inputs);
             }
         }
         self.position.clone_from(position);
@@ -245,6 +260,27 @@ impl<'a> Page<'a> {
         self.entries.keys.push(Some(key));
         self.entries.values.push(Some(value));
         true
+    }
+
+    /// Takes entries from where the rows of the scan begin.
+    pub(super) fn fill<D: rocksdb::DBAccess>(
+        &mut self,
+        rows: &mut rocksdb::DBRawIteratorWithThreadMode<'_, D>,
+    ) -> Result<(), rocksdb::Error> {
+        match self.scan.reverse {
+            true => rows.seek_to_last(),
+            false => rows.seek_to_first(),
+        }
+        while let Some((key, value)) = rows.item() {
+            if !self.push(key, value) {
+                break;
+            }
+            match self.scan.reverse {
+                true => rows.prev(),
+                false => rows.next(),
+            }
+        }
+        rows.status()
     }
 
     pub(super) fn into_entries(self) -> Entries {

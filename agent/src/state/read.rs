@@ -1,0 +1,165 @@
+//! Reading committed state beside the worker that owns it.
+//!
+//! What is read in one call is of one moment, and comes with the position that it stands for: of a
+//! store on disk by a snapshot of RocksDB, in which the position is an entry like any other; of one
+//! in memory by keeping its next change back meanwhile. So a call must be bounded.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use sidestream_core::{
+    record::Offset,
+    task::{Entries, Position, Scan, StoreError, StorePosition},
+};
+
+use super::{
+    StoreSpec, TaskStores,
+    database::{POSITION_KEY, STORE_PREFIX, range},
+    memory::View,
+    position,
+    resources::Families,
+    task::Page,
+};
+
+/// What to read of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// The values of these keys.
+    Get(Vec<Vec<u8>>),
+    /// Entries in the order of their keys.
+    Scan(Scan),
+}
+
+/// What a store answered, and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// How far the store's changelog is in it.
+    pub position: StorePosition,
+    /// The next offset of each input of the task, if it is known, with the input's topic.
+    pub inputs: Vec<(String, Offset)>,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What was found in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// For each key its value, if it has one.
+    Values(Vec<Option<Vec<u8>>>),
+    /// Entries, as far as the limits of the scan go.
+    Entries(Entries),
+}
+
+/// A store could not be read. The variants say what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No worker has the task: ask the agent that has.
+    #[error("the task is not here")]
+    NotHere,
+    /// Look at the pipeline.
+    #[error("the task has no such store")]
+    NoStore,
+    /// The store is opened, restored or rebuilt: try again later.
+    #[error("the store can't be read until its restore has begun")]
+    NotReady,
+    /// Look at the disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Where others than its owner find a task's database; changes when that is replaced.
+pub(super) type SharedDatabase = Arc<Mutex<Weak<Families>>>;
+
+/// Where others than its owner find what a task has in memory.
+pub(super) type SharedMemory = Arc<Mutex<View>>;
+
+/// Reads one task's stores.
+#[derive(Clone)]
+pub(super) struct Reader {
+    pub(super) stores: TaskStores,
+    /// In the order of the stores.
+    pub(super) places: Vec<Place>,
+}
+
+/// Where a store is.
+#[derive(Clone)]
+pub(super) enum Place {
+    Disk(SharedDatabase),
+    Memory(SharedMemory),
+}
+
+impl Reader {
+    pub(super) fn read(&self, store: &str, query: &Query) -> Result<Reading, ReadError> {
+        let index = self.stores.stores.iter().position(|spec| spec.name == store);
+        let index = index.ok_or(ReadError::NoStore)?;
+        match &self.places[index] {
+            Place::Disk(database) => {
+                let families = database.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+                let families = families.ok_or(ReadError::NotReady)?;
+                self.read_disk(&families, store, query)
+            }
+            Place::Memory(view) => {
+                let view = view.lock().unwrap_or_else(PoisonError::into_inner);
+                let position = view.position.clone().ok_or(ReadError::NotReady)?;
+                let found = match query {
+                    Query::Get(keys) => {
+                        Found::Values(keys.iter().map(|key| view.get(key)).collect())
+                    }
+                    Query::Scan(scan) => Found::Entries(view.scan(scan)),
+                };
+                Ok(Reading { position, inputs: self.inputs(&view.inputs), found })
+            }
+        }
+    }
+
+    /// Name, bytes and keys of each store that is open.
+    pub(super) fn sizes(&self) -> Vec<(String, u64, u64)> {
+        let size = |(spec, place): (&StoreSpec, &Place)| {
+            let (bytes, keys) = match place {
+                Place::Disk(database) => {
+                    let families = database.lock().unwrap_or_else(PoisonError::into_inner);
+                    families.upgrade()?.size(&format!("{STORE_PREFIX}{}", spec.name))?
+                }
+                Place::Memory(view) => view.lock().unwrap_or_else(PoisonError::into_inner).size(),
+            };
+            Some((spec.name.clone(), bytes, keys))
+        };
+        self.stores.stores.iter().zip(&self.places).filter_map(size).collect()
+    }
+
+    fn read_disk(
+        &self,
+        families: &Families,
+        store: &str,
+        query: &Query,
+    ) -> Result<Reading, ReadError> {
+        // While a store is emptied its column family is not there.
+        let family = families.db.cf_handle(&format!("{STORE_PREFIX}{store}"));
+        let family = family.ok_or(ReadError::NotReady)?;
+        let failed = |error: rocksdb::Error| StoreError::Failed(error.to_string());
+        let snapshot = families.db.snapshot();
+        let stored = snapshot.get(POSITION_KEY).map_err(failed)?.ok_or(ReadError::NotReady)?;
+        let stored = position::decode(&stored)
+            .map_err(|error| StoreError::Failed(format!("the state is corrupt: {error}")))?;
+        let Position { mut stores, inputs, .. } = stored.of(&[store], &self.stores.inputs);
+        let position = stores.pop().flatten().ok_or(ReadError::NotReady)?;
+        let found = match query {
+            Query::Get(keys) => {
+                let value = |key: &Vec<u8>| snapshot.get_cf(&family, key).map_err(failed);
+                Found::Values(keys.iter().map(value).collect::<Result<_, _>>()?)
+            }
+            Query::Scan(scan) => {
+                let mut page = Page::new(scan);
+                if let Some(options) = range(scan) {
+                    let mut rows = snapshot.raw_iterator_cf_opt(&family, options);
+                    page.fill(&mut rows).map_err(failed)?;
+                }
+                Found::Entries(page.into_entries())
+            }
+        };
+        Ok(Reading { position, inputs: self.inputs(&inputs), found })
+    }
+
+    fn inputs(&self, offsets: &[Offset]) -> Vec<(String, Offset)> {
+        self.stores.inputs.iter().cloned().zip(offsets.iter().copied()).collect()
+    }
+}
