@@ -14,17 +14,8 @@ use crate::{
 /// Pass-through and count over one input, whose values are numbers that no other record has.
 pub const AT_LEAST_ONCE: Play = Play {
     pipeline: "\
-application: {application}
+{head}
 guarantee: at_least_once
-kafka:
-  bootstrap.servers: {bootstrap}
-  consumer:
-    session.timeout.ms: 6000
-    heartbeat.interval.ms: 1000
-workers: 2
-identity: {name}
-state:
-  directory: {state}
 transforms:
   - name: pass-through
     module: {modules}/pass-through.wasm

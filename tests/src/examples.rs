@@ -23,18 +23,7 @@ const WITHIN_MS: i64 = 2_000;
 /// stamps what it emits. Its modules name their topics, so it needs a broker of its own ([`Scene::on_own_broker`](crate::scene::Scene)).
 pub const EXAMPLES: Play = Play {
     pipeline: "\
-application: {application}
-kafka:
-  bootstrap.servers: {bootstrap}
-  consumer:
-    session.timeout.ms: 6000
-    heartbeat.interval.ms: 1000
-  producer:
-    transaction.timeout.ms: 6000
-workers: 2
-identity: {name}
-state:
-  directory: {state}
+{head}
 transforms:
   - name: split-words
     module: {modules}/split-words.wasm

@@ -17,11 +17,26 @@ use crate::{
 /// How many partitions every topic of a scene has, unless a pipeline says otherwise.
 pub const PARTITIONS: i32 = 4;
 
+/// What the pipeline files of all plays begin with.
+const HEAD: &str = "\
+application: {application}
+kafka:
+  bootstrap.servers: {bootstrap}
+  consumer:
+    session.timeout.ms: 6000
+    heartbeat.interval.ms: 1000
+  producer:
+    transaction.timeout.ms: 6000
+workers: 2
+identity: {name}
+state:
+  directory: {state}";
+
 /// What a scene plays.
 #[derive(Clone, Copy)]
 pub struct Play {
-    /// The pipeline file, with placeholders as in [`Agent::new`], `{application}` for the
-    /// application id, and `{topic:NAME}` for a topic of this scene.
+    /// The pipeline file, with placeholders as in [`Agent::new`], `{head}` for all that comes before
+    /// the transforms, and `{topic:NAME}` for a topic of this scene.
     pub pipeline: &'static str,
     /// The topics that it reads, by their short names, each with what makes its records and how
     /// many a second; 0 for one that stays empty.
@@ -136,7 +151,8 @@ impl Scene {
     pub fn add_agent(&mut self) -> Result<usize> {
         let index = self.agents.len();
         let name = format!("agent-{}", char::from(b'a' + u8::try_from(index)?));
-        let mut pipeline = self.play.pipeline.replace("{application}", &self.application);
+        let mut pipeline = self.play.pipeline.replace("{head}", HEAD);
+        pipeline = pipeline.replace("{application}", &self.application);
         let topics = self.play.inputs.iter().map(|(name, ..)| *name);
         for topic in topics.chain(self.play.outputs.iter().copied()) {
             pipeline = pipeline.replace(&format!("{{topic:{topic}}}"), &self.topic(topic));

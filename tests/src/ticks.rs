@@ -13,18 +13,7 @@ use crate::{
 /// The play; its input stays empty.
 pub const TICKS: Play = Play {
     pipeline: "\
-application: {application}
-kafka:
-  bootstrap.servers: {bootstrap}
-  consumer:
-    session.timeout.ms: 6000
-    heartbeat.interval.ms: 1000
-  producer:
-    transaction.timeout.ms: 6000
-workers: 2
-identity: {name}
-state:
-  directory: {state}
+{head}
 transforms:
   - name: tick
     module: {modules}/tick.wasm

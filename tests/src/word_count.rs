@@ -11,19 +11,8 @@ use crate::{
 
 /// The pipeline file.
 const PIPELINE: &str = "\
-application: {application}
-kafka:
-  bootstrap.servers: {bootstrap}
-  consumer:
-    session.timeout.ms: 6000
-    heartbeat.interval.ms: 1000
-  producer:
-    transaction.timeout.ms: 6000
-workers: 2
+{head}
 memory_max: 128MiB
-identity: {name}
-state:
-  directory: {state}
 transforms:
   - name: split
     module: {modules}/split-words.wasm
