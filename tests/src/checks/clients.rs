@@ -106,16 +106,27 @@ pub(super) struct Seen {
 
 /// Everything in a topic up to its end, for readers of committed records or of all.
 pub(super) fn read(bootstrap: &str, topic: &str, isolation: &str) -> Result<Vec<Seen>> {
+    let settings = [("isolation.level", isolation)];
+    read_from(bootstrap, topic, Offset::Beginning, &settings)
+}
+
+/// Everything in a topic from an offset of each partition to its end.
+pub(super) fn read_from(
+    bootstrap: &str,
+    topic: &str,
+    offset: Offset,
+    settings: &[(&str, &str)],
+) -> Result<Vec<Seen>> {
     let partitions = topics::partition_count(bootstrap, topic)?.context("no such topic")?;
     let consumer: BaseConsumer = config(bootstrap, &[("group.id", "checks")])
-        .set("isolation.level", isolation)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("fetch.wait.max.ms", "50")
+        .clone_with(settings)
         .create()?;
     let mut from = TopicPartitionList::new();
     for partition in 0..partitions {
-        from.add_partition_offset(topic, partition, Offset::Beginning)?;
+        from.add_partition_offset(topic, partition, offset)?;
     }
     consumer.assign(&from)?;
     let (mut seen, mut left, start) = (Vec::new(), partitions, Instant::now());

@@ -2,7 +2,7 @@
 //! embedded broker and Apache Kafka pass the same ones: that is what keeps the embedded one honest.
 //!
 //! Most go through librdkafka, as the agent does. What no client does on purpose (a sequence number
-//! left out, a member of an old generation) goes over the wire by hand, see [`wire`].
+//! left out, a member of an old generation) goes over the wire by hand.
 //!
 //! Each check takes names of its own, so that they can run in any order and beside each other.
 
@@ -61,12 +61,14 @@ pub const ALL: &[Check] = checks![
     topic_admin::a_deleted_topic_is_gone_and_comes_back_as_another,
     topic_admin::deleted_records_are_out_of_range,
     topic_admin::the_cluster_describes_itself,
+    topic_admin::a_newer_client_hears_which_versions_there_are,
     settings::settings_are_told_back_with_defaults,
     settings::settings_are_changed_one_by_one_or_all,
     settings::settings_that_make_no_sense_are_refused,
     records::everything_about_a_record_is_kept,
     records::every_compression_goes_through,
     records::many_records_stay_in_order,
+    records::who_wants_no_answer_gets_none,
     records::too_large_a_record_is_refused,
     records::a_compacted_topic_wants_keys,
     records::the_broker_gives_times_where_it_is_told_to,

@@ -16,6 +16,7 @@ use super::{
     clients::{config, producer, read, send, topic, values},
     wire::{Wire, encode, expect, plain},
 };
+use crate::wait;
 
 /// The first records of a partition, with all that belongs to them.
 fn whole(bootstrap: &str, topic: &str, count: usize) -> Result<Vec<OwnedMessage>> {
@@ -105,6 +106,17 @@ pub(super) fn many_records_stay_in_order(bootstrap: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+pub(super) fn who_wants_no_answer_gets_none(bootstrap: &str) -> Result<()> {
+    let topic = topic(bootstrap, "unanswered", 1, &[])?;
+    let producer = producer(bootstrap, &[("acks", "0")])?;
+    for value in ["a", "b", "c"] {
+        send(&producer, (&topic, 0), &[value])?;
+    }
+    wait::until_true("all three", PATIENCE, || {
+        Ok(values(bootstrap, &topic, "read_committed")? == ["a", "b", "c"])
+    })
 }
 
 pub(super) fn too_large_a_record_is_refused(bootstrap: &str) -> Result<()> {

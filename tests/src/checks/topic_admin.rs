@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use kafka_protocol::{
     error::ResponseError,
     messages::{
-        CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest,
-        FetchRequest, MetadataRequest,
+        ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+        DescribeClusterRequest, FetchRequest, MetadataRequest,
         create_partitions_request::CreatePartitionsTopic,
         create_topics_request::{CreatableTopic, CreatableTopicConfig},
         delete_topics_request::DeleteTopicState,
@@ -201,5 +201,27 @@ pub(super) fn the_cluster_describes_itself(bootstrap: &str) -> Result<()> {
     ensure!(!answer.cluster_id.is_empty() && answer.controller_id.0 >= 0, "{answer:?}");
     let all = wire.call(9, &MetadataRequest::default().with_topics(None))?;
     ensure!(all.cluster_id.as_ref() == Some(&answer.cluster_id), "{:?}", all.cluster_id);
+    Ok(())
+}
+
+pub(super) fn a_newer_client_hears_which_versions_there_are(bootstrap: &str) -> Result<()> {
+    let mut wire = Wire::connect(bootstrap)?;
+    // ApiVersions in version 99 with correlation id 7, no client id, no tags, and an unknown body.
+    let answer = wire.raw(&[0, 18, 0, 99, 0, 0, 0, 7, 0xff, 0xff, 0, 1, 2, 3])?;
+    let unsupported = ResponseError::UnsupportedVersion.code().to_be_bytes();
+    ensure!(answer[..4] == [0, 0, 0, 7] && answer[4..6] == unsupported, "{answer:?}");
+    // In version 0: a count, then key, least and largest version of each request.
+    let offered = answer.get(10..).context("no versions")?.chunks_exact(6);
+    let own = offered.into_iter().find(|api| api[..2] == [0, 18]).context("not its own")?;
+    ensure!(own[2..4] == [0, 0] && own[5] >= 3, "{own:?}");
+    // The connection goes on, in a version that there is.
+    let answer = wire.call(
+        3,
+        &ApiVersionsRequest::default()
+            .with_client_software_name(text("checks"))
+            .with_client_software_version(text("1")),
+    )?;
+    expect(answer.error_code, None)?;
+    ensure!(!answer.api_keys.is_empty());
     Ok(())
 }

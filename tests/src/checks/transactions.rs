@@ -11,6 +11,7 @@ use kafka_protocol::{
     },
 };
 use rdkafka::{
+    Offset,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     producer::Producer,
@@ -18,7 +19,7 @@ use rdkafka::{
 
 use super::{
     PATIENCE,
-    clients::{config, read, send, topic, transactional, transactional_with, values},
+    clients::{config, read, read_from, send, topic, transactional, transactional_with, values},
     wire::{self, Wire, expect, text},
 };
 use crate::{topics, wait};
@@ -101,6 +102,14 @@ pub(super) fn aborted_records_are_never_seen(bootstrap: &str) -> Result<()> {
     let seen = values(bootstrap, &topic, "read_committed")?;
     ensure!(seen == ["1", "2", "3"], "{seen:?}");
     ensure!(values(bootstrap, &topic, "read_uncommitted")?.len() == 9);
+    // From the middle of an aborted transaction, and one batch at a time.
+    let settings = [("isolation.level", "read_committed"), ("max.partition.fetch.bytes", "1")];
+    for offset in 0..15 {
+        let seen = read_from(bootstrap, &topic, Offset::Offset(offset), &settings)?;
+        let seen: Vec<_> = seen.iter().map(|seen| seen.offset).collect();
+        let expected: Vec<_> = [3, 8, 13].into_iter().filter(|own| *own >= offset).collect();
+        ensure!(seen == expected, "from {offset}: {seen:?}");
+    }
     Ok(())
 }
 

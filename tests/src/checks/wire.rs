@@ -85,6 +85,17 @@ impl Wire {
         Q::Response::decode(&mut answer, version)
     }
 
+    /// Sends a frame as it is, and waits for one.
+    pub(super) fn raw(&mut self, frame: &[u8]) -> Result<Vec<u8>> {
+        self.stream.write_all(&u32::try_from(frame.len())?.to_be_bytes())?;
+        self.stream.write_all(frame)?;
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let mut answer = vec![0; usize::try_from(u32::from_be_bytes(length))?];
+        self.stream.read_exact(&mut answer)?;
+        Ok(answer)
+    }
+
     /// Repeats a request while its error is one that passes by itself.
     pub(super) fn settled<Q: Request>(
         &mut self,

@@ -76,10 +76,10 @@ impl Log {
         let Some(writer) = batch.writer().filter(|_| batch.is_transactional()) else {
             return false;
         };
-        self.aborted.iter().any(|aborted| {
-            aborted.producer_id == writer.producer_id
-                && (aborted.first_offset..=aborted.last_offset).contains(&batch.base_offset())
-        })
+        // The first transaction of this producer that ends behind the batch is the batch's own.
+        let mut own = self.aborted_from(batch.base_offset());
+        own.find(|aborted| aborted.producer_id == writer.producer_id)
+            .is_some_and(|aborted| aborted.first_offset <= batch.base_offset())
     }
 }
 

@@ -83,6 +83,7 @@ pub(in crate::dev_broker) struct Log {
     producers: Producers,
     /// The first offset of each open transaction, by its producer.
     open: BTreeMap<i64, i64>,
+    /// In the order of their markers.
     aborted: Vec<Aborted>,
 }
 
@@ -186,13 +187,20 @@ impl Log {
             records.extend_from_slice(batch.bytes());
             end = batch.last_offset() + 1;
         }
-        let touches =
-            |aborted: &&Aborted| aborted.last_offset >= range.from && aborted.first_offset < end;
+        let begins_before = |aborted: &&Aborted| aborted.first_offset < end;
         let aborted = match range.isolation {
             Isolation::All => Vec::new(),
-            Isolation::Committed => self.aborted.iter().filter(touches).copied().collect(),
+            Isolation::Committed => {
+                self.aborted_from(range.from).filter(begins_before).copied().collect()
+            }
         };
         Slice { records: records.freeze(), aborted }
+    }
+
+    /// The aborted transactions that end at this offset or behind it.
+    fn aborted_from(&self, offset: i64) -> impl Iterator<Item = &Aborted> {
+        let first = self.aborted.partition_point(|aborted| aborted.last_offset < offset);
+        self.aborted[first..].iter()
     }
 
     fn select<'a>(&'a self, range: &Range) -> impl Iterator<Item = &'a Batch> + use<'a> {
