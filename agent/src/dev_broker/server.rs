@@ -33,6 +33,9 @@ pub struct Options {
     pub address: SocketAddr,
     /// The host that clients are told to connect to; that of the address, if none is given.
     pub advertised_host: Option<String>,
+    /// The port that clients are told, where something stands in between; the one it listens on,
+    /// if none is given.
+    pub advertised_port: Option<u16>,
     /// How many bytes of records are held at most. Beyond it the oldest records go, of topics
     /// whose records may be deleted; when there are none, producers are refused.
     pub bytes_max: usize,
@@ -51,6 +54,7 @@ impl Default for Options {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertised_host: None,
+            advertised_port: None,
             bytes_max: 512 << 20,
             connections_max: 1_000,
             partitions_max: 10_000,
@@ -201,7 +205,8 @@ impl Broker {
         let ip =
             if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
         let host = options.advertised_host.clone().unwrap_or_else(|| ip.to_string());
-        let node = Node { host, port: i32::from(address.port()) };
+        let port = options.advertised_port.unwrap_or(address.port());
+        let node = Node { host, port: i32::from(port) };
         let (clock, connections_max) = (Clock::new(), options.connections_max);
         let cluster = Cluster::new(node, options, clock.now_ms());
         let (waiting, seed) = (BTreeMap::new(), RandomState::new());
