@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     cluster::{Cluster, Node},
     connection,
-    error::Error,
+    error::{ConnectionError, Error},
     group::{Answer, Ticket},
 };
 
@@ -175,8 +175,10 @@ async fn accept(broker: Arc<Broker>, listener: TcpListener) -> io::Result<()> {
         };
         let broker = Arc::clone(&broker);
         tokio::spawn(async move {
-            if let Err(error) = connection::serve(broker, stream, peer).await {
-                tracing::info!(%peer, %error, "a client's connection is ended");
+            match connection::serve(broker, stream, peer).await {
+                // Clients often go without a word.
+                Ok(()) | Err(ConnectionError::Io(_)) => {}
+                Err(error) => tracing::warn!(%peer, %error, "a client's connection is ended"),
             }
             drop(place);
         });

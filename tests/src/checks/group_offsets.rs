@@ -100,8 +100,7 @@ pub(super) fn groups_are_listed_described_and_deleted(bootstrap: &str) -> Result
     let mut member = Member::alone(bootstrap, &group, Some("instance"))?;
     let mut wire = Wire::connect(bootstrap)?;
     let at = (group.as_str(), topic.as_str());
-    let instance_only = commit(&mut wire, at, (&member.id, member.generation), "")?;
-    expect(instance_only, None)?;
+    expect(commit(&mut wire, at, (&member.id, member.generation), "")?, None)?;
     let id = || GroupId(text(&group));
     let listed = wire.call(4, &ListGroupsRequest::default())?;
     let found = listed.groups.iter().find(|found| found.group_id == id()).context("not listed")?;
