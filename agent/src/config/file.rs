@@ -10,6 +10,7 @@ use serde::{
 use serde_json::{Map, Value};
 
 use crate::config::{
+    control::{ControlSection, HttpSection},
     defaults,
     pipeline::{Guarantee, LogFormat, LogLevel, StoreKind},
     scalar::{Entries, Field, Located, Short},
@@ -53,6 +54,10 @@ pub struct File {
     pub shutdown: Option<ShutdownSection>,
     /// How to log.
     pub log: Option<LogSection>,
+    /// The control interface.
+    pub control: Option<ControlSection>,
+    /// Probes and metrics; without it there are none.
+    pub http: Option<HttpSection>,
     /// The steps of the pipeline.
     #[schemars(length(min = 1))]
     pub transforms: Vec<TransformSection>,

@@ -5,6 +5,7 @@
 //! default is in [`defaults`].
 
 mod client_properties;
+mod control;
 pub mod defaults;
 pub mod file;
 mod graph;
@@ -26,6 +27,7 @@ use std::{io::Read, path::Path};
 
 pub(crate) use self::graph::{order, upstream};
 pub use self::{
+    control::{Control, Listen, SOCKET_PATH_BYTES_MAX, Tls},
     interpolate::{KafkaProperties, Sources},
     pipeline::Pipeline,
     problem::{Error, Position, Problem},
@@ -45,6 +47,12 @@ pub fn load(path: &Path, mut sources: Sources) -> Result<Pipeline, Error> {
         .map_err(unreadable)?;
     sources.folder = path.parent().unwrap_or(Path::new("/")).into();
     read(&path, &text, &sources).map_err(|problems| Error::Refused { path, problems })
+}
+
+/// Reads a number of bytes as the pipeline file has them, such as `512MiB`. The error says how to
+/// write one.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    <setting::Size as setting::Setting>::parse(text).map(|size| size.0)
 }
 
 /// Reads a pipeline from the text of a file.

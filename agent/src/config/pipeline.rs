@@ -1,8 +1,9 @@
 //! A pipeline, validated and typed.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::config::{
+    control::Control,
     defaults,
     problem::Position,
     setting::{Choice, Start},
@@ -38,6 +39,10 @@ pub struct Pipeline {
     pub shutdown: Shutdown,
     /// How to log.
     pub log: Log,
+    /// Where the agent can be spoken to, and by whom.
+    pub control: Control,
+    /// Where probes and metrics are, if anywhere.
+    pub http: Option<SocketAddr>,
     /// The steps, at least one, in the order of the file.
     pub transforms: Vec<Transform>,
 }

@@ -43,8 +43,11 @@ impl<'a> Resolver<'a> {
             file.identity.and_then(|field| self.required("identity", &field)).map(|Name(id)| id);
         let leaves_by_default = file.state.as_ref().is_none_or(|state| state.directory.is_none());
         let state = self.state(file.state.unwrap_or_default(), application.as_deref());
+        let control = self.control(file.control.unwrap_or_default(), &state.directory);
         Some(Pipeline {
             path: path.into(),
+            control,
+            http: self.http(file.http),
             kafka: Kafka {
                 common: self.properties("kafka", file.kafka.common),
                 consumer: self.properties("kafka.consumer", file.kafka.consumer),
@@ -124,8 +127,14 @@ impl<'a> Resolver<'a> {
         State { directory: given.unwrap_or_else(default) }
     }
 
-    fn path(&mut self, key: &str, field: &Field<Text>) -> Option<PathBuf> {
-        self.required(key, field).map(|Text(path)| self.sources.folder.join(path))
+    /// Reads a path; a relative one starts at the file's folder.
+    pub(crate) fn path(&mut self, key: &str, field: &Field<Text>) -> Option<PathBuf> {
+        self.required(key, field).map(|Text(path)| self.absolute(&path))
+    }
+
+    /// A path that starts at the file's folder if it is relative.
+    pub(crate) fn absolute(&self, path: &str) -> PathBuf {
+        self.sources.folder.join(path)
     }
 
     #[rustfmt::skip]

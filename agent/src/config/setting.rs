@@ -189,7 +189,7 @@ impl Setting for Start {
 }
 
 /// Every scalar may come from outside.
-fn or_reference(schema: &Value) -> Value {
+pub(crate) fn or_reference(schema: &Value) -> Value {
     json!({ "anyOf": [schema, { "type": "string", "pattern": "\\$\\{.+\\}" }] })
 }
 

@@ -1,0 +1,214 @@
+//! Where the agent can be spoken to, and by whom.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::config::{
+    problem::{Position, Problem},
+    resolve::Resolver,
+    scalar::Field,
+    setting::{Setting, Text, or_reference},
+};
+
+/// The control interface: where it listens, and who may use it.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControlSection {
+    /// `unix:` and the path of a socket, an address and a port, or `off`. Without it, a socket in
+    /// the state directory. Beyond this machine only with `tls`, and a token or client
+    /// certificates.
+    #[schemars(extend("default" = "unix:<state.directory>/.control/socket"))]
+    pub listen: Option<Field<ControlAddress>>,
+    /// The certificate that it shows.
+    pub tls: Option<TlsSection>,
+    /// A file with the token that every call has to bring, as `authorization: Bearer <token>`.
+    pub token_file: Option<Field<Text>>,
+}
+
+/// The certificate of the control interface; all files are PEM.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    /// The file of the certificate, and those between it and its root.
+    pub certificate: Field<Text>,
+    /// The file of its key.
+    pub key: Field<Text>,
+    /// The file of the root that clients' certificates are to be from; without it they need none.
+    pub client_ca: Option<Field<Text>>,
+}
+
+/// Probes and metrics over HTTP, read-only.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSection {
+    /// A port on the loopback address, or an address and a port.
+    pub listen: Field<HttpAddress>,
+}
+
+/// Where the agent can be spoken to, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Where it listens.
+    pub listen: Listen,
+    /// Its certificate, if it has one.
+    pub tls: Option<Tls>,
+    /// The file of the token that every call has to bring.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Where the control interface listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// On a socket that only the agent's user can open.
+    Unix(PathBuf),
+    /// On an address.
+    Tcp(SocketAddr),
+}
+
+/// The files of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The root that clients' certificates are from, if they need one.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How a listening address is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlAddress {
+    /// `off`.
+    Off,
+    /// `unix:` and a path.
+    Unix(String),
+    /// An address and a port.
+    Tcp(SocketAddr),
+}
+
+/// An address, or a port of the loopback address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpAddress(pub SocketAddr);
+
+/// The socket below the state directory; its folder begins with a dot, as no application's does.
+const SOCKET: &str = ".control/socket";
+
+/// What systems take as the path of a socket, in bytes.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+impl Setting for ControlAddress {
+    fn parse(text: &str) -> Result<Self, String> {
+        let hint = "write `unix:/path/of/a/socket`, an address such as `127.0.0.1:9465`, or `off`";
+        match text.strip_prefix("unix:") {
+            Some("") => Err(hint.into()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None if text == "off" => Ok(Self::Off),
+            None => address(text).map(Self::Tcp).ok_or_else(|| hint.into()),
+        }
+    }
+
+    fn schema() -> Value {
+        or_reference(
+            &json!({ "type": "string", "examples": ["unix:/run/sidestream/control", "127.0.0.1:9465", "off"] }),
+        )
+    }
+}
+
+impl Setting for HttpAddress {
+    fn parse(text: &str) -> Result<Self, String> {
+        let port = text.parse().ok().map(|port: u16| (Ipv4Addr::LOCALHOST, port).into());
+        let hint = "write a port such as `9464`, or an address such as `0.0.0.0:9464`";
+        port.or_else(|| address(text)).map(Self).ok_or_else(|| hint.into())
+    }
+
+    fn schema() -> Value {
+        or_reference(&json!({ "type": ["string", "integer"], "examples": [9464, "0.0.0.0:9464"] }))
+    }
+}
+
+fn address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some((IpAddr::from(Ipv4Addr::LOCALHOST), port.parse().ok()?).into()),
+        None => text.parse().ok(),
+    }
+}
+
+impl Resolver<'_> {
+    /// The control interface of an agent whose state is in `state`.
+    pub(crate) fn control(&mut self, section: ControlSection, state: &std::path::Path) -> Control {
+        let at = section.listen.as_ref().map(|field| field.at);
+        let given = section.listen.and_then(|field| self.required("control.listen", &field));
+        let listen = match given {
+            None => Listen::Unix(state.join(SOCKET)),
+            Some(ControlAddress::Off) => Listen::Off,
+            Some(ControlAddress::Tcp(address)) => Listen::Tcp(address),
+            Some(ControlAddress::Unix(path)) => Listen::Unix(self.absolute(&path)),
+        };
+        let tls = section.tls.and_then(|tls| {
+            Some(Tls {
+                certificate: self.path("control.tls.certificate", &tls.certificate)?,
+                key: self.path("control.tls.key", &tls.key)?,
+                client_ca: tls
+                    .client_ca
+                    .and_then(|field| self.path("control.tls.client_ca", &field)),
+            })
+        });
+        let token_file =
+            section.token_file.and_then(|field| self.path("control.token_file", &field));
+        let control = Control { listen, tls, token_file };
+        let start = Position { line: 1, column: 1 };
+        self.problems.extend(control.problem(at.unwrap_or(start)));
+        control
+    }
+
+    /// Where probes and metrics are.
+    pub(crate) fn http(&mut self, section: Option<HttpSection>) -> Option<SocketAddr> {
+        let HttpAddress(address) = self.required("http.listen", &section?.listen)?;
+        Some(address)
+    }
+}
+
+impl Control {
+    /// What can't be: whoever reaches it may change what the agent does.
+    fn problem(&self, at: Position) -> Option<Problem> {
+        let asks_who = self.token_file.is_some()
+            || self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        match &self.listen {
+            Listen::Tcp(address)
+                if !address.ip().is_loopback() && (self.tls.is_none() || !asks_who) =>
+            {
+                Some(Problem::new(
+                    at,
+                    format!("`control.listen` is {address}, which others than this machine reach"),
+                    "add `control.tls`, and `control.token_file` or `control.tls.client_ca`; or \
+                     listen on 127.0.0.1",
+                ))
+            }
+            Listen::Unix(path) if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX => {
+                Some(Problem::new(
+                    at,
+                    format!(
+                        "the control socket's path {} has more than {SOCKET_PATH_BYTES_MAX} bytes",
+                        path.display()
+                    ),
+                    "set `control.listen` to `unix:` and a shorter path, or to `off`",
+                ))
+            }
+            Listen::Unix(_) | Listen::Off if self.tls.is_some() => Some(Problem::new(
+                at,
+                "`control.tls` is for an address and a port",
+                "set `control.listen` to one, or remove `control.tls`",
+            )),
+            Listen::Tcp(_) | Listen::Unix(_) | Listen::Off => None,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The control service's messages, made from `agent/proto`.
+
+#![allow(missing_docs, reason = "the description in agent/proto says what each is")]
+#![allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    unreachable_pub,
+    reason = "made by a generator"
+)]
+
+tonic::include_proto!("sidestream.control.v1");
+
+/// The description itself, for reflection.
+pub(super) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/control.bin"));
+
+/// Enumerations in JSON: their names, in small letters.
+mod names {
+    use serde::Serializer;
+
+    use super::{AgentState, TaskState};
+
+    pub(super) fn agent_state<S: Serializer>(state: &i32, to: S) -> Result<S::Ok, S::Error> {
+        let state = AgentState::try_from(*state).unwrap_or_default();
+        to.serialize_str(&short(state.as_str_name(), "AGENT_STATE_"))
+    }
+
+    pub(super) fn task_state<S: Serializer>(state: &i32, to: S) -> Result<S::Ok, S::Error> {
+        let state = TaskState::try_from(*state).unwrap_or_default();
+        to.serialize_str(&short(state.as_str_name(), "TASK_STATE_"))
+    }
+
+    pub(super) fn short(name: &str, prefix: &str) -> String {
+        name.trim_start_matches(prefix).to_ascii_lowercase()
+    }
+}
+
+impl TaskState {
+    /// Its name in small letters, as in JSON and metrics.
+    #[must_use]
+    pub fn name(self) -> String {
+        names::short(self.as_str_name(), "TASK_STATE_")
+    }
+}
+
+impl AgentState {
+    /// Its name in small letters, as in JSON.
+    #[must_use]
+    pub fn name(self) -> String {
+        names::short(self.as_str_name(), "AGENT_STATE_")
+    }
+}
