@@ -7,6 +7,7 @@
 //! - [`guest`]: wasmtime ⇒ [`Processor`](sidestream_core::task::Processor).
 //! - [`telemetry`]: how the process logs.
 //! - [`agent`]: the composition: builds the rooms, starts the workers, drains them.
+//! - [`dev_broker`]: a Kafka broker in memory, for development.
 //! - [`cli`]: the verbs.
 //!
 //! An adapter names no other adapter.
@@ -15,6 +16,7 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod crash_point;
+pub mod dev_broker;
 pub mod guest;
 pub mod kafka;
 pub mod plan;

@@ -19,11 +19,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("state", &["crash_point"]),
     ("guest", &[]),
     ("crash_point", &[]),
+    ("dev_broker", &[]),
     ("config", &[]),
     ("plan", &["config"]),
     ("telemetry", &["config"]),
     ("agent", &["config", "crash_point", "guest", "kafka", "plan", "state", "telemetry"]),
-    ("cli", &["agent", "config", "plan", "telemetry"]),
+    ("cli", &["agent", "config", "dev_broker", "plan", "telemetry"]),
 ];
 
 /// Libraries that belong to one room of `agent/src` each.
@@ -35,6 +36,7 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("wasmtime_wasi", "guest"),
     ("wasmtime_wasi_io", "guest"),
     ("serde_saphyr", "config"),
+    ("kafka_protocol", "dev_broker"),
     ("clap", "cli"),
 ];
 

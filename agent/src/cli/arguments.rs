@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{cli::exit, config::pipeline};
+use crate::{
+    cli::{dev_broker::Broker, exit},
+    config::pipeline,
+};
 
 /// Runs WebAssembly transforms over Kafka partitions, with local state, exactly once.
 #[derive(Clone, Debug, Parser)]
@@ -42,6 +45,8 @@ pub enum Verb {
         #[arg(long)]
         offline: bool,
     },
+    /// Run a Kafka broker in memory, for development: no security, and nothing is kept.
+    DevBroker(Broker),
     /// Print the JSON Schema of the pipeline file.
     Schema,
     /// Print a script that completes commands in a shell.

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod dev_broker;
 mod exit;
 mod finding;
 mod output;
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
     let exit = match &arguments.verb {
         Verb::Run { file } => run::run(&arguments, file, &mut output),
         Verb::Check { file, offline } => check::check(file, *offline, &mut output),
+        Verb::DevBroker(broker) => dev_broker::run(&arguments, broker, &mut output),
         Verb::Schema => {
             output.text(&format!("{:#}", config::schema()));
             Exit::Ok
@@ -55,15 +57,28 @@ fn load(file: &Path) -> Result<Pipeline, Vec<Finding>> {
 
 /// What the pipeline file says of logs, unless the command line says otherwise.
 fn log_config(arguments: &Arguments, pipeline: &Pipeline) -> telemetry::Config {
+    log_config_of(arguments, pipeline.log.level, pipeline.log.format)
+}
+
+/// What the command line says of logs, where there is no pipeline.
+fn log_config_without_pipeline(arguments: &Arguments) -> telemetry::Config {
+    log_config_of(arguments, pipeline::LogLevel::Info, pipeline::LogFormat::Text)
+}
+
+fn log_config_of(
+    arguments: &Arguments,
+    level: pipeline::LogLevel,
+    format: pipeline::LogFormat,
+) -> telemetry::Config {
     use tracing::Level;
-    let level = match arguments.log_level.map_or(pipeline.log.level, Into::into) {
+    let level = match arguments.log_level.map_or(level, Into::into) {
         pipeline::LogLevel::Error => Level::ERROR,
         pipeline::LogLevel::Warn => Level::WARN,
         pipeline::LogLevel::Info => Level::INFO,
         pipeline::LogLevel::Debug => Level::DEBUG,
         pipeline::LogLevel::Trace => Level::TRACE,
     };
-    let format = match (arguments.log_format, pipeline.log.format) {
+    let format = match (arguments.log_format, format) {
         (Some(LogFormat::Text), _) | (None, pipeline::LogFormat::Text) => telemetry::Format::Text,
         (Some(LogFormat::Json), _) | (None, pipeline::LogFormat::Json) => telemetry::Format::Json,
     };
