@@ -1,5 +1,7 @@
 //! What a pipeline consists of, with every name turned into an index once.
 
+use std::time::Duration;
+
 use crate::record::{TaskId, Timestamp, TopicIndex, TopicPartition};
 
 /// A pipeline, ready to run: its topics are known to be there.
@@ -89,6 +91,40 @@ pub struct Transform {
     pub outputs: Vec<Output>,
     /// Its stores: indices into [`Subtopology::stores`].
     pub stores: Vec<usize>,
+    /// What becomes of records that it fails at.
+    pub on_error: ErrorPolicy,
+}
+
+/// What becomes of a record that a transform fails at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErrorPolicy {
+    /// How often a record may fail before `then` applies. Without it the worker's own number
+    /// counts where the module asks to retry or the task is to be stopped; else there is no other
+    /// attempt.
+    pub retry: Option<Retry>,
+    /// What comes after the last attempt.
+    pub then: OnError,
+}
+
+/// How often to try, and how long to wait in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How often the same may fail.
+    pub attempts_max: u32,
+    /// The wait after the first failure; doubles up to a minute.
+    pub backoff: Duration,
+}
+
+/// What comes after the last attempt at a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The task stops at the record.
+    #[default]
+    Fail,
+    /// The record counts as processed and is told of.
+    Skip,
+    /// As [`OnError::Skip`], and the record goes to this topic, in the same transaction.
+    DeadLetter(TopicIndex),
 }
 
 /// A named output of a transform.

@@ -3,7 +3,7 @@
 use sidestream_core::task::{Failure, FailureKind};
 use wasmtime::{Trap, WasmBacktrace};
 
-use super::{Config, host::Host, text};
+use super::{Config, host::Host, limits::Denial, text};
 
 /// How many functions of a backtrace are shown, and how many bytes of the name of each.
 const FRAMES_MAX: usize = 6;
@@ -61,7 +61,7 @@ pub(super) fn from_trap(error: &wasmtime::Error, host: &mut Host, config: &Confi
     Failure { kind, record: None, message }
 }
 
-fn from_wasm_trap(trap: Trap, denied: Option<String>, config: &Config) -> (FailureKind, String) {
+fn from_wasm_trap(trap: Trap, denied: Option<Denial>, config: &Config) -> (FailureKind, String) {
     match (trap, denied) {
         (Trap::Interrupt, _) => (
             FailureKind::Deadline,
@@ -71,7 +71,7 @@ fn from_wasm_trap(trap: Trap, denied: Option<String>, config: &Config) -> (Failu
             FailureKind::Limit,
             format!("it used up its {} bytes of stack", config.stack_bytes_max),
         ),
-        (_, Some(reason)) => (FailureKind::Limit, reason),
+        (_, Some(denial)) => (denial.kind, denial.reason),
         (Trap::AllocationTooLarge, None) => {
             (FailureKind::Limit, "it allocated more than there can be".to_owned())
         }
@@ -89,7 +89,7 @@ fn from_wasm_trap(trap: Trap, denied: Option<String>, config: &Config) -> (Failu
 
 /// Errors of wasmtime that are neither: they have no types that could be asked for, but each says
 /// what it is. What is not known is taken as an answer that doesn't fit its type.
-fn from_host(error: &wasmtime::Error, denied: Option<String>) -> (FailureKind, String) {
+fn from_host(error: &wasmtime::Error, denied: Option<Denial>) -> (FailureKind, String) {
     const LIMITS: [&str; 4] = [
         "fuel allocated for hostcalls has been exhausted",
         "handle limit exceeded",
@@ -99,7 +99,7 @@ fn from_host(error: &wasmtime::Error, denied: Option<String>) -> (FailureKind, S
     let message = error.root_cause().to_string();
     let limit = LIMITS.iter().any(|limit| message.contains(limit));
     match (denied, limit) {
-        (Some(reason), _) => (FailureKind::Limit, reason),
+        (Some(denial), _) => (denial.kind, denial.reason),
         (None, true) => (FailureKind::Limit, message),
         (None, false) => (FailureKind::Malformed, message),
     }

@@ -117,10 +117,16 @@ impl Guest {
 
     fn wake(&mut self) -> Result<&mut Live, Failure> {
         if matches!(self.instance, Instance::Resting) {
-            let (live, setup) = Live::start(&self.module, &self.context)?;
+            // Whatever is wrong here is not the fault of the records that it is woken for.
+            let (live, setup) = Live::start(&self.module, &self.context).map_err(|failure| {
+                match failure.kind.is_of_record() {
+                    true => Failure { kind: FailureKind::Initialise, ..failure },
+                    false => failure,
+                }
+            })?;
             if setup != self.setup {
                 let message = "initialise gave another answer than before".to_owned();
-                return Err(Failure { kind: FailureKind::Malformed, record: None, message });
+                return Err(Failure { kind: FailureKind::Initialise, record: None, message });
             }
             self.instance = Instance::Live(live);
         }
@@ -308,6 +314,8 @@ fn in_initialise(failure: Failure) -> Failure {
         | FailureKind::Deadline
         | FailureKind::Limit
         | FailureKind::Malformed
+        | FailureKind::Refused
+        | FailureKind::Budget
         | FailureKind::State => failure,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use sidestream_core::task::FailureKind;
 use wasmtime::ResourceLimiter;
 
 use super::Config;
@@ -40,6 +41,25 @@ impl Budget {
     }
 }
 
+/// A growth that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Denial {
+    /// Whether the instance's own limit stood against it, or what all share.
+    pub(super) kind: FailureKind,
+    /// Why, for people.
+    pub(super) reason: String,
+}
+
+impl Denial {
+    fn own(reason: String) -> Self {
+        Self { kind: FailureKind::Limit, reason }
+    }
+
+    fn shared(reason: String) -> Self {
+        Self { kind: FailureKind::Budget, reason }
+    }
+}
+
 /// Counts what one instance takes, over all of its memories and tables. What it took goes back to
 /// the budget when it is dropped.
 #[derive(Debug)]
@@ -51,7 +71,7 @@ pub(super) struct Limiter {
     memory_bytes: usize,
     table_elements: usize,
     last_growth: usize,
-    denied: Option<String>,
+    denied: Option<Denial>,
 }
 
 impl Limiter {
@@ -76,44 +96,44 @@ impl Limiter {
     }
 
     /// What was last refused, for people; forgets it.
-    pub(super) fn take_denied(&mut self) -> Option<String> {
+    pub(super) fn take_denied(&mut self) -> Option<Denial> {
         self.denied.take()
     }
 
-    fn memory(&mut self, growth: usize) -> Result<(), String> {
+    fn memory(&mut self, growth: usize) -> Result<(), Denial> {
         let wanted = self.memory_bytes.saturating_add(growth);
         if wanted > self.memory_bytes_max {
-            return Err(format!(
+            return Err(Denial::own(format!(
                 "it wanted {wanted} bytes of memory and may have {}",
                 self.memory_bytes_max
-            ));
+            )));
         }
         if !self.budget.reserve(growth) {
-            return Err(format!(
+            return Err(Denial::shared(format!(
                 "it wanted {growth} more bytes of memory, which the {} bytes that all instances \
                  together may have don't leave",
                 self.budget.bytes_max
-            ));
+            )));
         }
         self.memory_bytes = wanted;
         self.last_growth = growth;
         Ok(())
     }
 
-    fn table(&mut self, growth: usize) -> Result<(), String> {
+    fn table(&mut self, growth: usize) -> Result<(), Denial> {
         let wanted = self.table_elements.saturating_add(growth);
         if wanted > self.table_elements_max {
-            return Err(format!(
+            return Err(Denial::own(format!(
                 "it wanted {wanted} elements in its tables and may have {}",
                 self.table_elements_max
-            ));
+            )));
         }
         if !self.budget.reserve(growth * TABLE_ELEMENT_BYTES) {
-            return Err(format!(
+            return Err(Denial::shared(format!(
                 "it wanted {growth} more elements in its tables, which the {} bytes that all \
                  instances together may have don't leave",
                 self.budget.bytes_max
-            ));
+            )));
         }
         self.table_elements = wanted;
         self.last_growth = growth;
@@ -122,11 +142,11 @@ impl Limiter {
 
     /// Turns a refusal into a growth that fails in the guest. A language's runtime may live with
     /// that; if not, its trap is reported with this as the reason.
-    fn note(&mut self, outcome: Result<(), String>) -> bool {
+    fn note(&mut self, outcome: Result<(), Denial>) -> bool {
         match outcome {
             Ok(()) => true,
-            Err(reason) => {
-                self.denied = Some(reason);
+            Err(denial) => {
+                self.denied = Some(denial);
                 self.last_growth = 0;
                 false
             }
@@ -203,7 +223,7 @@ mod tests {
         let mut limiter = limiter(&budget, 100);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(0, 60, None).unwrap());
-        assert!(limiter.take_denied().unwrap().contains("120 bytes"));
+        assert!(limiter.take_denied().unwrap().reason.contains("120 bytes"));
         assert!(limiter.memory_growing(60, 100, None).unwrap());
         assert_eq!(budget.bytes(), 100);
     }
@@ -215,7 +235,7 @@ mod tests {
         let mut second = limiter(&budget, 100);
         assert!(first.memory_growing(0, 80, None).unwrap());
         assert!(!second.memory_growing(0, 80, None).unwrap());
-        assert!(second.take_denied().unwrap().contains("all instances"));
+        assert!(second.take_denied().unwrap().reason.contains("all instances"));
         drop(first);
         assert!(second.memory_growing(0, 80, None).unwrap());
         second.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
@@ -228,7 +248,7 @@ mod tests {
         let mut limiter = limiter(&budget, 100);
         assert!(limiter.table_growing(0, 6, None).unwrap());
         assert!(!limiter.table_growing(0, 6, None).unwrap());
-        assert!(limiter.take_denied().unwrap().contains("12 elements"));
+        assert!(limiter.take_denied().unwrap().reason.contains("12 elements"));
         assert!(limiter.table_growing(6, 8, None).unwrap());
         limiter.table_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
         assert_eq!(budget.bytes(), 6 * TABLE_ELEMENT_BYTES);

@@ -38,6 +38,8 @@ pub(super) struct Producer {
     group: GroupName,
     client: ProducerClient,
     state: State,
+    /// How many outputs were produced in the open transaction.
+    rows: usize,
 }
 
 /// Where the producer is.
@@ -69,6 +71,7 @@ impl Producer {
             worker,
             names,
             state: State::Starting,
+            rows: 0,
         })
     }
 
@@ -114,7 +117,7 @@ impl Producer {
     /// See [`Log::produce`](sidestream_core::worker::Log::produce).
     pub(super) fn produce(&mut self, outputs: &Outputs) -> Result<(), LogError> {
         self.begin()?;
-        self.enqueue_outputs(outputs, |_| Tag::Output(None))?;
+        self.enqueue_outputs(outputs)?;
         self.serve();
         Ok(())
     }
@@ -131,6 +134,7 @@ impl Producer {
             self.client.begin_transaction().map_err(|failure| self.broken(&failure.message))?;
         }
         self.client.client().context().take_failed_delivery();
+        self.rows = 0;
         self.state = State::Open;
         Ok(())
     }
@@ -153,7 +157,7 @@ impl Producer {
             connections: self.client.client().context().closed_connections(),
         };
         self.client.client().context().reset_deliveries(transaction.changes.len());
-        self.enqueue_outputs(&transaction.outputs, |row| Tag::Output(Some(row)))?;
+        self.enqueue_outputs(&transaction.outputs)?;
         for (slot, (partition, changes)) in transaction.changes.iter().enumerate() {
             self.enqueue_changes(slot, *partition, changes)?;
         }
@@ -309,16 +313,16 @@ impl Producer {
         let message = failure.map_or_else(String::new, |failure| failure.message);
         let message = format!("topic {}: {message}", failed.topic);
         match failed.tag {
-            Tag::Output(row) if is_refusal(failed.code) => LogError::Refused { row, message },
+            Tag::Output(row) if is_refusal(failed.code) => {
+                LogError::Refused { row: failed.is_only.then_some(row), message }
+            }
             Tag::Output(_) | Tag::Change(_) => self.failed(&Failure::new(failed.code, message)),
         }
     }
 
-    fn enqueue_outputs(
-        &mut self,
-        outputs: &Outputs,
-        tag: impl Fn(usize) -> Tag,
-    ) -> Result<(), LogError> {
+    fn enqueue_outputs(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+        let first = self.rows;
+        self.rows += outputs.len();
         let headers = &outputs.headers;
         let mut pairs = headers
             .names
@@ -335,7 +339,7 @@ impl Producer {
             self.client.open_topic(usize::from(topic.0), self.names.c_name(topic));
             let Some(timestamp) = timestamp(outputs.timestamps[row]) else {
                 let message = format!("the timestamp {} is negative", outputs.timestamps[row]);
-                return Err(LogError::Refused { row: Some(row), message });
+                return Err(LogError::Refused { row: Some(first + row), message });
             };
             let record = ProducerRecord {
                 topic: usize::from(topic.0),
@@ -344,12 +348,12 @@ impl Producer {
                 key,
                 value,
                 headers: &row_headers,
-                tag: tag(row),
+                tag: Tag::Output(first + row),
             };
             if let Err(failure) = self.enqueue(record) {
                 let message = format!("topic {}: {failure}", self.names.name(topic));
                 return Err(match is_refusal(failure.code) {
-                    true => LogError::Refused { row: Some(row), message },
+                    true => LogError::Refused { row: Some(first + row), message },
                     false => self.failed(&Failure { message, ..failure }),
                 });
             }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sidestream_core::{
     record::TopicIndex,
     topology::{
-        Input, Output, Reader, Route, Start, Store, Subtopology, Topic, TopicKind, Topology,
-        Transform,
+        ErrorPolicy, Input, Output, Reader, Route, Start, Store, Subtopology, Topic, TopicKind,
+        Topology, Transform,
     },
 };
 
@@ -87,6 +87,7 @@ impl Builder<'_> {
                         .map(|output| self.output(group, transform, output))
                         .collect(),
                     stores: (first..stores.len()).collect(),
+                    on_error: ErrorPolicy::default(),
                 }
             })
             .collect();

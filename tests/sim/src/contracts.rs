@@ -24,6 +24,7 @@ use crate::{
     log::{SimLog, consumer::columns},
     pipeline::{self, Shape},
     plan::Plan,
+    poison::Policies,
     prng::Prng,
     world::{Pod, World},
 };
@@ -152,6 +153,7 @@ fn user_code_keeps_its_contract() {
         chained: false,
         stream_punctuation: Some(100),
         wall_punctuation: Some(100),
+        policies: Policies::default(),
     };
     let world = calm_world(pipeline::topology(&shape));
     let pod = live(&world, 0);

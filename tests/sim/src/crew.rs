@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use sidestream_core::worker::{Notice, Report, TaskState, Worker};
+use sidestream_core::worker::{Notice, PassedOver, Report, TaskState, Worker};
 
 use crate::{
     check,
@@ -189,6 +189,10 @@ fn observe(state: &mut State, pod: usize, report: &Report, rests: bool) {
                 }
                 for (task, _, _) in &commit.offsets {
                     state.strikes.remove(task);
+                }
+                for PassedOver { task, transform, kind, count, .. } in &commit.passed_over {
+                    let told = (*task, *transform, kind.name());
+                    *state.passed_over.entry(told).or_default() += count;
                 }
                 for (_, _, telemetry) in &commit.telemetry {
                     for line in &telemetry.lines {

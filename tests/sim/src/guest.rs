@@ -12,11 +12,15 @@ use sidestream_core::{
         Clock, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Schedule,
         Setup, State, StoreError, Telemetry,
     },
+    topology::{ErrorPolicy, OnError},
 };
 
 use crate::{
+    check::{self, Stamp},
+    log::RECORD_BYTES_MAX,
     pipeline::{CHAIN, CHAINED, COUNT, COUNTS, HANDED, LATEST, NEXT, OUT, TABLE, TICKS},
     plan::FAILURES_MAX,
+    poison::{self, Way},
     world::World,
 };
 
@@ -33,6 +37,7 @@ pub(crate) struct SimProcessor {
     transform: usize,
     name: String,
     outputs: BTreeMap<String, u32>,
+    on_error: ErrorPolicy,
     setup: Setup,
     /// The last offset of each input: what an instance must never see again.
     memory: BTreeMap<u32, i64>,
@@ -46,6 +51,8 @@ struct Row<'a> {
     offset: i64,
     key: &'a [u8],
     value: Option<&'a [u8]>,
+    /// Where it comes from: input, partition and offset.
+    stamp: Stamp,
 }
 
 impl SimProcessor {
@@ -80,6 +87,7 @@ impl SimProcessor {
             task,
             transform,
             name: definition.name.clone(),
+            on_error: definition.on_error,
             outputs: outputs.map(|(output, index)| (output.name.clone(), index)).collect(),
             setup,
             memory: BTreeMap::new(),
@@ -142,6 +150,10 @@ impl SimProcessor {
         if row.value.is_some_and(|value| state.plan.poison.contains(value)) {
             return Err(failure(FailureKind::Reject, Some(row.row), "poison"));
         }
+        if let Some(Way::Call(kind)) = poison::way(&state.plan, &self.name, row.stamp) {
+            let named = matches!(kind, FailureKind::Reject | FailureKind::Retry);
+            return Err(failure(kind, named.then_some(row.row), "poison"));
+        }
         let rate = state.faults().transient;
         let place = (self.task, self.transform, row.input, row.offset);
         let luck = mixed(state.plan.seed, place);
@@ -159,7 +171,10 @@ impl SimProcessor {
         if !state.strike(self.task) {
             return Ok(());
         }
+        // What would be passed over at once must not fail by chance, unless it asks for another try.
+        let is_final = self.on_error.then != OnError::Fail && self.on_error.retry.is_none();
         match luck >> 12 & 3 {
+            _ if is_final => Err(failure(FailureKind::Retry, Some(row.row), "not now")),
             0 => Err(failure(FailureKind::Trap, None, "out of bounds")),
             1 => Err(failure(FailureKind::Deadline, None, "too slow")),
             2 => Err(failure(FailureKind::Retry, Some(row.row), "not now")),
@@ -189,14 +204,20 @@ impl SimProcessor {
         // A failure after the first write: what was written must not stay.
         self.check_failure(row)?;
         let cause = i32::try_from(row.row).expect("a batch is small");
-        let stamp = match self.name.as_str() {
-            CHAIN => String::from_utf8_lossy(row.value.unwrap_or_default()).into_owned(),
-            _ => format!("{}/{}/{}", row.input, batch.partition, row.offset),
-        };
+        let (input, partition, offset) = row.stamp;
+        let stamp = format!("{input}/{partition}/{offset}");
         let emits = &mut effects.emits;
+        let way = poison::way(&self.world.lock().plan, &self.name, row.stamp);
+        if let Some(Way::TooLarge) = way {
+            self.emit(emits, OUT, cause, row.key, &"x".repeat(RECORD_BYTES_MAX));
+        }
         self.emit(emits, OUT, cause, row.key, &format!("{stamp}/{count}"));
         let key = [format!("{}:", batch.partition).as_bytes(), row.key].concat();
         self.emit(emits, LATEST, cause, &key, &count.to_string());
+        if let Some(Way::TooLargeLatest) = way {
+            // Under a key of its own: nothing that comes later may take its place.
+            self.emit(emits, LATEST, cause, stamp.as_bytes(), &"x".repeat(RECORD_BYTES_MAX));
+        }
         self.emit(emits, HANDED, cause, row.key, &stamp);
         let group = format!("g{}", row.key.iter().map(|byte| u32::from(*byte)).sum::<u32>() % 4);
         self.emit(emits, NEXT, cause, group.as_bytes(), &stamp);
@@ -215,7 +236,11 @@ impl SimProcessor {
         for (row, (key, value)) in records.keys.iter().zip(&records.values).enumerate() {
             let input = batch.inputs[row];
             let offset = records.offsets[row];
-            let row = Row { row, input, offset, key: key.unwrap_or(b"-"), value };
+            let stamp = match self.name.as_str() {
+                CHAIN => check::stamp(value.unwrap_or_default()).expect("it is handed stamps").0,
+                _ => (input, batch.partition, offset),
+            };
+            let row = Row { row, input, offset, key: key.unwrap_or(b"-"), value, stamp };
             self.handle(batch, &row, state, &mut effects)?;
         }
         Ok(effects)

@@ -17,6 +17,7 @@ mod log;
 mod loss;
 mod pipeline;
 mod plan;
+mod poison;
 mod prng;
 mod run;
 mod trace;

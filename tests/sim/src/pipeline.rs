@@ -4,12 +4,12 @@
 use sidestream_core::{
     record::TopicIndex,
     topology::{
-        Input, Output, Reader, Route, Start, Store, Subtopology, Topic, TopicKind, Topology,
-        Transform,
+        ErrorPolicy, Input, Output, Reader, Route, Start, Store, Subtopology, Topic, TopicKind,
+        Topology, Transform,
     },
 };
 
-use crate::prng::Prng;
+use crate::{poison::Policies, prng::Prng};
 
 /// What a pipeline looks like.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Shape {
     pub(crate) chained: bool,
     pub(crate) stream_punctuation: Option<u64>,
     pub(crate) wall_punctuation: Option<u64>,
+    /// What transforms do about records that fail for good.
+    pub(crate) policies: Policies,
 }
 
 impl Shape {
@@ -35,6 +37,7 @@ impl Shape {
             chained: prng.one_in(3),
             stream_punctuation: some(prng, 5, 300),
             wall_punctuation: some(prng, 20, 800),
+            policies: Policies::default(),
         }
     }
 }
@@ -64,15 +67,21 @@ pub(crate) const TABLE: usize = 1;
 /// Store of the chained transform, in the first stage.
 pub(crate) const CHAINED: usize = 2;
 
-struct Builder {
+struct Builder<'a> {
     topics: Vec<Topic>,
+    policies: &'a Policies,
+    dead_letters: TopicIndex,
 }
 
-impl Builder {
+impl Builder<'_> {
     fn topic(&mut self, name: &str, partitions: i32, kind: TopicKind) -> TopicIndex {
         let index = TopicIndex(self.topics.len().try_into().expect("few topics"));
         self.topics.push(Topic { name: name.to_owned(), partitions, kind });
         index
+    }
+
+    fn policy(&self, transform: &str) -> ErrorPolicy {
+        self.policies.of(transform, self.dead_letters)
     }
 
     fn store(&mut self, name: &str, partitions: i32) -> Store {
@@ -90,7 +99,11 @@ impl Builder {
 
 /// The pipeline of a shape.
 pub(crate) fn topology(shape: &Shape) -> Topology {
-    let mut builder = Builder { topics: Vec::new() };
+    let (policies, dead_letters) = (&shape.policies, TopicIndex(0));
+    let mut builder = Builder { topics: Vec::new(), policies, dead_letters };
+    if policies.rate > 0 {
+        builder.dead_letters = builder.topic("dead-letters", 2, TopicKind::External);
+    }
     let next = shape.second_stage.map(|partitions| {
         (builder.topic("sim-next-repartition", partitions, TopicKind::Repartition), partitions)
     });
@@ -101,7 +114,7 @@ pub(crate) fn topology(shape: &Shape) -> Topology {
     Topology { topics: builder.topics, subtopologies }
 }
 
-fn first_stage(builder: &mut Builder, shape: &Shape, next: Option<TopicIndex>) -> Subtopology {
+fn first_stage(builder: &mut Builder<'_>, shape: &Shape, next: Option<TopicIndex>) -> Subtopology {
     let reader = |input| Reader { transform: 0, input };
     let inputs: Vec<Input> = (0..shape.inputs)
         .zip(0u32..)
@@ -132,16 +145,22 @@ fn first_stage(builder: &mut Builder, shape: &Shape, next: Option<TopicIndex>) -
             inputs: vec![COUNT.to_owned()],
             outputs: vec![builder.output(CHAIN, OUT)],
             stores: vec![CHAINED],
+            on_error: builder.policy(CHAIN),
         });
     }
     let names = (0..shape.inputs).map(|place| format!("in{place}")).collect();
-    let count =
-        Transform { name: COUNT.to_owned(), inputs: names, outputs, stores: vec![COUNTS, TABLE] };
+    let count = Transform {
+        name: COUNT.to_owned(),
+        inputs: names,
+        outputs,
+        stores: vec![COUNTS, TABLE],
+        on_error: builder.policy(COUNT),
+    };
     transforms.insert(0, count);
     Subtopology { partitions: shape.partitions, inputs, transforms, stores }
 }
 
-fn second_stage(builder: &mut Builder, topic: TopicIndex, partitions: i32) -> Subtopology {
+fn second_stage(builder: &mut Builder<'_>, topic: TopicIndex, partitions: i32) -> Subtopology {
     let readers = vec![Reader { transform: 0, input: 0 }];
     Subtopology {
         partitions,
@@ -155,6 +174,7 @@ fn second_stage(builder: &mut Builder, topic: TopicIndex, partitions: i32) -> Su
                 builder.output(SUM, TICKS),
             ],
             stores: vec![COUNTS],
+            on_error: builder.policy(SUM),
         }],
         stores: vec![builder.store("sums", partitions)],
     }

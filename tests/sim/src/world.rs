@@ -97,6 +97,8 @@ pub(crate) struct State {
     pub(crate) strikes: BTreeMap<TaskId, u32>,
     /// Log lines of user code that were published.
     pub(crate) lines: BTreeSet<String>,
+    /// How many records workers told to have passed over, by task, transform and kind.
+    pub(crate) passed_over: BTreeMap<(TaskId, usize, &'static str), u64>,
     /// Where each task was open last.
     pub(crate) last_disk: BTreeMap<TaskId, usize>,
     /// Open records of changelogs that a position went past: none of them may be committed.
@@ -320,6 +322,7 @@ impl World {
             failed: BTreeMap::new(),
             strikes: BTreeMap::new(),
             lines: BTreeSet::new(),
+            passed_over: BTreeMap::new(),
             last_disk: BTreeMap::new(),
             passed: BTreeSet::new(),
             lost: BTreeSet::new(),

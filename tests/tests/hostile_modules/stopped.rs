@@ -51,7 +51,7 @@ fn the_process_has_a_budget() {
     drop(others);
     let (_, module) = engine(7 * MEBIBYTE);
     let refused = module.instantiate(&context()).err().expect("there is no room for one");
-    check_failure(&refused, FailureKind::Limit, "7340032 bytes that all instances together");
+    check_failure(&refused, FailureKind::Budget, "7340032 bytes that all instances together");
 }
 
 #[test]

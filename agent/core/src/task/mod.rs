@@ -1,5 +1,8 @@
 //! Partition *n* of every input of a sub-topology, with its state and its processors.
 
+mod dead_letter;
+mod division;
+mod failures;
 mod processor;
 mod queue;
 mod routing;
@@ -9,9 +12,9 @@ mod store;
 mod time;
 
 pub(crate) use self::{
-    processor::FailedRecord,
+    failures::{Failed, Failures, RecordId, Verdict, judge},
     queue::Readiness,
-    run::{Part, Task, empty_position, store_positions},
+    run::{Part, Produced, Task, Turn, empty_position, store_positions},
 };
 pub use self::{
     processor::{

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    record::{Batch, Emits, Offset, Timestamp},
+    record::{Batch, Emits, Timestamp},
     task::State,
 };
 
@@ -138,25 +138,6 @@ pub struct Failure {
     pub message: String,
 }
 
-/// The record that a call of a processor failed at, as the transform was given it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FailedRecord {
-    pub(crate) transform: usize,
-    /// Which of the transform's inputs.
-    pub(crate) input: usize,
-    /// Its offset, or that of the record it stems from.
-    pub(crate) offset: Offset,
-}
-
-impl FailedRecord {
-    /// What a failure names; nothing if there is no such record.
-    pub(crate) fn of(transform: usize, batch: &Batch, failure: &Failure) -> Option<Self> {
-        let row = failure.record?;
-        let input = usize::try_from(*batch.inputs.get(row)?).ok()?;
-        Some(Self { transform, input, offset: *batch.records.offsets.get(row)? })
-    }
-}
-
 /// How a call of a processor failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailureKind {
@@ -174,8 +155,46 @@ pub enum FailureKind {
     Limit,
     /// What it answered makes no sense: columns that don't match, an output that isn't there.
     Malformed,
+    /// Kafka refuses a record that it emitted: too large, no such partition.
+    Refused,
+    /// The memory that all modules share is used up.
+    Budget,
     /// The state behind it failed.
     State,
+}
+
+impl FailureKind {
+    /// A word for metrics and headers that stays as it is.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Reject => "reject",
+            Self::Initialise => "initialise",
+            Self::Trap => "trap",
+            Self::Deadline => "deadline",
+            Self::Limit => "limit",
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+            Self::Budget => "budget",
+            Self::State => "state",
+        }
+    }
+
+    /// Whether a record may be to blame, so that without it others go through.
+    #[must_use]
+    pub const fn is_of_record(self) -> bool {
+        match self {
+            Self::Retry
+            | Self::Reject
+            | Self::Trap
+            | Self::Deadline
+            | Self::Limit
+            | Self::Malformed
+            | Self::Refused => true,
+            Self::Initialise | Self::Budget | Self::State => false,
+        }
+    }
 }
 
 impl std::fmt::Display for FailureKind {
@@ -188,6 +207,8 @@ impl std::fmt::Display for FailureKind {
             Self::Deadline => "module ran out of time",
             Self::Limit => "module went over a limit",
             Self::Malformed => "module gave a malformed answer",
+            Self::Refused => "an output is refused",
+            Self::Budget => "modules have used up their memory",
             Self::State => "state store failed",
         })
     }

@@ -1,13 +1,15 @@
 //! Where emitted records go: to topics, or to other transforms of the same task.
 
+use std::ops::Range;
+
 use indexmap::IndexMap;
 
 use crate::{
     record::{
-        Batch, Emits, HEADERS_OF_CAUSE, Header, Headers, NO_CAUSE, Outputs, PARTITION_BY_KEY,
+        Batch, Emits, HEADERS_OF_CAUSE, Header, Headers, NO_CAUSE, Offset, PARTITION_BY_KEY,
         Records, TIMESTAMP_OF_CAUSE, Timestamp, TimestampType, TopicIndex,
     },
-    task::{Failure, FailureKind},
+    task::{Failure, FailureKind, Produced, RecordId},
     topology::{Reader, Route, Subtopology, Topology, Transform},
 };
 
@@ -17,9 +19,15 @@ pub(super) struct Inbox {
     pub(super) batch: Batch,
     /// For each record, the row of the task's batch that it stems from, or [`NO_CAUSE`].
     pub(super) roots: Vec<i32>,
+    /// For each record, how many before it stem from the same row; once it is sorted.
+    pub(super) siblings: Vec<u32>,
 }
 
 impl Inbox {
+    pub(super) fn len(&self) -> usize {
+        self.roots.len()
+    }
+
     fn push(&mut self, input: u32, root: i32, record: &Row<'_>) {
         let records = &mut self.batch.records;
         self.batch.inputs.push(input);
@@ -35,9 +43,17 @@ impl Inbox {
     /// Puts the records in the order of the rows they stem from, so that what one input record
     /// causes is processed before what the next one causes.
     pub(super) fn sort(&mut self) {
-        if self.roots.is_sorted() {
-            return;
+        if !self.roots.is_sorted() {
+            self.sort_rows();
         }
+        self.siblings.clear();
+        for (row, root) in self.roots.iter().enumerate() {
+            let first = row == 0 || self.roots[row - 1] != *root;
+            self.siblings.push(if first { 0 } else { self.siblings[row - 1] + 1 });
+        }
+    }
+
+    fn sort_rows(&mut self) {
         let mut order: Vec<usize> = (0..self.roots.len()).collect();
         order.sort_by_key(|&row| self.roots[row]);
         let mut sorted = Self::default();
@@ -50,13 +66,78 @@ impl Inbox {
         sorted.batch.wall_clock = self.batch.wall_clock;
         *self = sorted;
     }
+
+    /// Some of the records, as a batch of their own.
+    pub(super) fn part(&self, part: &Range<usize>, roots: &Roots) -> Self {
+        let mut inbox = Self::default();
+        let rows = Rows::of(&self.batch.records);
+        for row in part.clone() {
+            inbox.push(self.batch.inputs[row], self.roots[row], &rows.at(row));
+        }
+        inbox.siblings.extend_from_slice(&self.siblings[part.clone()]);
+        inbox.batch.partition = self.batch.partition;
+        inbox.batch.wall_clock = self.batch.wall_clock;
+        inbox.batch.stream_time = match part.start {
+            0 => self.batch.stream_time,
+            first => roots.stream_time_before(self.roots[first]),
+        };
+        inbox
+    }
+}
+
+/// What is known of the records that all others of a round stem from.
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    stream_time: Timestamp,
+    inputs: Vec<u32>,
+    offsets: Vec<Offset>,
+    timestamps: Vec<Timestamp>,
+}
+
+impl Roots {
+    pub(super) fn of_batch(batch: &Batch) -> Self {
+        Self {
+            stream_time: batch.stream_time,
+            inputs: batch.inputs.clone(),
+            offsets: batch.records.offsets.clone(),
+            timestamps: batch.records.timestamps.clone(),
+        }
+    }
+
+    /// Those of a punctuation at `stream_time`: there are none.
+    pub(super) fn none(stream_time: Timestamp) -> Self {
+        Self { stream_time, ..Self::default() }
+    }
+
+    fn stream_time_before(&self, root: i32) -> Timestamp {
+        let before = usize::try_from(root).unwrap_or(0);
+        self.timestamps[..before].iter().copied().fold(self.stream_time, Timestamp::max)
+    }
+
+    /// The input record that a row of `inbox` stems from: its input and offset.
+    pub(super) fn of(&self, inbox: &Inbox, row: usize) -> Option<(usize, Offset)> {
+        let root = usize::try_from(inbox.roots[row]).ok()?;
+        Some((index(self.inputs[root]), self.offsets[root]))
+    }
+
+    /// What identifies a row of `inbox` when it is processed again; nothing if a punctuation
+    /// caused it.
+    pub(super) fn id(&self, transform: usize, inbox: &Inbox, row: usize) -> Option<RecordId> {
+        let (input, offset) = self.of(inbox, row)?;
+        Some(RecordId {
+            transform: u16::try_from(transform).expect("few transforms"),
+            input: u16::try_from(input).expect("few inputs"),
+            sibling: inbox.siblings[row],
+            offset,
+        })
+    }
 }
 
 /// Gives the records of a task's batch to the transforms that read them.
 pub(super) fn distribute(subtopology: &Subtopology, batch: Batch, inboxes: &mut [Inbox]) {
     if let Some(transform) = only_reader(subtopology) {
         let rows = i32::try_from(batch.inputs.len()).expect("a batch is bounded");
-        inboxes[transform] = Inbox { batch, roots: (0..rows).collect() };
+        inboxes[transform] = Inbox { batch, roots: (0..rows).collect(), siblings: Vec::new() };
         return;
     }
     let rows = Rows::of(&batch.records);
@@ -86,6 +167,7 @@ pub(super) struct LatestRow {
     timestamp: Timestamp,
     value: Option<Vec<u8>>,
     headers: Headers,
+    origin: Option<RecordId>,
 }
 
 impl LatestRow {
@@ -95,8 +177,9 @@ impl LatestRow {
     }
 }
 
-/// Moves the records held back for their keys to `outputs`.
-pub(super) fn append_latest(latest: &Latest, outputs: &mut Outputs) {
+/// Moves the records held back for their keys to `produced`.
+pub(super) fn append_latest(latest: &Latest, produced: &mut Produced) {
+    let Produced { outputs, origins } = produced;
     for ((topic, partition, key), row) in latest {
         let headers = row.headers.names.iter().zip(&row.headers.values);
         outputs.headers.push(outputs.topics.len(), headers);
@@ -105,76 +188,87 @@ pub(super) fn append_latest(latest: &Latest, outputs: &mut Outputs) {
         outputs.timestamps.push(row.timestamp);
         outputs.keys.push(Some(key));
         outputs.values.push(row.value.as_deref());
+        origins.push(row.origin);
     }
+}
+
+/// Refuses partitions that are not there, before anything is routed.
+pub(super) fn check_partitions(
+    topology: &Topology,
+    transform: &Transform,
+    emits: &Emits,
+) -> Result<(), Failure> {
+    for (row, &partition) in emits.partitions.iter().enumerate() {
+        let output = &transform.outputs[index(emits.outputs[row])];
+        let Route::Topic(topic) = output.route else { continue };
+        let topic = topology.topic(topic);
+        if partition != PARTITION_BY_KEY && !(0..topic.partitions).contains(&partition) {
+            return Err(Failure {
+                kind: FailureKind::Malformed,
+                record: usize::try_from(emits.causes[row]).ok(),
+                message: format!(
+                    "output `{}` was given partition {partition}, but topic `{}` has {}",
+                    output.name, topic.name, topic.partitions
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Where routed records go.
 pub(super) struct Destinations<'a> {
-    pub(super) topology: &'a Topology,
+    pub(super) subtopology: &'a Subtopology,
     pub(super) inboxes: &'a mut [Inbox],
-    pub(super) outputs: &'a mut Outputs,
+    pub(super) roots: &'a Roots,
+    pub(super) produced: &'a mut Produced,
     pub(super) latest: &'a mut Latest,
     /// The time of records that no record caused.
     pub(super) stream_time: Timestamp,
 }
 
 impl Destinations<'_> {
-    /// Routes what `transform` emitted for `cause`.
-    pub(super) fn route(
-        &mut self,
-        transform: &Transform,
-        cause: &Inbox,
-        emits: Emits,
-    ) -> Result<(), Failure> {
-        self.check_partitions(transform, &emits)?;
+    /// Routes what the transform at `place` emitted for `cause`.
+    pub(super) fn route(&mut self, place: usize, cause: &Inbox, emits: Emits) {
+        let transform = &self.subtopology.transforms[place];
         let plain = transform
             .outputs
             .iter()
             .all(|output| matches!(output.route, Route::Topic(_)) && !output.latest_per_key);
         let headers_go_through = emits.headers.is_none();
         let no_headers = cause.batch.records.headers.counts.is_empty();
-        if plain && headers_go_through && no_headers && self.outputs.is_empty() {
-            self.route_columns(transform, cause, emits);
+        if plain && headers_go_through && no_headers && self.produced.outputs.is_empty() {
+            self.route_columns(place, cause, emits);
         } else {
-            self.route_rows(transform, cause, &emits);
+            self.route_rows(place, cause, &emits);
         }
-        Ok(())
     }
 
-    fn check_partitions(&self, transform: &Transform, emits: &Emits) -> Result<(), Failure> {
-        for (row, &partition) in emits.partitions.iter().enumerate() {
-            let output = &transform.outputs[index(emits.outputs[row])];
-            let Route::Topic(topic) = output.route else { continue };
-            let topic = self.topology.topic(topic);
-            if partition != PARTITION_BY_KEY && !(0..topic.partitions).contains(&partition) {
-                return Err(Failure {
-                    kind: FailureKind::Malformed,
-                    record: usize::try_from(emits.causes[row]).ok(),
-                    message: format!(
-                        "output `{}` was given partition {partition}, but topic `{}` has {}",
-                        output.name, topic.name, topic.partitions
-                    ),
-                });
-            }
-        }
-        Ok(())
+    fn origin(&self, place: usize, cause: &Inbox, row: i32) -> Option<RecordId> {
+        let row = usize::try_from(row).ok()?;
+        self.roots.id(place, cause, row)
     }
 
     /// The common case: every record goes to a topic, so the columns move as they are.
-    fn route_columns(&mut self, transform: &Transform, cause: &Inbox, emits: Emits) {
+    fn route_columns(&mut self, place: usize, cause: &Inbox, emits: Emits) {
+        let transform = &self.subtopology.transforms[place];
+        let origins = emits.causes.iter().map(|&row| self.origin(place, cause, row)).collect();
+        self.produced.origins = origins;
         let times = &cause.batch.records.timestamps;
         let topics =
             emits.outputs.iter().map(|&output| match transform.outputs[index(output)].route {
                 Route::Topic(topic) => topic,
                 Route::Transforms(_) => unreachable!("only topics, as seen before"),
             });
-        self.outputs.topics = topics.collect();
+        let topics = topics.collect();
         let stamps = emits.timestamps.iter().zip(&emits.causes);
-        self.outputs.timestamps =
-            stamps.map(|(&time, &cause)| self.timestamp(time, cause, times)).collect();
-        self.outputs.partitions = emits.partitions;
-        self.outputs.keys = emits.keys;
-        self.outputs.values = emits.values;
+        let timestamps = stamps.map(|(&time, &cause)| self.timestamp(time, cause, times)).collect();
+        let outputs = &mut self.produced.outputs;
+        outputs.timestamps = timestamps;
+        outputs.topics = topics;
+        outputs.partitions = emits.partitions;
+        outputs.keys = emits.keys;
+        outputs.values = emits.values;
     }
 
     fn timestamp(&self, time: Timestamp, cause: i32, times: &[Timestamp]) -> Timestamp {
@@ -185,7 +279,8 @@ impl Destinations<'_> {
         }
     }
 
-    fn route_rows(&mut self, transform: &Transform, cause: &Inbox, emits: &Emits) {
+    fn route_rows(&mut self, place: usize, cause: &Inbox, emits: &Emits) {
+        let subtopology = self.subtopology;
         let causes = Rows::of(&cause.batch.records);
         let own = emits.headers.as_ref().map(HeaderRows::of);
         for (row, (key, value)) in emits.keys.iter().zip(&emits.values).enumerate() {
@@ -207,12 +302,16 @@ impl Destinations<'_> {
                 headers,
             };
             let root = cause_row.map_or(NO_CAUSE, |row| cause.roots[row]);
-            let output = &transform.outputs[index(emits.outputs[row])];
+            let origin = self.origin(place, cause, emits.causes[row]);
+            let output = &subtopology.transforms[place].outputs[index(emits.outputs[row])];
             match &output.route {
                 Route::Topic(topic) if output.latest_per_key && key.is_some() => {
-                    self.hold_back(*topic, emits.partitions[row], &record);
+                    self.hold_back(*topic, emits.partitions[row], &record, origin);
                 }
-                Route::Topic(topic) => self.produce(*topic, emits.partitions[row], &record),
+                Route::Topic(topic) => {
+                    self.produce(*topic, emits.partitions[row], &record);
+                    self.produced.origins.push(origin);
+                }
                 Route::Transforms(readers) => {
                     for reader in readers {
                         self.inboxes[reader.transform].push(reader.input, root, &record);
@@ -223,7 +322,7 @@ impl Destinations<'_> {
     }
 
     fn produce(&mut self, topic: TopicIndex, partition: i32, record: &Row<'_>) {
-        let outputs = &mut *self.outputs;
+        let outputs = &mut self.produced.outputs;
         outputs.headers.push(outputs.topics.len(), record.headers.iter().copied());
         outputs.topics.push(topic);
         outputs.partitions.push(partition);
@@ -232,13 +331,20 @@ impl Destinations<'_> {
         outputs.values.push(record.value);
     }
 
-    fn hold_back(&mut self, topic: TopicIndex, partition: i32, record: &Row<'_>) {
+    fn hold_back(
+        &mut self,
+        topic: TopicIndex,
+        partition: i32,
+        record: &Row<'_>,
+        origin: Option<RecordId>,
+    ) {
         let mut headers = Headers::default();
         headers.push(0, record.headers.iter().copied());
         let row = LatestRow {
             timestamp: record.timestamp,
             value: record.value.map(<[u8]>::to_vec),
             headers,
+            origin,
         };
         let key = record.key.unwrap_or_default().to_vec();
         self.latest.insert((topic, partition, key), row);

@@ -8,35 +8,62 @@ use crate::{
         TopicPartition,
     },
     task::{
-        Clock, Effects, FailedRecord, Failure, FailureKind, Position, Processor, Punctuation,
-        State, StateStore, StoreError, StorePosition, Telemetry, TopicId,
+        Clock, Effects, Failure, FailureKind, Failures, Position, Processor, Punctuation, RecordId,
+        Savepoint, State, StateStore, StoreError, StorePosition, Telemetry, TopicId,
+        division::Round,
         queue::{InputGroup, InputQueue, Readiness},
-        routing::{self, Destinations, Inbox, Latest},
+        routing::{self, Destinations, Inbox, Latest, Roots},
         time::{DueCall, TaskTime},
     },
-    topology::{Subtopology, Topology},
-    worker::{ChangelogEnd, Committed, FetchEpoch},
+    topology::{Retry, Subtopology, Topology},
+    worker::{ChangelogEnd, Committed, FetchEpoch, PassedOver},
 };
 
-/// Makes a processor for a transform of the task.
-pub(crate) type MakeProcessor<'a, P> = &'a mut dyn FnMut(usize) -> Result<P, Failure>;
+/// What a task is given to work with, and what comes of it.
+pub(crate) struct Turn<'a, P> {
+    pub(crate) wall_clock: Timestamp,
+    /// The worker's own; policies may say otherwise.
+    pub(crate) retry: Retry,
+    /// Makes a processor for a transform of the task.
+    pub(crate) make: &'a mut dyn FnMut(usize) -> Result<P, Failure>,
+    /// What failed before and is not over yet.
+    pub(crate) failures: &'a mut Failures,
+    /// What goes to topics.
+    pub(crate) produced: Produced,
+    /// Whether a record was passed over.
+    pub(crate) passed_over: bool,
+}
+
+/// Records to produce, and for each the record at which its work failed if it is refused.
+#[derive(Debug, Default)]
+pub(crate) struct Produced {
+    pub(crate) outputs: Outputs,
+    pub(crate) origins: Vec<Option<RecordId>>,
+}
+
+impl Produced {
+    fn append(&mut self, other: Self) {
+        self.outputs.append(other.outputs);
+        self.origins.extend(other.origins);
+    }
+}
 
 /// An open task: its state can be read and written.
 pub(crate) struct Task<P> {
     pub(crate) id: TaskId,
-    topology: Arc<Topology>,
+    pub(super) topology: Arc<Topology>,
     inputs: InputGroup,
     /// One for each transform; none until it is needed, and after it failed or its work was
     /// dropped.
     processors: Vec<Option<P>>,
-    state: State,
+    pub(super) state: State,
     /// What is committed.
     committed: Progress,
     /// What is committed, with the open transaction's work.
     open: Progress,
-    work: Work,
-    /// What the last failure was about, if it said so.
-    failed: Option<FailedRecord>,
+    pub(super) work: Work,
+    /// What the last failure was about, if that is known.
+    failed: Option<RecordId>,
 }
 
 /// How far a task has come, and what stands for it in the group's committed offsets.
@@ -48,11 +75,20 @@ struct Progress {
 
 /// What a task did since the last commit, besides its changes of state.
 #[derive(Debug, Default)]
-struct Work {
+pub(super) struct Work {
     any: bool,
     records: u64,
     latest: Latest,
     telemetry: Vec<(usize, Telemetry)>,
+    pub(super) passed_over: Vec<PassedOver>,
+}
+
+/// What is published of a task's work once it is committed.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// By transform.
+    pub telemetry: Vec<(usize, Telemetry)>,
+    pub passed_over: Vec<PassedOver>,
 }
 
 /// A task's part of a transaction.
@@ -99,7 +135,7 @@ impl<P: Processor> Task<P> {
         self.state.into_committed().expect("an open task has its state")
     }
 
-    fn subtopology(&self) -> &Subtopology {
+    pub(super) fn subtopology(&self) -> &Subtopology {
         self.topology.subtopology(self.id)
     }
 
@@ -154,15 +190,12 @@ impl<P: Processor> Task<P> {
     }
 
     /// Makes the processors that are not there, and takes the schedules they ask for.
-    pub(crate) fn prepare(
-        &mut self,
-        wall: Timestamp,
-        make: MakeProcessor<'_, P>,
-    ) -> Result<(), Failure> {
+    pub(crate) fn prepare(&mut self, turn: &mut Turn<'_, P>) -> Result<(), Failure> {
         for (transform, processor) in self.processors.iter_mut().enumerate() {
             if processor.is_none() {
-                let made = make(transform)?;
-                self.open.time.schedule(transform, &made.setup().schedules, wall);
+                let made = (turn.make)(transform)?;
+                let schedules = &made.setup().schedules;
+                self.open.time.schedule(transform, schedules, turn.wall_clock);
                 *processor = Some(made);
             }
         }
@@ -170,38 +203,41 @@ impl<P: Processor> Task<P> {
     }
 
     /// Processes a batch of at most `records_max` records, and the punctuations that stream time
-    /// brings about. Appends what goes to topics to `outputs`.
+    /// brings about.
     pub(crate) fn process(
         &mut self,
         records_max: usize,
-        wall_clock: Timestamp,
-        outputs: &mut Outputs,
+        turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
         let boundary = self.open.time.next(Clock::StreamTime);
         let mut batch = Batch {
             partition: self.id.partition,
             stream_time: self.open.time.stream_time(),
-            wall_clock,
+            wall_clock: turn.wall_clock,
             ..Batch::default()
         };
         self.inputs.take(records_max, boundary, &mut self.open.time, &mut batch);
         self.work.any = true;
         self.work.records += batch.inputs.len() as u64;
-        let mut inboxes = self.inboxes(wall_clock, batch.stream_time);
+        let roots = Roots::of_batch(&batch);
+        let mut inboxes = self.inboxes(turn.wall_clock, batch.stream_time);
         routing::distribute(self.topology.subtopology(self.id), batch, &mut inboxes);
-        self.run(inboxes, outputs)?;
-        for (offset, queue) in self.open.offsets.iter_mut().zip(&self.inputs.queues) {
-            *offset = queue.position();
-        }
-        self.punctuate(Clock::StreamTime, wall_clock, outputs)?;
+        self.run(Round { roots, inboxes }, turn)?;
+        self.open.offsets = self.positions();
+        self.punctuate(Clock::StreamTime, turn)?;
         Ok(())
+    }
+
+    /// The offset to read next of each input once everything taken out has been processed.
+    pub(crate) fn positions(&self) -> Vec<Offset> {
+        self.inputs.queues.iter().map(InputQueue::position).collect()
     }
 
     fn inboxes(&self, wall_clock: Timestamp, stream_time: Timestamp) -> Vec<Inbox> {
         let inbox = || {
             let partition = self.id.partition;
             let batch = Batch { partition, stream_time, wall_clock, ..Batch::default() };
-            Inbox { batch, roots: Vec::new() }
+            Inbox { batch, ..Inbox::default() }
         };
         (0..self.processors.len()).map(|_| inbox()).collect()
     }
@@ -215,17 +251,16 @@ impl<P: Processor> Task<P> {
     pub(crate) fn punctuate(
         &mut self,
         clock: Clock,
-        wall_clock: Timestamp,
-        outputs: &mut Outputs,
+        turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
         loop {
             let stream_time = self.open.time.stream_time();
             let now = match clock {
                 Clock::StreamTime => stream_time,
-                Clock::WallClock => wall_clock,
+                Clock::WallClock => turn.wall_clock,
             };
             let Some(due) = self.open.time.take_due(clock, now) else { return Ok(()) };
-            self.punctuate_one(due, stream_time, wall_clock, outputs)?;
+            self.punctuate_one(due, stream_time, turn)?;
         }
     }
 
@@ -233,87 +268,104 @@ impl<P: Processor> Task<P> {
         &mut self,
         due: DueCall,
         stream_time: Timestamp,
-        wall_clock: Timestamp,
-        outputs: &mut Outputs,
+        turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
         self.work.any = true;
+        self.prepare(turn)?;
         let punctuation = Punctuation {
             schedule: due.index,
             time: due.time,
             partition: self.id.partition,
             stream_time,
-            wall_clock,
+            wall_clock: turn.wall_clock,
         };
-        let effects =
-            self.call(due.transform, |processor, state| processor.punctuate(&punctuation, state))?;
-        let mut inboxes = self.inboxes(wall_clock, stream_time);
-        self.route(due.transform, &Inbox::default(), effects, &mut inboxes, outputs)?;
-        self.run(inboxes, outputs)
+        let inboxes = self.inboxes(turn.wall_clock, stream_time);
+        let mut round = Round { roots: Roots::none(stream_time), inboxes };
+        let savepoint = self.state.savepoint();
+        let done = self
+            .call(due.transform, |processor, state| processor.punctuate(&punctuation, state))
+            .and_then(|effects| {
+                self.route(due.transform, &Inbox::default(), effects, &mut round, turn)
+            });
+        if let Err(failure) = done {
+            self.undo(due.transform, &savepoint);
+            return Err(failure);
+        }
+        self.run(round, turn)
     }
 
     /// Runs every transform over what is in its inbox, each after those that hand records to it.
-    fn run(&mut self, mut inboxes: Vec<Inbox>, outputs: &mut Outputs) -> Result<(), Failure> {
-        for transform in 0..inboxes.len() {
-            let mut inbox = std::mem::take(&mut inboxes[transform]);
-            if inbox.batch.inputs.is_empty() {
-                continue;
-            }
-            inbox.sort();
-            let done = self
-                .call(transform, |processor, state| processor.process(&inbox.batch, state))
-                .and_then(|effects| self.route(transform, &inbox, effects, &mut inboxes, outputs));
-            if let Err(failure) = done {
-                self.failed = FailedRecord::of(transform, &inbox.batch, &failure);
-                return Err(failure);
+    fn run(&mut self, mut round: Round, turn: &mut Turn<'_, P>) -> Result<(), Failure> {
+        for transform in 0..round.inboxes.len() {
+            let mut inbox = std::mem::take(&mut round.inboxes[transform]);
+            if !inbox.batch.inputs.is_empty() {
+                inbox.sort();
+                self.process_inbox(transform, &inbox, &mut round, turn)?;
             }
         }
         Ok(())
     }
 
-    /// Calls a processor. If it fails, its changes of state are undone and it is thrown away.
+    /// Lets a transform process `records` in one call.
+    pub(super) fn process_part(
+        &mut self,
+        transform: usize,
+        records: &Inbox,
+        round: &mut Round,
+        turn: &mut Turn<'_, P>,
+    ) -> Result<(), Failure> {
+        let effects =
+            self.call(transform, |processor, state| processor.process(&records.batch, state))?;
+        self.route(transform, records, effects, round, turn)
+    }
+
     fn call(
         &mut self,
         transform: usize,
         call: impl FnOnce(&mut P, &mut State) -> Result<Effects, Failure>,
     ) -> Result<Effects, Failure> {
         let processor = self.processors[transform].as_mut().expect("prepared before work");
-        let savepoint = self.state.savepoint();
-        let result = call(processor, &mut self.state);
-        if result.is_err() {
-            self.state.rollback(&savepoint);
-            self.processors[transform] = None;
-        }
-        result
+        call(processor, &mut self.state)
     }
 
+    /// Undoes the changes of state of a call that failed, and throws its processor away.
+    pub(super) fn undo(&mut self, transform: usize, savepoint: &Savepoint) {
+        self.state.rollback(savepoint);
+        self.processors[transform] = None;
+    }
+
+    /// Takes what a call did, all of it or nothing.
     fn route(
         &mut self,
         transform: usize,
         cause: &Inbox,
         effects: Effects,
-        inboxes: &mut [Inbox],
-        outputs: &mut Outputs,
+        round: &mut Round,
+        turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
         let Effects { emits, telemetry } = effects;
+        let topology = Arc::clone(&self.topology);
+        let subtopology = topology.subtopology(self.id);
+        routing::check_partitions(&topology, &subtopology.transforms[transform], &emits)?;
         if !telemetry.lines.is_empty() || !telemetry.samples.is_empty() {
             self.work.telemetry.push((transform, telemetry));
         }
         let stream_time = match self.open.time.stream_time() {
-            NO_TIMESTAMP => inboxes.first().map_or(NO_TIMESTAMP, |inbox| inbox.batch.wall_clock),
+            NO_TIMESTAMP => turn.wall_clock,
             time => time,
         };
-        let topology = Arc::clone(&self.topology);
-        let description = &topology.subtopology(self.id).transforms[transform];
-        let mut own = Outputs::default();
+        let mut own = Produced::default();
+        let empty = turn.produced.outputs.is_empty();
         let mut destinations = Destinations {
-            topology: &topology,
-            inboxes,
-            outputs: if outputs.is_empty() { outputs } else { &mut own },
+            subtopology,
+            inboxes: &mut round.inboxes,
+            roots: &round.roots,
+            produced: if empty { &mut turn.produced } else { &mut own },
             latest: &mut self.work.latest,
             stream_time,
         };
-        destinations.route(description, cause, emits)?;
-        outputs.append(own);
+        destinations.route(transform, cause, emits);
+        turn.produced.append(own);
         Ok(())
     }
 
@@ -329,9 +381,9 @@ impl<P: Processor> Task<P> {
         self.work.any
     }
 
-    /// The task's part of the transaction; records held back for their keys go to `outputs`.
-    pub(crate) fn part(&self, outputs: &mut Outputs) -> Part {
-        routing::append_latest(&self.work.latest, outputs);
+    /// The task's part of the transaction; records held back for their keys go to `produced`.
+    pub(crate) fn part(&self, produced: &mut Produced) -> Part {
+        routing::append_latest(&self.work.latest, produced);
         let inputs = self.subtopology().inputs.iter().zip(&self.open.offsets).enumerate();
         let offsets = inputs.map(|(index, (input, &offset))| {
             let metadata = self.open.time.encode(index);
@@ -346,17 +398,18 @@ impl<P: Processor> Task<P> {
 
     /// The transaction is committed for certain: makes its changes part of the committed state.
     /// `ends` says where the last changelog record of each store stands, if it has any. Returns
-    /// what user code said.
+    /// what is to be told of the work.
     pub(crate) fn complete(
         &mut self,
         part: &Part,
         ends: impl Fn(TopicIndex) -> Option<ChangelogEnd>,
         now: Timestamp,
-    ) -> Result<Vec<(usize, Telemetry)>, StoreError> {
+    ) -> Result<Said, StoreError> {
         self.committed = self.open.clone();
-        let telemetry = std::mem::take(&mut self.work).telemetry;
+        let Work { telemetry, passed_over, .. } = std::mem::take(&mut self.work);
+        let said = Said { telemetry, passed_over };
         if self.state.stores() == 0 {
-            return Ok(telemetry);
+            return Ok(said);
         }
         let mut position = self.state.committed().position()?;
         for (store, before) in
@@ -370,11 +423,16 @@ impl<P: Processor> Task<P> {
         position.inputs.clone_from(&self.committed.offsets);
         position.committed_at = now;
         self.state.apply(&part.changes, &position)?;
-        Ok(telemetry)
+        Ok(said)
     }
 
-    /// The record that the last failure named.
-    pub(crate) fn take_failed_record(&mut self) -> Option<FailedRecord> {
+    /// Says which record the failure is about that comes next.
+    pub(crate) const fn blame(&mut self, record: Option<RecordId>) {
+        self.failed = record;
+    }
+
+    /// The record that the last failure was about.
+    pub(crate) fn take_failed_record(&mut self) -> Option<RecordId> {
         self.failed.take()
     }
 

@@ -22,7 +22,14 @@ pub struct State {
 
 /// A moment in the writes of a transaction, to go back to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Savepoint(Vec<usize>);
+pub struct Savepoint(Vec<Mark>);
+
+/// Where a store's writes stood at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    undo: usize,
+    bytes: usize,
+}
 
 impl State {
     /// Puts a transaction without writes over the `stores` stores of `committed`.
@@ -58,6 +65,12 @@ impl State {
     /// Why a read failed since this was asked last.
     pub fn take_failure(&mut self) -> Option<StoreError> {
         self.failed.take()
+    }
+
+    /// Whether a read failed since [`take_failure`](Self::take_failure) was asked last.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.borrow().is_some()
     }
 
     /// How many stores there are.
@@ -113,13 +126,14 @@ impl State {
     /// This moment in the open transaction.
     #[must_use]
     pub fn savepoint(&self) -> Savepoint {
-        Savepoint(self.buffers.iter().map(|buffer| buffer.undo.len()).collect())
+        let mark = |buffer: &WriteBuffer| Mark { undo: buffer.undo.len(), bytes: buffer.bytes };
+        Savepoint(self.buffers.iter().map(mark).collect())
     }
 
     /// Undoes every write since `savepoint`.
     pub fn rollback(&mut self, savepoint: &Savepoint) {
-        for (buffer, &undo) in self.buffers.iter_mut().zip(&savepoint.0) {
-            buffer.rollback(undo);
+        for (buffer, &mark) in self.buffers.iter_mut().zip(&savepoint.0) {
+            buffer.rollback(mark);
         }
     }
 
@@ -178,8 +192,9 @@ impl WriteBuffer {
         }
     }
 
-    fn rollback(&mut self, undo: usize) {
-        for (place, before) in self.undo.drain(undo..).rev() {
+    fn rollback(&mut self, mark: Mark) {
+        self.bytes = mark.bytes;
+        for (place, before) in self.undo.drain(mark.undo..).rev() {
             match before {
                 Some(value) => self.writes[place] = value,
                 None => {
@@ -422,7 +437,7 @@ mod tests {
     fn a_savepoint_undoes_what_came_after_it_and_nothing_else() {
         let mut state = state("ab");
         state.put(0, b"a", Some(b"1"));
-        let savepoint = state.savepoint();
+        let (savepoint, bytes) = (state.savepoint(), state.bytes());
         assert_eq!(scan(&mut state, false, 10).0, "b");
         state.put(0, b"a", Some(b"2"));
         state.put(0, b"b", None);
@@ -434,6 +449,7 @@ mod tests {
         assert_eq!(state.get(0, b"c").unwrap(), None);
         assert_eq!(scan(&mut state, false, 10).0, "b");
         assert_eq!(state.changes()[0].len(), 1);
+        assert_eq!(state.bytes(), bytes);
     }
 
     #[test]

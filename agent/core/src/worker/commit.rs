@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    CommitNotice, Drain, Environment, Failed, Log, LogError, Notice, Receipt, Slot, TaskState,
+    CommitNotice, Drain, Environment, Failures, Log, LogError, Notice, Receipt, Slot, TaskState,
     Transaction, Worker, WorkerError,
 };
 use crate::{
     record::{Outputs, TaskId, TopicIndex, TopicPartition},
-    task::{Part, StoreError},
+    task::{Failed, Part, Produced, RecordId, StoreError},
 };
 
 /// What the worker knows of the open transaction; the tasks hold their parts of it.
@@ -19,6 +19,12 @@ pub(super) struct OpenTransaction {
     /// Bytes of outputs and state changes.
     pub(super) bytes: usize,
     outputs: u64,
+    /// For each task's outputs, in the order in which the log was given them, the records whose
+    /// work failed if they are refused.
+    pub(super) origins: Vec<(TaskId, Vec<Option<RecordId>>)>,
+    /// A record was passed over: commits soon, for if its work is dropped, it may have to be found
+    /// again.
+    pub(super) is_urgent: bool,
 }
 
 impl OpenTransaction {
@@ -27,14 +33,26 @@ impl OpenTransaction {
     }
 
     pub(super) fn produced(&mut self, outputs: &Outputs) {
-        self.bytes += outputs.bytes();
+        let origins = outputs.len() * size_of::<Option<RecordId>>();
+        self.bytes += outputs.bytes() + origins;
         self.outputs += outputs.len() as u64;
+    }
+
+    /// Whose work a row of all outputs is, and for which record.
+    pub(super) fn origin(&self, mut row: usize) -> Option<(TaskId, Option<RecordId>)> {
+        for (id, origins) in &self.origins {
+            match origins.get(row) {
+                Some(record) => return Some((*id, *record)),
+                None => row -= origins.len(),
+            }
+        }
+        None
     }
 }
 
 impl<L: Log, E: Environment> Worker<L, E> {
     pub(super) fn transaction_is_full(&self) -> bool {
-        self.transaction.bytes >= self.config.uncommitted_bytes_max
+        self.transaction.is_urgent || self.transaction.bytes >= self.config.uncommitted_bytes_max
     }
 
     pub(super) fn commit_is_due(&self) -> bool {
@@ -54,7 +72,10 @@ impl<L: Log, E: Environment> Worker<L, E> {
             if let Slot::Running(task) = slot
                 && task.has_work()
             {
-                parts.push((id, task.part(&mut outputs)));
+                let mut produced = Produced::default();
+                parts.push((id, task.part(&mut produced)));
+                outputs.append(produced.outputs);
+                self.transaction.origins.push((id, produced.origins));
             }
         }
         if parts.is_empty() {
@@ -74,7 +95,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     fn commit_failed(&mut self, error: LogError) -> Result<(), WorkerError> {
         let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
-        self.rest.count(now, backoff, Failed::default());
+        if !matches!(error, LogError::Refused { row: Some(_), .. }) {
+            self.rest.count(now, backoff, Failed::default());
+        }
         self.handle(error)
     }
 
@@ -96,7 +119,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     /// The transaction is committed for certain: applies the state changes.
     fn complete(&mut self, parts: &[(TaskId, Part)], receipt: &Receipt) -> Result<(), WorkerError> {
-        self.rest = super::Failures::default();
+        self.rest = Failures::default();
         let transaction = std::mem::take(&mut self.transaction);
         let mut notice = CommitNotice {
             outputs: transaction.outputs,
@@ -127,12 +150,13 @@ impl<L: Log, E: Environment> Worker<L, E> {
         };
         let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(()) };
         match task.complete(part, ends, self.now.wall) {
-            Ok(telemetry) => {
+            Ok(said) => {
                 if let Some(failures) = self.failures.get_mut(&id) {
                     failures.settle(task.committed_offsets());
                 }
-                let said = telemetry.into_iter();
-                notice.telemetry.extend(said.map(|(transform, said)| (id, transform, said)));
+                let telemetry = said.telemetry.into_iter();
+                notice.telemetry.extend(telemetry.map(|(transform, said)| (id, transform, said)));
+                notice.passed_over.extend(said.passed_over);
                 Ok(())
             }
             Err(error) => self.store_failed(id, error),
@@ -188,6 +212,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let tasks: Vec<TaskId> =
             self.tasks.iter().filter(|(_, slot)| worked(slot)).map(|(&id, _)| id).collect();
         for &id in &tasks {
+            self.failures.entry(id).or_default().dropped();
             // What is committed is not known, or (at least once) the changelog may hold changes
             // of dropped work: goes on as after a crash.
             if self.recover_at.is_some() || !self.config.exactly_once {

@@ -217,7 +217,8 @@ pub enum LogError {
     /// the outputs can't succeed. The transaction is still open: abort it.
     #[error("a record can't be produced: {message}")]
     Refused {
-        /// The row, if it is known.
+        /// The row, if it is known, counted over all outputs that were given for the open
+        /// transaction.
         row: Option<usize>,
         /// Why.
         message: String,

@@ -8,7 +8,7 @@
 mod check;
 mod commit;
 mod environment;
-mod failures;
+mod failing;
 mod log;
 mod pause;
 mod rebalance;
@@ -19,11 +19,7 @@ mod work;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use self::{
-    commit::OpenTransaction,
-    failures::{Failed, Failures},
-    start::Starting,
-};
+use self::{commit::OpenTransaction, start::Starting};
 pub use self::{
     environment::Environment,
     log::{
@@ -31,11 +27,11 @@ pub use self::{
         LogError, Membership, Receipt, Transaction,
     },
     pause::TaskPosition,
-    report::{CommitNotice, Config, Notice, Now, Report, TaskState},
+    report::{CommitNotice, Config, Notice, Now, PassedOver, Report, TaskState},
 };
 use crate::{
     record::{Offset, TaskId, TopicPartition},
-    task::Task,
+    task::{Failures, Task},
     topology::Topology,
 };
 
@@ -210,7 +206,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 self.notice(Notice::Waiting(reason.clone()));
                 self.abort(&reason)
             }
-            LogError::Refused { message, .. } => self.abort(&message),
+            LogError::Refused { row, message } => self.refused(None, row, message),
             LogError::Unknown(reason) => {
                 self.recover_at = Some(self.now.monotonic);
                 self.drop_work(&reason)

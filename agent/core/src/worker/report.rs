@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    record::{Offset, TaskId, Timestamp},
-    task::Telemetry,
+    record::{Offset, TaskId, Timestamp, TopicIndex},
+    task::{FailureKind, Telemetry},
+    topology::Retry,
 };
 
 /// The time, as the shell reads it.
@@ -32,8 +33,9 @@ pub struct Config {
     pub buffered_bytes_max: usize,
     /// How long a task with several inputs waits for one that is empty (`max.task.idle.ms`).
     pub idle_max: Duration,
-    /// How often the same record may fail before its task is stopped; failures that name no
-    /// record count as one record's until what failed is committed.
+    /// How often the same record may fail before its task is stopped, where the error policy of
+    /// its transform says nothing else; failures of no known record count as one record's until
+    /// what failed is committed.
     pub attempts_max: u32,
     /// How long to wait after a first failure; doubles up to a minute.
     pub retry_backoff: Duration,
@@ -42,6 +44,13 @@ pub struct Config {
     pub position_age_max: Duration,
     /// How often repartition topics are purged.
     pub purge_interval: Duration,
+}
+
+impl Config {
+    /// How often to try what failed.
+    pub(super) const fn retry(&self) -> Retry {
+        Retry { attempts_max: self.attempts_max, backoff: self.retry_backoff }
+    }
 }
 
 impl Default for Config {
@@ -133,6 +142,25 @@ pub struct CommitNotice {
     pub telemetry: Vec<(TaskId, usize, Telemetry)>,
     /// The next offset to read of each input partition of each task in it: task, input, offset.
     pub offsets: Vec<(TaskId, usize, Offset)>,
+    /// Records that failed and were skipped or dead-lettered in it.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// Records of one transform that failed in one way and were passed over, in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The task.
+    pub task: TaskId,
+    /// An index into the transforms of its sub-topology.
+    pub transform: usize,
+    /// How they failed.
+    pub kind: FailureKind,
+    /// The topic that they went to; `None` if they were skipped.
+    pub dead_letters: Option<TopicIndex>,
+    /// How many.
+    pub count: u64,
+    /// What happened at the first of them, and where it was, for people.
+    pub first: String,
 }
 
 /// Where a task is in its life; see the drawing at [`Task`](crate::task).

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use super::{
-    Environment, Failed, Fetched, Log, LogError, Notice, Slot, TaskState, Worker, WorkerError,
-};
+use super::{Environment, Fetched, Log, LogError, Slot, Worker, WorkerError};
 use crate::{
-    record::{Outputs, TaskId},
-    task::{Clock, FailedRecord, Failure, FailureKind, Readiness, StoreError, Task},
+    record::TaskId,
+    task::{Clock, Produced, Readiness, Turn},
 };
 
 /// How many batches a task processes in one turn, before the log is polled again.
@@ -103,22 +101,32 @@ impl<L: Log, E: Environment> Worker<L, E> {
     /// there may be more to do.
     fn work_one(&mut self, id: TaskId) -> Result<bool, WorkerError> {
         let now = self.now;
-        if self.failures.get(&id).is_some_and(|failures| failures.retry_at > now.monotonic) {
+        let failures = self.failures.entry(id).or_default();
+        if failures.retry_at > now.monotonic {
             return Ok(false);
         }
         let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(false) };
         let environment = &mut self.environment;
-        let mut make = |transform| environment.processor(id, transform);
-        let mut outputs = Outputs::default();
+        let records_max = failures.batch_records_max(self.config.batch_records_max);
+        let mut turn = Turn {
+            wall_clock: now.wall,
+            retry: self.config.retry(),
+            make: &mut |transform| environment.processor(id, transform),
+            failures,
+            produced: Produced::default(),
+            passed_over: false,
+        };
         let before = task.bytes();
-        let result = task.prepare(now.wall, &mut make).and_then(|()| {
+        let result = task.prepare(&mut turn).and_then(|()| {
             let ready = task.readiness(now.monotonic, self.config.idle_max) == Readiness::Ready;
             if ready {
-                task.process(self.config.batch_records_max, now.wall, &mut outputs)?;
+                task.process(records_max, &mut turn)?;
             }
-            task.punctuate(Clock::WallClock, now.wall, &mut outputs)?;
+            task.punctuate(Clock::WallClock, &mut turn)?;
             Ok(ready)
         });
+        let Turn { produced, passed_over, .. } = turn;
+        self.transaction.is_urgent |= passed_over;
         if task.has_work() {
             self.transaction.begin(now.monotonic);
             self.transaction.bytes += task.bytes().saturating_sub(before);
@@ -126,7 +134,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         match result {
             Ok(more) => {
                 self.unpause(id)?;
-                self.produce(id, &outputs)?;
+                self.produce(id, produced)?;
                 Ok(more)
             }
             Err(failure) => {
@@ -136,17 +144,16 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
     }
 
-    fn produce(&mut self, id: TaskId, outputs: &Outputs) -> Result<(), WorkerError> {
+    fn produce(&mut self, id: TaskId, produced: Produced) -> Result<(), WorkerError> {
+        let Produced { outputs, origins } = produced;
         if outputs.is_empty() {
             return Ok(());
         }
-        self.transaction.produced(outputs);
-        match self.log.produce(outputs) {
+        self.transaction.produced(&outputs);
+        self.transaction.origins.push((id, origins));
+        match self.log.produce(&outputs) {
             Ok(()) => Ok(()),
-            Err(LogError::Refused { message, .. }) => {
-                let kind = FailureKind::Malformed;
-                self.fail(id, &Failure { kind, record: None, message })
-            }
+            Err(LogError::Refused { row, message }) => self.refused(Some(id), row, message),
             Err(error) => self.handle(error),
         }
     }
@@ -166,60 +173,5 @@ impl<L: Log, E: Environment> Worker<L, E> {
             return Ok(());
         }
         self.log.resume(&resumed).or_else(|error| self.postpone(error))
-    }
-
-    /// A task failed: the transaction is dropped, and the task tried again later or stopped.
-    pub(super) fn fail(&mut self, id: TaskId, failure: &Failure) -> Result<(), WorkerError> {
-        let (failed, damage) = match self.tasks.get_mut(&id) {
-            Some(Slot::Running(task)) => {
-                let over_at = task.queues().iter().map(|queue| queue.position()).collect();
-                let failed = Failed { record: task.take_failed_record(), over_at };
-                (failed, task.take_state_failure())
-            }
-            _ => (Failed::default(), None),
-        };
-        let reason = self.describe(id, failure, failed.record);
-        self.abort(&format!("task {id}: {reason}"))?;
-        if let Some(damage @ StoreError::Corrupt { .. }) = damage {
-            return self.store_failed(id, damage);
-        }
-        let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
-        let attempts = self.failures.entry(id).or_default().count(now, backoff, failed);
-        if attempts >= self.config.attempts_max {
-            self.stop_task(id, format!("{reason}; gave up after {attempts} attempts"))
-        } else {
-            self.notice(Notice::Retrying { task: id, attempts, reason });
-            Ok(())
-        }
-    }
-
-    fn describe(&self, id: TaskId, failure: &Failure, record: Option<FailedRecord>) -> String {
-        let subtopology = self.topology.subtopology(id);
-        let topics = subtopology.inputs.iter();
-        let topics = topics.map(|input| self.topology.topic(input.topic).name.as_str());
-        let topics: Vec<&str> = topics.collect();
-        let place = record.map_or(String::new(), |record| {
-            let transform = &subtopology.transforms[record.transform];
-            let input = transform.inputs.get(record.input).map_or("", String::as_str);
-            let (name, offset) = (&transform.name, record.offset);
-            format!(" at offset {offset} of input `{input}` of `{name}`")
-        });
-        format!("{failure}{place}, reading partition {} of {}", id.partition, topics.join(", "))
-    }
-
-    /// Stops a task for good: it reads nothing more, and keeps its state as it is.
-    pub(super) fn stop_task(&mut self, id: TaskId, reason: String) -> Result<(), WorkerError> {
-        self.stop_restores(id)?;
-        let store = match self.tasks.remove(&id) {
-            Some(Slot::Running(task)) => Some(Task::close(*task)),
-            Some(Slot::Starting(starting)) => starting.store,
-            Some(Slot::Failed(store)) => store,
-            None => None,
-        };
-        self.tasks.insert(id, Slot::Failed(store));
-        self.task_state(id, TaskState::Failed(reason));
-        let partitions: Vec<_> = self.partitions_of(id);
-        self.forget_seeks(id);
-        self.log.pause(&partitions).or_else(|error| self.postpone(error))
     }
 }

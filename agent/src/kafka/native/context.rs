@@ -52,8 +52,8 @@ pub(in crate::kafka) enum Rebalance {
 /// What a record that was handed to the producer is, for its delivery report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kafka) enum Tag {
-    /// An output; its row if it is one of the transaction that is being committed.
-    Output(Option<usize>),
+    /// An output; its row among all of the open transaction.
+    Output(usize),
     /// A change; which of the transaction's changelog partitions it is for.
     Change(usize),
 }
@@ -62,8 +62,7 @@ impl Tag {
     /// As the pointer that librdkafka carries with each message.
     pub(super) fn to_opaque(self) -> *mut c_void {
         let number = match self {
-            Self::Output(None) => 0,
-            Self::Output(Some(row)) => (row + 1) << 1,
+            Self::Output(row) => row << 1,
             Self::Change(slot) => (slot << 1) | 1,
         };
         ptr::without_provenance_mut(number)
@@ -71,9 +70,8 @@ impl Tag {
 
     fn from_opaque(opaque: *mut c_void) -> Self {
         match opaque.addr() {
-            0 => Self::Output(None),
             number if number & 1 == 1 => Self::Change(number >> 1),
-            number => Self::Output(Some((number >> 1) - 1)),
+            number => Self::Output(number >> 1),
         }
     }
 }
@@ -87,6 +85,8 @@ pub(in crate::kafka) struct FailedDelivery {
     pub(in crate::kafka) tag: Tag,
     /// Its topic.
     pub(in crate::kafka) topic: String,
+    /// Whether no other record failed: brokers refuse a whole batch for one record in it.
+    pub(in crate::kafka) is_only: bool,
 }
 
 impl Context {
@@ -267,11 +267,10 @@ pub(super) unsafe extern "C" fn on_delivery(
     if failed {
         // SAFETY: a message has its topic, whose name lives as long.
         let topic = text(unsafe { sys::rd_kafka_topic_name(message.rkt) });
-        lock(&context.failed_delivery).get_or_insert(FailedDelivery {
-            code: message.err,
-            tag,
-            topic,
-        });
+        match &mut *lock(&context.failed_delivery) {
+            Some(first) => first.is_only = false,
+            none => *none = Some(FailedDelivery { code: message.err, tag, topic, is_only: true }),
+        }
     } else if let Tag::Change(slot) = tag
         && let Some(end) = lock(&context.changelog_ends).get_mut(slot)
     {

@@ -1,5 +1,6 @@
 //! What must be true when a run has ended: everything is as if nothing had ever failed.
 
+mod dead_letters;
 mod outputs;
 mod stores;
 
@@ -10,7 +11,12 @@ use sidestream_core::{
     topology::Route,
 };
 
-use crate::{cluster::LogRecord, world::State};
+use crate::{
+    cluster::LogRecord,
+    pipeline::{CHAIN, COUNT, SUM},
+    poison,
+    world::State,
+};
 
 /// A record of an input, by input, partition and offset.
 pub(crate) type Stamp = (u32, i32, Offset);
@@ -24,6 +30,7 @@ pub(crate) fn everything(state: &mut State) {
             stores::check_task(state, TaskId { subtopology: index, partition })
         })
     });
+    let result = result.and_then(|()| dead_letters::check(state));
     if let Err(text) = result.and_then(|()| stores::check_disks(state)) {
         state.violate(format_args!("{text}"));
     }
@@ -119,6 +126,26 @@ impl State {
         records
     }
 
+    /// The records of a sub-topology's inputs that a transform of it processes: those that it and
+    /// the transform before it don't pass over.
+    fn processed(&self, subtopology: u16, transform: &str) -> BTreeMap<Stamp, LogRecord> {
+        let mut records = self.input_records(subtopology);
+        let first = if subtopology == 0 { COUNT } else { SUM };
+        let fails = |name, stamp| poison::way(&self.plan, name, stamp).is_some();
+        records.retain(|&stamp, _| {
+            !fails(first, stamp) && (transform != CHAIN || !fails(CHAIN, stamp))
+        });
+        records
+    }
+
+    /// The records of a sub-topology's inputs that come as far as a transform of it.
+    fn reached(&self, subtopology: u16, transform: &str) -> BTreeMap<Stamp, LogRecord> {
+        match transform {
+            CHAIN => self.processed(subtopology, COUNT),
+            _ => self.input_records(subtopology),
+        }
+    }
+
     /// The topic behind an output of a transform, if there is such an output.
     fn output_topic(&self, subtopology: u16, transform: &str, output: &str) -> Option<TopicIndex> {
         let definition = &self.plan.topology.subtopologies[usize::from(subtopology)];
@@ -146,6 +173,15 @@ impl State {
 /// A key as user code sees it.
 fn key_of(record: &LogRecord) -> Vec<u8> {
     record.key.clone().unwrap_or_else(|| b"-".to_vec())
+}
+
+/// Takes `input/partition/offset` apart, and the count behind it.
+pub(crate) fn stamp(value: &[u8]) -> Option<(Stamp, Option<u64>)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut parts = text.split('/');
+    let stamp =
+        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some((stamp, parts.next().and_then(|count| count.parse().ok())))
 }
 
 /// Bytes for people.

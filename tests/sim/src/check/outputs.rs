@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sidestream_core::record::{NO_TIMESTAMP, Offset, TaskId, TopicIndex, TopicPartition};
 
-use super::{Stamp, key_of, text};
+use super::{Stamp, key_of, stamp, text};
 use crate::{
     guest::number,
     pipeline::{CHAIN, COUNT, LATEST, NEXT, OUT, SUM, TICKS},
@@ -16,12 +16,13 @@ pub(super) fn check(state: &State, subtopology: u16) -> Result<(), String> {
     let first = if subtopology == 0 { COUNT } else { SUM };
     for (transform, output) in [(first, OUT), (CHAIN, OUT), (first, NEXT)] {
         if let Some(topic) = state.output_topic(subtopology, transform, output) {
-            check_stamped(state, subtopology, topic, output == OUT)
+            check_stamped(state, subtopology, (transform, topic), output == OUT)
                 .map_err(|error| format!("{transform}-{output}: {error}"))?;
         }
     }
     if let Some(topic) = state.output_topic(subtopology, first, LATEST) {
-        check_latest(state, subtopology, topic).map_err(|error| format!("latest: {error}"))?;
+        check_latest(state, subtopology, (first, topic))
+            .map_err(|error| format!("latest: {error}"))?;
     }
     if let Some(topic) = state.output_topic(subtopology, first, TICKS) {
         check_ticks(state, subtopology, topic).map_err(|error| format!("ticks: {error}"))?;
@@ -29,23 +30,14 @@ pub(super) fn check(state: &State, subtopology: u16) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes `input/partition/offset` apart, and the count behind it.
-fn stamp(value: &[u8]) -> Option<(Stamp, Option<u64>)> {
-    let text = std::str::from_utf8(value).ok()?;
-    let mut parts = text.split('/');
-    let stamp =
-        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some((stamp, parts.next().and_then(|count| count.parse().ok())))
-}
-
 fn check_stamped(
     state: &State,
     subtopology: u16,
-    topic: TopicIndex,
+    (transform, topic): (&str, TopicIndex),
     counted: bool,
 ) -> Result<(), String> {
     let exactly_once = state.plan.config.exactly_once;
-    let records = state.input_records(subtopology);
+    let records = state.processed(subtopology, transform);
     let mut expected: BTreeSet<Stamp> = records.keys().copied().collect();
     let mut last: BTreeMap<(TopicPartition, u32, i32), Offset> = BTreeMap::new();
     let mut counts: BTreeMap<(i32, Vec<u8>), u64> = BTreeMap::new();
@@ -53,7 +45,7 @@ fn check_stamped(
         let value = record.value.as_deref().unwrap_or_default();
         let (stamp, count) =
             stamp(value).ok_or_else(|| format!("offset {offset} is no stamp: {}", text(value)))?;
-        let input = records.get(&stamp).ok_or_else(|| format!("{stamp:?} was never read"))?;
+        let input = records.get(&stamp).ok_or_else(|| format!("{stamp:?} is nobody's"))?;
         if !expected.remove(&stamp) && exactly_once {
             return Err(format!("{stamp:?} is there twice"));
         }
@@ -86,7 +78,11 @@ fn check_stamped(
 }
 
 /// One record for each key and transaction at most: they rise, and the last one is the count.
-fn check_latest(state: &State, subtopology: u16, topic: TopicIndex) -> Result<(), String> {
+fn check_latest(
+    state: &State,
+    subtopology: u16,
+    (transform, topic): (&str, TopicIndex),
+) -> Result<(), String> {
     check_once_for_each_key(state, topic)?;
     let mut last: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     for (_, offset, record) in state.topic_records(topic) {
@@ -99,7 +95,7 @@ fn check_latest(state: &State, subtopology: u16, topic: TopicIndex) -> Result<()
         }
     }
     let mut expected: BTreeMap<(i32, Vec<u8>), u64> = BTreeMap::new();
-    for ((_, partition, _), record) in state.input_records(subtopology) {
+    for ((_, partition, _), record) in state.processed(subtopology, transform) {
         *expected.entry((partition, key_of(&record))).or_default() += 1;
     }
     for ((partition, key), count) in expected {

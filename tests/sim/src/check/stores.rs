@@ -10,7 +10,7 @@ use crate::{
     cluster::{Fate, LogRecord, index},
     disk::Contents,
     guest::number,
-    pipeline::{CHAINED, COUNTS, TABLE},
+    pipeline::{CHAIN, CHAINED, COUNT, COUNTS, SUM, TABLE},
     world::State,
 };
 
@@ -185,23 +185,23 @@ fn check_compacted(
 fn expected_state(state: &State, task: TaskId) -> Vec<Entries> {
     let definitions = &state.plan.topology.subtopology(task).stores;
     let mut stores = vec![Entries::new(); definitions.len()];
-    for ((input, partition, _), record) in state.input_records(task.subtopology) {
-        if partition != task.partition {
-            continue;
+    let first = if task.subtopology == 0 { COUNT } else { SUM };
+    for (store, transform) in [(COUNTS, first), (CHAINED, CHAIN)] {
+        let Some(entries) = stores.get_mut(store) else { continue };
+        let records = state.processed(task.subtopology, transform);
+        for (_, record) in records.iter().filter(|(stamp, _)| stamp.1 == task.partition) {
+            let key = key_of(record);
+            let count = entries.get(&key).map_or(0, |value| number(value)) + 1;
+            entries.insert(key, count.to_string().into_bytes());
         }
-        let key = key_of(&record);
-        for store in [COUNTS, CHAINED] {
-            if let Some(entries) = stores.get_mut(store) {
-                let count = entries.get(&key).map_or(0, |value| number(value)) + 1;
-                entries.insert(key.clone(), count.to_string().into_bytes());
-            }
-        }
-        if let Some(table) = stores.get_mut(TABLE) {
-            let key = [format!("{input}:").as_bytes(), &key].concat();
-            match record.value {
-                Some(value) => table.insert(key, value),
-                None => table.remove(&key),
-            };
+    }
+    let Some(table) = stores.get_mut(TABLE) else { return stores };
+    for ((input, partition, _), record) in state.processed(task.subtopology, first) {
+        let key = [format!("{input}:").as_bytes(), &key_of(&record)].concat();
+        match record.value {
+            _ if partition != task.partition => {}
+            Some(value) => drop(table.insert(key, value)),
+            None => drop(table.remove(&key)),
         }
     }
     stores

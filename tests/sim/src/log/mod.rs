@@ -4,6 +4,7 @@
 pub(crate) mod consumer;
 mod producer;
 
+pub(crate) use self::producer::RECORD_BYTES_MAX;
 #[cfg(test)]
 pub(crate) use self::producer::headers_of;
 

@@ -16,7 +16,7 @@ use crate::{
 const REPEATS_MAX: u32 = 60;
 
 /// The size of a record that the brokers take.
-const RECORD_BYTES_MAX: usize = 1 << 20;
+pub(crate) const RECORD_BYTES_MAX: usize = 1 << 20;
 
 /// A transactional producer.
 #[derive(Debug)]
@@ -28,6 +28,10 @@ pub(super) struct Producer {
     buffer: Vec<(TopicPartition, LogRecord)>,
     /// Whether anything of the open transaction was sent.
     sent: bool,
+    /// How many records were produced in the open transaction.
+    rows: usize,
+    /// A record of it that the brokers are going to refuse.
+    refused: Option<LogError>,
 }
 
 /// What becomes of the end of a transaction.
@@ -45,7 +49,13 @@ enum Way {
 
 impl Producer {
     pub(super) fn new(id: String) -> Self {
-        Self { id, epoch: None, buffer: Vec::new(), sent: false }
+        Self { id, epoch: None, buffer: Vec::new(), sent: false, rows: 0, refused: None }
+    }
+
+    /// The next transaction has nothing yet.
+    fn clear(&mut self) {
+        self.buffer.clear();
+        (self.rows, self.refused) = (0, None);
     }
 }
 
@@ -73,7 +83,7 @@ impl SimLog {
     /// A new producer with the same transactional id.
     pub(super) fn renew_producer(&mut self) -> Result<(), LogError> {
         let mut state = self.world.lock();
-        self.producer.buffer.clear();
+        self.producer.clear();
         self.producer.sent = false;
         self.producer.epoch = None;
         if !state.plan.config.exactly_once {
@@ -101,14 +111,33 @@ impl SimLog {
     /// Takes records; sends some of what waits at once.
     pub(super) fn produce_early(&mut self, outputs: &Outputs) -> Result<(), LogError> {
         self.epoch()?;
-        let records = self.placed(outputs)?;
-        self.producer.buffer.extend(records);
+        self.place(outputs)?;
         let early = self.world.lock().prng.coin();
         if early { self.send() } else { Ok(()) }
     }
 
+    /// Takes the records that are not refused; what is may be known at once, or when it is sent.
+    fn place(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+        let first = self.producer.rows;
+        self.producer.rows += outputs.len();
+        let late = {
+            let mut state = self.world.lock();
+            state.checks_workers && state.prng.coin()
+        };
+        match self.placed(outputs, first) {
+            Ok(records) => self.producer.buffer.extend(records),
+            Err(error) if late => drop(self.producer.refused.get_or_insert(error)),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Where each output goes; refuses a partition that is not there.
-    fn placed(&self, outputs: &Outputs) -> Result<Vec<(TopicPartition, LogRecord)>, LogError> {
+    fn placed(
+        &self,
+        outputs: &Outputs,
+        first: usize,
+    ) -> Result<Vec<(TopicPartition, LogRecord)>, LogError> {
         let state = self.world.lock();
         let mut records = Vec::with_capacity(outputs.len());
         let headers = headers_of(&outputs.headers);
@@ -116,7 +145,7 @@ impl SimLog {
         for (row, (key, value)) in rows {
             if key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) > RECORD_BYTES_MAX {
                 let message = "the record is too large".to_owned();
-                return Err(LogError::Refused { row: Some(row), message });
+                return Err(LogError::Refused { row: Some(first + row), message });
             }
             let topic = outputs.topics[row];
             let partitions = state.plan.topology.topic(topic).partitions;
@@ -126,7 +155,7 @@ impl SimLog {
             };
             if !(0..partitions).contains(&partition) {
                 let message = format!("there is no partition {partition}");
-                return Err(LogError::Refused { row: Some(row), message });
+                return Err(LogError::Refused { row: Some(first + row), message });
             }
             records.push((
                 TopicPartition::new(topic, partition),
@@ -231,8 +260,7 @@ impl SimLog {
             self.abort_transaction()?;
             return Err(LogError::Aborted("the member is in no group".to_owned()));
         }
-        let outputs = self.placed(&transaction.outputs)?;
-        self.producer.buffer.extend(outputs);
+        self.place(&transaction.outputs)?;
         let exactly_once = self.world.lock().plan.config.exactly_once;
         if !exactly_once {
             return self.commit_at_least_once(transaction);
@@ -252,6 +280,9 @@ impl SimLog {
     fn commit_at_least_once(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
         let mut receipt = Receipt::default();
         self.send()?;
+        if let Some(refused) = self.producer.refused.take() {
+            return Err(refused);
+        }
         for (partition, changes) in &transaction.changes {
             receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
         }
@@ -275,6 +306,7 @@ impl SimLog {
         if unknown_end {
             return Err(unknown("the commit of offsets was not answered"));
         }
+        self.producer.clear();
         self.point("commit.acknowledged");
         Ok(receipt)
     }
@@ -288,6 +320,9 @@ impl SimLog {
             self.send_offsets(transaction)?;
         }
         self.send()?;
+        if let Some(refused) = self.producer.refused.take() {
+            return Err(refused);
+        }
         for (partition, changes) in &transaction.changes {
             receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
         }
@@ -324,6 +359,7 @@ impl SimLog {
     fn finish(&mut self, transaction: &Transaction<'_>) -> Result<(), LogError> {
         let epoch = self.epoch()?;
         if !self.producer.sent {
+            self.producer.clear();
             return Ok(()); // librdkafka asks nobody.
         }
         let mut state = self.world.lock();
@@ -351,13 +387,14 @@ impl SimLog {
             return Err(unknown("the end of the transaction was not answered"));
         }
         self.producer.sent = false;
+        self.producer.clear();
         self.point("commit.acknowledged");
         Ok(())
     }
 
     /// Drops the open transaction.
     pub(super) fn abort_transaction(&mut self) -> Result<(), LogError> {
-        self.producer.buffer.clear();
+        self.producer.clear();
         let sent = std::mem::take(&mut self.producer.sent);
         if !sent || !self.world.lock().plan.config.exactly_once {
             return Ok(());

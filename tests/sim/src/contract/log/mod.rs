@@ -108,6 +108,7 @@ macro_rules! log_contract {
             receipts_say_where_changes_end,
             a_record_for_no_partition_is_refused_by_row,
             a_record_that_is_too_large_is_refused,
+            a_refused_row_is_counted_over_all_outputs_of_the_transaction,
             who_leaves_is_followed_at_once,
             a_revoked_member_may_still_commit,
             a_process_that_comes_back_goes_on,

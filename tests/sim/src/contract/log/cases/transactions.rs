@@ -179,6 +179,26 @@ pub fn a_record_that_is_too_large_is_refused<H: Harness>() {
     member.commit_offset(input(0), 1).unwrap();
 }
 
+/// The row of a refused output counts what was produced before in the same transaction, and
+/// nothing of an earlier one.
+pub fn a_refused_row_is_counted_over_all_outputs_of_the_transaction<H: Harness>() {
+    let mut harness = H::start(&topology());
+    let mut member = Member::owner(harness.log(0));
+    let small = outputs(output(0), &[(Some("k"), Some("small")), (None, Some("small"))]);
+    member.log.produce(&small).unwrap();
+    member.commit_offset(input(0), 1).unwrap();
+    member.log.produce(&small).unwrap();
+    member.log.abort().unwrap();
+    member.log.produce(&small).unwrap();
+    let large = "x".repeat(3 << 20);
+    let mut transaction = member.transaction(input(0), 2);
+    transaction.outputs = outputs(output(0), &[(Some("k"), Some("small")), (None, Some(&large))]);
+    let result = member.log.commit(&transaction);
+    assert!(matches!(result, Err(LogError::Refused { row: Some(3), .. })), "{result:?}");
+    member.log.abort().unwrap();
+    assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(1));
+}
+
 /// A commit says where the last record of each changelog stands.
 pub fn receipts_say_where_changes_end<H: Harness>() {
     let mut harness = H::start(&topology());

@@ -1,0 +1,204 @@
+//! Records that fail: a batch is divided until a single record fails alone, and the policy of its
+//! transform says what becomes of it. Its neighbours go through, in their order.
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use crate::{
+    record::{Offset, TopicIndex},
+    task::{
+        Failure, Processor, RecordId, Turn,
+        dead_letter::DeadLetter,
+        failures::{Verdict, judge},
+        routing::{Inbox, Roots},
+        run::Task,
+    },
+    topology::OnError,
+    worker::PassedOver,
+};
+
+/// What a round of the task's transforms still has to do.
+pub(super) struct Round {
+    pub(super) roots: Roots,
+    /// For each transform, the records that it has yet to process.
+    pub(super) inboxes: Vec<Inbox>,
+}
+
+/// The parts of an inbox that are yet to be processed, in order, and the rows to pass over.
+struct Parts {
+    /// The next one last.
+    rows: Vec<Range<usize>>,
+    given_up: BTreeMap<usize, Failure>,
+}
+
+impl Parts {
+    fn new(inbox: &Inbox) -> Self {
+        Self { rows: std::iter::once(0..inbox.len()).collect(), given_up: BTreeMap::new() }
+    }
+
+    /// Puts a part back with `row` on its own.
+    fn isolate(&mut self, part: &Range<usize>, row: usize) {
+        let parts = [row + 1..part.end, row..row + 1, part.start..row];
+        self.rows.extend(parts.into_iter().filter(|part| !part.is_empty()));
+    }
+
+    /// Puts a part back as two.
+    fn halve(&mut self, part: &Range<usize>) {
+        let middle = part.start + part.len() / 2;
+        self.rows.extend([middle..part.end, part.start..middle]);
+    }
+}
+
+impl<P: Processor> Task<P> {
+    /// Lets `transform` process its inbox. Records that failed before are on their own from the
+    /// start, and those that were given up are passed over.
+    pub(super) fn process_inbox(
+        &mut self,
+        transform: usize,
+        inbox: &Inbox,
+        round: &mut Round,
+        turn: &mut Turn<'_, P>,
+    ) -> Result<(), Failure> {
+        let mut parts = Parts::new(inbox);
+        self.isolate_known(transform, inbox, round, turn, &mut parts);
+        while let Some(part) = parts.rows.pop() {
+            if part.len() == 1
+                && let Some(failure) = parts.given_up.remove(&part.start)
+            {
+                self.pass_over(transform, &inbox.part(&part, &round.roots), &failure, round, turn);
+                continue;
+            }
+            self.prepare(turn)?;
+            let savepoint = self.state.savepoint();
+            let done = match part.len() == inbox.len() {
+                true => self.process_part(transform, inbox, round, turn),
+                false => {
+                    let records = inbox.part(&part, &round.roots);
+                    self.process_part(transform, &records, round, turn)
+                }
+            };
+            let Err(failure) = done else { continue };
+            self.undo(transform, &savepoint);
+            if !failure.kind.is_of_record() || self.state.has_failed() {
+                return Err(failure);
+            }
+            let named = failure.record.filter(|&row| row < part.len());
+            match named.map(|row| part.start + row) {
+                None if part.len() > 1 => parts.halve(&part),
+                row => {
+                    let row = row.unwrap_or(part.start);
+                    let record = round.roots.id(transform, inbox, row);
+                    self.settle(transform, record, &failure, turn)?;
+                    parts.given_up.insert(row, failure);
+                    parts.isolate(&part, row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn isolate_known(
+        &self,
+        transform: usize,
+        inbox: &Inbox,
+        round: &Round,
+        turn: &Turn<'_, P>,
+        parts: &mut Parts,
+    ) {
+        if turn.failures.is_empty() {
+            return;
+        }
+        for row in 0..inbox.len() {
+            let id = round.roots.id(transform, inbox, row);
+            let Some(known) = id.and_then(|id| turn.failures.known(id)) else { continue };
+            parts.given_up.extend(known.map(|failure| (row, failure.clone())));
+            if let Some(rest) = parts.rows.pop() {
+                parts.rows.extend([rest.start..row, row..row + 1, row + 1..rest.end]);
+            }
+        }
+        parts.rows.retain(|part| !part.is_empty());
+        parts.rows.reverse();
+    }
+
+    /// A record failed: gives it up, or hands the failure on if it is to be tried again or to stop
+    /// the task.
+    fn settle(
+        &mut self,
+        transform: usize,
+        record: Option<RecordId>,
+        failure: &Failure,
+        turn: &mut Turn<'_, P>,
+    ) -> Result<(), Failure> {
+        let policy = self.subtopology().transforms[transform].on_error;
+        let attempts = turn.failures.attempts(record) + 1;
+        match (judge(policy, failure.kind, attempts, turn.retry), record) {
+            (Verdict::Retry | Verdict::Stop, _) => {
+                self.blame(record);
+                Err(failure.clone())
+            }
+            (Verdict::GiveUp, Some(record)) => {
+                turn.failures.give_up(record, self.positions(), failure.clone());
+                Ok(())
+            }
+            (Verdict::GiveUp, None) => Ok(()),
+        }
+    }
+
+    /// Counts the one record of `inbox` as processed, and sends it where its policy says.
+    fn pass_over(
+        &mut self,
+        transform: usize,
+        inbox: &Inbox,
+        failure: &Failure,
+        round: &Round,
+        turn: &mut Turn<'_, P>,
+    ) {
+        let topology = Arc::clone(&self.topology);
+        let subtopology = topology.subtopology(self.id);
+        let definition = &subtopology.transforms[transform];
+        let root = round.roots.of(inbox, 0);
+        let source = root.map(|(input, offset)| {
+            (topology.topic(subtopology.inputs[input].topic).name.as_str(), offset)
+        });
+        let to = match definition.on_error.then {
+            OnError::DeadLetter(topic) => Some(topic),
+            OnError::Fail | OnError::Skip => None,
+        };
+        if let Some(topic) = to {
+            DeadLetter { task: self.id, transform: &definition.name, source, failure }.append(
+                topic,
+                &inbox.batch.records,
+                &mut turn.produced,
+            );
+        }
+        let first = describe(failure, source, self.id.partition);
+        self.note_passed_over(transform, failure, to, first);
+        turn.passed_over = true;
+    }
+
+    fn note_passed_over(
+        &mut self,
+        transform: usize,
+        failure: &Failure,
+        dead_letters: Option<TopicIndex>,
+        first: String,
+    ) {
+        let (task, kind) = (self.id, failure.kind);
+        let noted = &mut self.work.passed_over;
+        let same = noted.iter_mut().find(|n| n.transform == transform && n.kind == kind);
+        match same {
+            Some(same) => same.count += 1,
+            None => {
+                noted.push(PassedOver { task, transform, kind, dead_letters, count: 1, first });
+            }
+        }
+    }
+}
+
+fn describe(failure: &Failure, source: Option<(&str, Offset)>, partition: i32) -> String {
+    match source {
+        Some((topic, offset)) => {
+            format!("{failure}, at offset {offset} of partition {partition} of {topic}")
+        }
+        None => format!("{failure}, at a record that a punctuation caused"),
+    }
+}

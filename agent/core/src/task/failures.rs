@@ -1,0 +1,244 @@
+//! What failed of a task: how often, when to try again, and which records were given up.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    record::Offset,
+    task::{Failure, FailureKind},
+    topology::{ErrorPolicy, OnError, Retry},
+};
+
+/// The longest wait between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// A record as a transform of the task was given it, told by the input record it stems from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RecordId {
+    /// An index into the transforms of the sub-topology.
+    pub(crate) transform: u16,
+    /// An index into the inputs of the sub-topology.
+    pub(crate) input: u16,
+    /// Which of the records that the transform was given for that one.
+    pub(crate) sibling: u32,
+    /// The offset of the input record.
+    pub(crate) offset: Offset,
+}
+
+/// Failures that are not over yet.
+///
+/// A record that is known to have failed has a count of its own: a batch is retried whole, so that
+/// one record may fail after others have passed, and what passed in the end must not use up the
+/// attempts of what comes after it. Failures of no known record share a count, for all may be the
+/// same one's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failures {
+    pub(crate) retry_at: Duration,
+    counts: BTreeMap<Option<RecordId>, Count>,
+    /// How often work was dropped since the last commit.
+    drops: u32,
+}
+
+/// What failed, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) record: Option<RecordId>,
+    /// Once these offsets are committed, the failure is over; at the next commit if empty.
+    pub(crate) over_at: Vec<Offset>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Count {
+    attempts: u32,
+    over_at: Vec<Offset>,
+    given_up: Option<Failure>,
+}
+
+/// What is to be done about a record that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Drop the transaction and try again later.
+    Retry,
+    /// Drop the transaction and stop the task.
+    Stop,
+    /// Go on without the record.
+    GiveUp,
+}
+
+/// Says what is to be done about a record that failed for the `attempts`th time, by the policy of
+/// its transform; `default` is the worker's own.
+pub(crate) fn judge(
+    policy: ErrorPolicy,
+    kind: FailureKind,
+    attempts: u32,
+    default: Retry,
+) -> Verdict {
+    let attempts_max = match (policy.retry, policy.then) {
+        (Some(retry), _) => retry.attempts_max,
+        (None, OnError::Skip | OnError::DeadLetter(_)) if kind != FailureKind::Retry => 1,
+        (None, OnError::Fail | OnError::Skip | OnError::DeadLetter(_)) => default.attempts_max,
+    };
+    match policy.then {
+        _ if attempts < attempts_max => Verdict::Retry,
+        OnError::Fail => Verdict::Stop,
+        OnError::Skip | OnError::DeadLetter(_) => Verdict::GiveUp,
+    }
+}
+
+impl Failures {
+    /// Counts one more. Returns how often the same has failed now; the wait doubles each time.
+    pub(crate) fn count(&mut self, now: Duration, backoff: Duration, failed: Failed) -> u32 {
+        let count = self.counts.entry(failed.record).or_default();
+        let doubled = backoff.saturating_mul(1 << count.attempts.min(16));
+        self.retry_at = now + doubled.min(BACKOFF_MAX);
+        count.attempts += 1;
+        if !failed.over_at.is_empty() {
+            count.over_at = failed.over_at;
+        }
+        count.attempts
+    }
+
+    /// How often the same has failed.
+    pub(crate) fn attempts(&self, record: Option<RecordId>) -> u32 {
+        self.counts.get(&record).map_or(0, |count| count.attempts)
+    }
+
+    /// Remembers that a record is passed over, until that is committed: if the transaction is
+    /// dropped, the record need not be found and tried again.
+    pub(crate) fn give_up(&mut self, record: RecordId, over_at: Vec<Offset>, failure: Failure) {
+        let count = self.counts.entry(Some(record)).or_default();
+        (count.over_at, count.given_up) = (over_at, Some(failure));
+    }
+
+    /// Whether a record failed and that is not over; why it did if it was given up.
+    pub(crate) fn known(&self, record: RecordId) -> Option<Option<&Failure>> {
+        self.counts.get(&Some(record)).map(|count| count.given_up.as_ref())
+    }
+
+    /// Whether nothing failed that is not over.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Work was dropped: the next batch is half as large, so that one that takes too long for a
+    /// transaction comes to an end in parts.
+    pub(crate) const fn dropped(&mut self) {
+        self.drops = self.drops.saturating_add(1);
+    }
+
+    /// How many records a batch may have, of at most `max`.
+    pub(crate) fn batch_records_max(&self, max: usize) -> usize {
+        max.checked_shr(self.drops).unwrap_or(0).max(1)
+    }
+
+    /// Forgets the failures of what `committed` has passed.
+    pub(crate) fn settle(&mut self, committed: &[Offset]) {
+        self.drops = 0;
+        self.counts
+            .retain(|_, count| count.over_at.iter().zip(committed).any(|(over, at)| at < over));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKOFF: Duration = Duration::from_millis(100);
+    const DEFAULT: Retry = Retry { attempts_max: 5, backoff: BACKOFF };
+
+    fn record(offset: Offset) -> RecordId {
+        RecordId { transform: 0, input: 0, sibling: 0, offset }
+    }
+
+    fn fail(failures: &mut Failures, offset: Option<Offset>, over_at: &[Offset]) -> u32 {
+        let failed = Failed { record: offset.map(record), over_at: over_at.to_vec() };
+        failures.count(Duration::ZERO, BACKOFF, failed)
+    }
+
+    #[test]
+    fn each_record_has_its_own_count_and_wait() {
+        let mut failures = Failures::default();
+        assert_eq!(fail(&mut failures, Some(3), &[10]), 1);
+        assert_eq!(fail(&mut failures, Some(3), &[10]), 2);
+        assert_eq!(failures.retry_at, 2 * BACKOFF);
+        assert_eq!(fail(&mut failures, Some(7), &[10]), 1);
+        assert_eq!(failures.retry_at, BACKOFF);
+        assert_eq!(fail(&mut failures, Some(3), &[10]), 3, "others in between change nothing");
+    }
+
+    #[test]
+    fn failures_of_no_known_record_are_one_sequence() {
+        let mut failures = Failures::default();
+        let counts = [5, 9, 12].map(|end| fail(&mut failures, None, &[end]));
+        assert_eq!(counts, [1, 2, 3], "the batch grows while the same record may fail");
+    }
+
+    #[test]
+    fn only_a_commit_beyond_what_failed_ends_its_count() {
+        let mut failures = Failures::default();
+        fail(&mut failures, Some(3), &[4, 20]);
+        fail(&mut failures, None, &[9, 20]);
+        failures.settle(&[3, 20]);
+        assert_eq!(fail(&mut failures, Some(3), &[4, 20]), 2);
+        failures.settle(&[4, 20]);
+        assert_eq!(fail(&mut failures, Some(3), &[4, 20]), 1);
+        assert_eq!(fail(&mut failures, None, &[9, 20]), 2);
+    }
+
+    #[test]
+    fn the_wait_has_a_bound() {
+        let mut failures = Failures::default();
+        let last = (0..40).map(|_| fail(&mut failures, None, &[])).last();
+        assert_eq!(last, Some(40));
+        assert_eq!(failures.retry_at, BACKOFF_MAX);
+    }
+
+    #[test]
+    fn what_was_given_up_is_known_until_that_is_committed() {
+        let mut failures = Failures::default();
+        let failure =
+            Failure { kind: FailureKind::Trap, record: None, message: "unreachable".to_owned() };
+        failures.give_up(record(3), vec![9], failure.clone());
+        assert_eq!(failures.known(record(3)), Some(Some(&failure)));
+        assert_eq!(failures.known(record(4)), None);
+        failures.settle(&[8]);
+        assert!(!failures.is_empty());
+        failures.settle(&[9]);
+        assert!(failures.is_empty());
+    }
+
+    #[test]
+    fn batches_shrink_with_each_drop_and_grow_with_a_commit() {
+        let mut failures = Failures::default();
+        let sizes: Vec<usize> = (0..12)
+            .map(|_| {
+                failures.dropped();
+                failures.batch_records_max(1_000)
+            })
+            .collect();
+        assert_eq!(sizes[..3], [500, 250, 125]);
+        assert_eq!(sizes[11], 1);
+        (0..100).for_each(|_| failures.dropped());
+        assert_eq!(failures.batch_records_max(1_000), 1);
+        failures.settle(&[1]);
+        assert_eq!(failures.batch_records_max(1_000), 1_000);
+    }
+
+    #[test]
+    fn a_policy_applies_at_once_unless_attempts_are_asked_for() {
+        let own = Some(Retry { attempts_max: 3, backoff: BACKOFF });
+        let policy = |retry, then| ErrorPolicy { retry, then };
+        for (policy, kind, attempts_max, end) in [
+            (policy(None, OnError::Fail), FailureKind::Reject, 5, Verdict::Stop),
+            (policy(own, OnError::Fail), FailureKind::Trap, 3, Verdict::Stop),
+            (policy(None, OnError::Skip), FailureKind::Trap, 1, Verdict::GiveUp),
+            (policy(None, OnError::Skip), FailureKind::Retry, 5, Verdict::GiveUp),
+            (policy(own, OnError::Skip), FailureKind::Retry, 3, Verdict::GiveUp),
+            (policy(own, OnError::Skip), FailureKind::Reject, 3, Verdict::GiveUp),
+        ] {
+            for attempts in 1..=attempts_max {
+                let expected = if attempts < attempts_max { Verdict::Retry } else { end };
+                assert_eq!(judge(policy, kind, attempts, DEFAULT), expected, "{policy:?} {kind}");
+            }
+        }
+    }
+}

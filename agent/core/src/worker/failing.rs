@@ -1,0 +1,98 @@
+//! Tasks that fail: the transaction is dropped, and what failed is tried again later, given up, or
+//! stops its task.
+
+use super::{Environment, Log, Notice, Slot, TaskState, Worker, WorkerError};
+use crate::{
+    record::TaskId,
+    task::{Failed, Failure, FailureKind, RecordId, StoreError, Task, Verdict, judge},
+    topology::ErrorPolicy,
+};
+
+impl<L: Log, E: Environment> Worker<L, E> {
+    /// A row of the open transaction's outputs is refused: the work of the record that caused it
+    /// failed. `producing` is the task that the outputs were taken from, if it was one.
+    pub(super) fn refused(
+        &mut self,
+        producing: Option<TaskId>,
+        row: Option<usize>,
+        message: String,
+    ) -> Result<(), WorkerError> {
+        let origin = row.and_then(|row| self.transaction.origin(row));
+        let Some(id) = origin.map(|(id, _)| id).or(producing) else {
+            return self.abort(&message);
+        };
+        if let Some(Slot::Running(task)) = self.tasks.get_mut(&id) {
+            task.blame(origin.and_then(|(_, record)| record));
+        }
+        self.fail(id, &Failure { kind: FailureKind::Refused, record: None, message })
+    }
+
+    /// A task failed: the transaction is dropped. What failed is tried again later or given up,
+    /// or the task is stopped.
+    pub(super) fn fail(&mut self, id: TaskId, failure: &Failure) -> Result<(), WorkerError> {
+        let (failed, damage) = match self.tasks.get_mut(&id) {
+            Some(Slot::Running(task)) => {
+                let failed =
+                    Failed { record: task.take_failed_record(), over_at: task.positions() };
+                (failed, task.take_state_failure())
+            }
+            _ => (Failed::default(), None),
+        };
+        let reason = self.describe(id, failure, failed.record);
+        self.abort(&format!("task {id}: {reason}"))?;
+        if let Some(damage @ StoreError::Corrupt { .. }) = damage {
+            return self.store_failed(id, damage);
+        }
+        let policy = failed.record.map_or(ErrorPolicy::default(), |record| {
+            let transforms = &self.topology.subtopology(id).transforms;
+            transforms[usize::from(record.transform)].on_error
+        });
+        let (now, retry) = (self.now.monotonic, self.config.retry());
+        let backoff = policy.retry.unwrap_or(retry).backoff;
+        let failures = self.failures.entry(id).or_default();
+        let attempts = failures.count(now, backoff, failed.clone());
+        match (judge(policy, failure.kind, attempts, retry), failed.record) {
+            (Verdict::GiveUp, Some(record)) => {
+                failures.give_up(record, failed.over_at, failure.clone());
+                failures.retry_at = now;
+                Ok(())
+            }
+            (Verdict::Retry, _) => {
+                self.notice(Notice::Retrying { task: id, attempts, reason });
+                Ok(())
+            }
+            (Verdict::Stop | Verdict::GiveUp, _) => {
+                self.stop_task(id, format!("{reason}; gave up after {attempts} attempts"))
+            }
+        }
+    }
+
+    fn describe(&self, id: TaskId, failure: &Failure, record: Option<RecordId>) -> String {
+        let subtopology = self.topology.subtopology(id);
+        let topics = subtopology.inputs.iter();
+        let topics = topics.map(|input| self.topology.topic(input.topic).name.as_str());
+        let topics: Vec<&str> = topics.collect();
+        let place = record.map_or(String::new(), |record| {
+            let transform = &subtopology.transforms[usize::from(record.transform)].name;
+            let (topic, offset) = (topics[usize::from(record.input)], record.offset);
+            format!(" in `{transform}` at offset {offset} of `{topic}`")
+        });
+        format!("{failure}{place}, reading partition {} of {}", id.partition, topics.join(", "))
+    }
+
+    /// Stops a task for good: it reads nothing more, and keeps its state as it is.
+    pub(super) fn stop_task(&mut self, id: TaskId, reason: String) -> Result<(), WorkerError> {
+        self.stop_restores(id)?;
+        let store = match self.tasks.remove(&id) {
+            Some(Slot::Running(task)) => Some(Task::close(*task)),
+            Some(Slot::Starting(starting)) => starting.store,
+            Some(Slot::Failed(store)) => store,
+            None => None,
+        };
+        self.tasks.insert(id, Slot::Failed(store));
+        self.task_state(id, TaskState::Failed(reason));
+        let partitions: Vec<_> = self.partitions_of(id);
+        self.forget_seeks(id);
+        self.log.pause(&partitions).or_else(|error| self.postpone(error))
+    }
+}
