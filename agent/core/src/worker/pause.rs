@@ -33,6 +33,12 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.transaction.since.is_some()
     }
 
+    /// Whether an assignment of the group is in force, be it of no partition.
+    #[must_use]
+    pub const fn is_assigned(&self) -> bool {
+        self.assigned
+    }
+
     /// How far the tasks are that run.
     #[must_use]
     pub fn task_positions(&self) -> Vec<TaskPosition> {
