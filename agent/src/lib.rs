@@ -5,7 +5,8 @@
 //! - [`kafka`]: rdkafka ⇒ [`Log`](sidestream_core::worker::Log).
 //! - [`state`]: RocksDB and memory ⇒ [`StateStore`](sidestream_core::task::StateStore).
 //! - [`guest`]: wasmtime ⇒ [`Processor`](sidestream_core::task::Processor).
-//! - [`telemetry`]: how the process logs.
+//! - [`control`]: tonic ⇒ status, commands, reads of state, events; probes and metrics.
+//! - [`telemetry`]: how the process logs, and what it counts.
 //! - [`agent`]: the composition: builds the rooms, starts the workers, drains them.
 //! - [`dev_broker`]: a Kafka broker in memory, for development.
 //! - [`cli`]: the verbs.
@@ -15,6 +16,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod crash_point;
 pub mod dev_broker;
 pub mod guest;

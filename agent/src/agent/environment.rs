@@ -10,9 +10,11 @@ use sidestream_core::{
 };
 use tracing::warn;
 
+use super::measured::Measured;
 use crate::{
-    guest::{self, Guest, Module},
+    guest::{self, Module},
     state::{Stores, TaskStores},
+    telemetry::metrics::TransformMetrics,
 };
 
 /// What all workers of the process share to make their tasks of.
@@ -31,6 +33,8 @@ pub(super) struct Code {
     pub(super) module: Module,
     /// A JSON object.
     pub(super) config: String,
+    /// What it costs.
+    pub(super) metrics: Option<Arc<TransformMetrics>>,
 }
 
 /// One worker's view of the parts.
@@ -38,7 +42,7 @@ pub(super) struct Code {
 pub(super) struct Environment(pub(super) Arc<Parts>);
 
 impl worker::Environment for Environment {
-    type Processor = Guest;
+    type Processor = Measured;
 
     fn open(&mut self, task: TaskId) -> Result<Box<dyn StateStore>, StoreError> {
         let parts = &self.0;
@@ -57,11 +61,16 @@ impl worker::Environment for Environment {
         self.0.stores.close(store);
     }
 
-    fn processor(&mut self, task: TaskId, transform: usize) -> Result<Guest, Failure> {
+    fn processor(&mut self, task: TaskId, transform: usize) -> Result<Measured, Failure> {
         let code = &self.0.modules[usize::from(task.subtopology)][transform];
         let parts = &self.0;
         let context = context(&parts.application, &parts.topology, task, transform, &code.config);
-        code.module.instantiate(&context)
+        let guest = code.module.instantiate(&context).inspect_err(|failure| {
+            if let Some(metrics) = &code.metrics {
+                metrics.failure(failure.kind);
+            }
+        })?;
+        Ok(Measured::new(guest, code.metrics.clone()))
     }
 }
 

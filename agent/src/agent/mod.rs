@@ -1,15 +1,20 @@
 //! The composition: builds the rooms from a pipeline, starts the workers, drains them.
 
+mod board;
 mod check;
+mod desk;
 mod environment;
+mod lag;
+mod measured;
 mod memory;
 mod modules;
 mod notices;
 mod thread;
 mod topics;
+mod watch;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -21,16 +26,21 @@ pub use self::{
     thread::Stop,
 };
 use self::{
+    board::Board,
+    desk::Desk,
     environment::{Environment, Parts},
+    lag::Lag,
     memory::{Shares, Wanted},
     modules::Modules,
 };
 use crate::{
     config::{self, Pipeline, pipeline::Guarantee},
+    control::{self, Operator, Server},
     guest,
     kafka::{self, Admin, KafkaLog},
     plan::Plan,
     state::{self, StoreSpec, Stores, TaskStores},
+    telemetry::metrics::Metrics,
 };
 
 /// How long to wait for brokers that are away before asking again.
@@ -67,6 +77,9 @@ pub enum Error {
     /// Look at the state directory.
     #[error(transparent)]
     State(#[from] state::Error),
+    /// Look at the keys `control` and `http`.
+    #[error(transparent)]
+    Control(#[from] control::Error),
     /// Look at the machine's limits.
     #[error("can't start a thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -83,6 +96,9 @@ pub struct Agent {
     workers: Vec<JoinHandle<Result<(), String>>>,
     stop: Stop,
     shutdown: config::pipeline::Shutdown,
+    /// Serves until the agent is gone.
+    _server: Server,
+    _lag: Lag,
 }
 
 impl Agent {
@@ -95,7 +111,10 @@ impl Agent {
             ..state::Config::new(&pipeline.state.directory, &pipeline.application)
         };
         let stores = Stores::open_directory(&state)?;
+        let desk = desk(pipeline, &stop, &stores);
+        let server = serve(pipeline, &desk)?;
         let modules = Modules::load(pipeline, shares(pipeline, 1).guests)?;
+        desk.digests.get_or_init(|| modules.digests());
         let config = kafka_config(pipeline, stores.identity());
         config.validate()?;
         let admin = Admin::new(&config)?;
@@ -111,8 +130,12 @@ impl Agent {
             tasks = plan.topology.subtopologies.iter().map(|s| s.partitions).sum::<i32>(),
             "starting"
         );
-        let workers = start_workers(pipeline, &plan, &config, stores, &modules, &stop)?;
-        Ok(Self { workers, stop, shutdown: pipeline.shutdown.clone() })
+        let workers = start_workers(pipeline, &plan, &config, &modules, &desk)?;
+        desk.board.started.store(true, Ordering::Relaxed);
+        desk.board.events.tell("started", "all workers run");
+        let lag = Lag::start(Arc::clone(&desk.board), admin).map_err(Error::Thread)?;
+        let shutdown = pipeline.shutdown.clone();
+        Ok(Self { workers, stop, shutdown, _server: server, _lag: lag })
     }
 
     /// Waits until the workers have stopped: because `stop` was requested, or because one can't
@@ -144,17 +167,17 @@ fn start_workers(
     pipeline: &Pipeline,
     plan: &Plan,
     config: &kafka::Config,
-    stores: Arc<Stores>,
     modules: &Modules,
-    stop: &Stop,
+    desk: &Desk,
 ) -> Result<Vec<JoinHandle<Result<(), String>>>, Error> {
-    let topology = Arc::new(plan.topology.clone());
+    let Desk { board, stores, stop, .. } = desk;
+    let topology = Arc::clone(board.topology.get_or_init(|| Arc::new(plan.topology.clone())));
     let parts = Arc::new(Parts {
         application: pipeline.application.clone(),
         topology: Arc::clone(&topology),
-        stores,
+        stores: Arc::clone(stores),
         task_stores: task_stores(plan),
-        modules: modules.by_subtopology(pipeline, plan),
+        modules: modules.by_subtopology(pipeline, plan, &board.metrics),
     });
     let partitions = topology.subtopologies.iter();
     let partitions: i32 = partitions.map(|s| s.partitions * s.inputs.len() as i32).sum();
@@ -169,11 +192,44 @@ fn start_workers(
             log,
             environment: Environment(Arc::clone(&parts)),
             stop: stop.clone(),
+            board: Arc::clone(board),
             guest_stack_bytes: bytes(pipeline.limits.guest_stack_bytes_max),
         };
         workers.push(thread::start(setup).map_err(Error::Thread)?);
     }
     Ok(workers)
+}
+
+/// What the control service asks, for an agent that starts.
+fn desk(pipeline: &Pipeline, stop: &Stop, stores: &Arc<Stores>) -> Arc<Desk> {
+    let names = pipeline.transforms.iter().map(|transform| transform.name.as_str());
+    let metrics = Arc::new(Metrics::new(pipeline.workers as usize, names));
+    let transform = |transform: &config::pipeline::Transform| {
+        let stores = transform.stores.iter().map(|store| store.name.clone()).collect();
+        (transform.name.clone(), transform.module.clone(), stores)
+    };
+    Arc::new(Desk {
+        application: pipeline.application.clone(),
+        started_at_ms: control::now_ms(),
+        leave_on_stop: pipeline.shutdown.leave_on_stop,
+        board: Arc::new(Board::new(metrics, Arc::default())),
+        stop: stop.clone(),
+        stores: Arc::clone(stores),
+        transforms: pipeline.transforms.iter().map(transform).collect(),
+        digests: OnceLock::new(),
+        http_address: OnceLock::new(),
+    })
+}
+
+/// Listens for those who watch and question the agent.
+fn serve(pipeline: &Pipeline, desk: &Arc<Desk>) -> Result<Server, Error> {
+    let operator: Arc<dyn Operator> = Arc::<Desk>::clone(desk);
+    let server =
+        Server::start(&pipeline.control, pipeline.http, &operator, &desk.board.events)?;
+    if let Some(address) = server.http_address() {
+        desk.http_address.get_or_init(|| address);
+    }
+    Ok(server)
 }
 
 /// Does something that needs brokers, until it succeeds, fails for good, or `stop` is requested.

@@ -13,6 +13,7 @@ use crate::{
     config::Pipeline,
     guest::{self, Engine, Module},
     plan::Plan,
+    telemetry::metrics::Metrics,
 };
 
 /// The modules of a pipeline, in the order of its transforms.
@@ -41,11 +42,22 @@ impl Modules {
         Ok(Self(modules.into_iter().map(|(_, module)| module).collect()))
     }
 
+    /// The digests of the modules, in the order of the pipeline's transforms.
+    pub(super) fn digests(&self) -> Vec<String> {
+        self.0.iter().map(|module| module.digest().to_string()).collect()
+    }
+
     /// What each transform of each sub-topology runs.
-    pub(super) fn by_subtopology(&self, pipeline: &Pipeline, plan: &Plan) -> Vec<Vec<Code>> {
+    pub(super) fn by_subtopology(
+        &self,
+        pipeline: &Pipeline,
+        plan: &Plan,
+        metrics: &Metrics,
+    ) -> Vec<Vec<Code>> {
         let code = |&transform: &usize| Code {
             module: self.0[transform].clone(),
             config: pipeline.transforms[transform].config.0.clone(),
+            metrics: metrics.transform(&pipeline.transforms[transform].name),
         };
         plan.transforms.iter().map(|transforms| transforms.iter().map(code).collect()).collect()
     }

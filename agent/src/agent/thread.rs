@@ -15,7 +15,9 @@ use sidestream_core::{
 };
 use tracing::{error, info};
 
-use super::{environment::Environment, notices::Teller};
+use super::{
+    board::Board, environment::Environment, measured::MeasuredLog, notices::Teller, watch::Watcher,
+};
 use crate::kafka::KafkaLog;
 
 /// Tells the workers of a process to stop.
@@ -57,6 +59,7 @@ pub(super) struct Setup {
     pub(super) log: KafkaLog,
     pub(super) environment: Environment,
     pub(super) stop: Stop,
+    pub(super) board: Arc<Board>,
     /// The stack a guest may use, on top of what a thread needs itself.
     pub(super) guest_stack_bytes: usize,
 }
@@ -84,7 +87,9 @@ impl Drop for StopOnExit {
 }
 
 fn run(setup: Setup) -> Result<(), String> {
-    let Setup { worker: number, config, topology, log, environment, stop, .. } = setup;
+    let Setup { worker: number, config, topology, log, environment, stop, board, .. } = setup;
+    let log = MeasuredLog { log, metrics: Arc::clone(&board.workers[number].metrics) };
+    let mut watcher = Watcher::new(number, board, Arc::clone(&topology));
     let mut teller = Teller::new(number, Arc::clone(&topology));
     let mut worker = Worker::new(config, topology, log, environment);
     let start = Instant::now();
@@ -92,11 +97,13 @@ fn run(setup: Setup) -> Result<(), String> {
         if let Some(leave) = stop.leave() {
             worker.drain(leave);
         }
+        let paused = watcher.instruct(&mut worker);
         let report = worker.run_once(now(start)).map_err(|reason| {
             error!(worker = number, %reason, "a worker can't go on");
             reason.to_string()
         })?;
         let elapsed = start.elapsed();
+        watcher.turned(&worker, &report.notices, paused, elapsed);
         report.notices.into_iter().for_each(|notice| teller.tell(notice, elapsed));
         if report.done {
             info!(worker = number, "drained");

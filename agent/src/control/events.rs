@@ -30,13 +30,13 @@ struct Ring {
 
 /// What a reader gets.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
+pub(super) struct Batch {
     /// How many events are kept no more.
-    pub missed: u64,
+    pub(super) missed: u64,
     /// The events, in order.
-    pub events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     /// There will be no more.
-    pub closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Events {

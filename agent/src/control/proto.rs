@@ -5,6 +5,7 @@
     clippy::all,
     clippy::allow_attributes_without_reason,
     unreachable_pub,
+    unused_qualifications,
     reason = "made by a generator"
 )]
 

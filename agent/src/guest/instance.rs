@@ -97,6 +97,15 @@ impl Guest {
         Ok(guest)
     }
 
+    /// Bytes that the instance takes of memory; none while it rests.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        match &self.instance {
+            Instance::Live(live) => live.store.data().limiter.memory_bytes(),
+            Instance::Resting | Instance::Failed(_) => 0,
+        }
+    }
+
     fn call(
         &mut self,
         state: &mut State,

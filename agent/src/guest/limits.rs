@@ -75,6 +75,11 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
+    /// How many bytes its memories have.
+    pub(super) const fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
     /// Limits for an instance that has nothing yet.
     pub(super) const fn new(budget: Arc<Budget>, config: &Config) -> Self {
         Self {

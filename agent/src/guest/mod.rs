@@ -17,6 +17,7 @@
 mod answer;
 mod bindings;
 mod cache;
+mod clock;
 mod compiler;
 mod config;
 mod engine;
@@ -32,6 +33,7 @@ mod text;
 mod wasi;
 
 pub use self::{
+    clock::thread_cpu_time,
     config::Config,
     engine::Engine,
     error::Error,

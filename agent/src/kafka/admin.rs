@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::CString,
     sync::mpsc::{SyncSender, TrySendError, sync_channel},
     thread,
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use super::{
     config::{Config, Properties},
     error::call_failed,
     names::Names,
-    native::{Client, Code, Failure, NewTopicSpec, PartitionList, ProducerClient},
+    native::{Client, Code, Failure, NewTopicSpec, OffsetAt, PartitionList, ProducerClient},
 };
 
 /// How often to look whether a new topic is visible.
@@ -95,6 +96,33 @@ impl Admin {
         self.client
             .topic_configs(name, self.config.request_timeout)
             .map_err(|failure| call_failed("reading a topic's configuration", &failure).into())
+    }
+
+    /// The ends of what is committed in these partitions, markers included; `None` for one whose
+    /// leader does not answer now.
+    pub fn end_offsets(
+        &self,
+        partitions: &[(&str, i32)],
+    ) -> Result<Vec<Option<Offset>>, Error> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut list = PartitionList::new();
+        for &(topic, partition) in partitions {
+            let topic = CString::new(topic)
+                .map_err(|_| Error::Fatal(format!("{topic:?} is no name for a topic")))?;
+            list.add(&topic, partition, -1);
+        }
+        let timeout = self.config.request_timeout;
+        let ends = self
+            .client
+            .list_offsets(list, OffsetAt::Latest, true, timeout)
+            .map_err(|failure| call_failed("looking ends up", &failure))?;
+        if ends.iter().any(Result::is_err) {
+            // The client may believe in leaders of before.
+            self.client.refresh_leaders(timeout);
+        }
+        Ok(ends.into_iter().map(Result::ok).collect())
     }
 
     /// Creates topics, and returns once they are visible. What was there already is left as it

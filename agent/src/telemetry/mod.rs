@@ -2,6 +2,8 @@
 //!
 //! What is logged are fields of the agent's own types, none of which shows a secret.
 
+pub mod metrics;
+
 use std::io::{self, IsTerminal};
 
 use tracing::{Level, Subscriber, level_filters::LevelFilter};

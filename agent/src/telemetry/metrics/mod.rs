@@ -186,6 +186,8 @@ pub struct TransformMetrics {
     cpu_nanoseconds: Counter,
     memory_bytes: AtomicI64,
     failures: Mutex<BTreeMap<FailureKind, u64>>,
+    /// By how they failed, and whether they were dead-lettered.
+    passed_over: Mutex<BTreeMap<(FailureKind, bool), u64>>,
     own: Mutex<Own>,
     own_dropped: Counter,
 }
@@ -206,6 +208,7 @@ impl TransformMetrics {
             cpu_nanoseconds: Counter::default(),
             memory_bytes: AtomicI64::new(0),
             failures: Mutex::default(),
+            passed_over: Mutex::default(),
             own: Mutex::default(),
             own_dropped: Counter::default(),
         }
@@ -222,6 +225,12 @@ impl TransformMetrics {
     pub fn failure(&self, kind: FailureKind) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         *failures.entry(kind).or_default() += 1;
+    }
+
+    /// Counts records that failed and were passed over in a committed transaction.
+    pub fn passed_over(&self, kind: FailureKind, dead_lettered: bool, count: u64) {
+        let mut passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        *passed_over.entry((kind, dead_lettered)).or_default() += count;
     }
 
     /// Notes that an instance's memory has changed from `before` to `now` bytes.
@@ -342,7 +351,15 @@ impl Metrics {
         text.metric(&names::FAILURES);
         for of in &self.transforms {
             for (kind, count) in &*of.failures.lock().unwrap_or_else(PoisonError::into_inner) {
-                text.sample(&names::FAILURES, &[&of.name, kind_name(*kind)], count);
+                text.sample(&names::FAILURES, &[&of.name, kind.name()], count);
+            }
+        }
+        text.metric(&names::PASSED_OVER);
+        for of in &self.transforms {
+            let counts = of.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+            for (&(kind, dead_lettered), count) in &*counts {
+                let policy = if dead_lettered { "dead_letter" } else { "skip" };
+                text.sample(&names::PASSED_OVER, &[&of.name, kind.name(), policy], count);
             }
         }
         self.write_own(text);
@@ -372,19 +389,5 @@ impl Metrics {
         for of in &self.transforms {
             text.sample(&names::MODULE_DROPPED, &[&of.name], of.own_dropped.get());
         }
-    }
-}
-
-/// How a failure is called in a label.
-const fn kind_name(kind: FailureKind) -> &'static str {
-    match kind {
-        FailureKind::Retry => "retry",
-        FailureKind::Reject => "reject",
-        FailureKind::Initialise => "initialise",
-        FailureKind::Trap => "trap",
-        FailureKind::Deadline => "deadline",
-        FailureKind::Limit => "limit",
-        FailureKind::Malformed => "malformed",
-        FailureKind::State => "state",
     }
 }

@@ -45,6 +45,7 @@ metrics! {
     GUEST_CPU_SECONDS = Counter "sidestream_guest_cpu_seconds_total" ["transform"] "Processor time of a module's calls, the state's reads included.";
     GUEST_MEMORY = Gauge "sidestream_guest_memory_bytes" ["transform"] "Memory of the instances of a module.";
     FAILURES = Counter "sidestream_failures_total" ["transform" "kind"] "Failed calls of a module, by how they failed.";
+    PASSED_OVER = Counter "sidestream_passed_over_records_total" ["transform" "kind" "policy"] "Records that failed and were passed over in committed transactions, by how they failed and the error policy.";
     STORE_BYTES = Gauge "sidestream_store_bytes" ["store" "task"] "Bytes of a task's store, on disk and in memory.";
     STORE_KEYS = Gauge "sidestream_store_keys" ["store" "task"] "Keys of a task's store; an estimate for one on disk.";
     CACHE_HITS = Counter "sidestream_store_cache_hits_total" [] "Blocks of stores that were found in the cache.";

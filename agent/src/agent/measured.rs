@@ -1,0 +1,175 @@
+//! What calls of modules and commits take, measured around them: two looks at the clock for each.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sidestream_core::{
+    record::{Batch, Offset, Outputs, TopicPartition},
+    task::{Effects, Failure, Processor, Punctuation, Setup, State},
+    topology::Start,
+    worker::{
+        ChangelogBounds, Committed, Event, FetchPosition, Log, LogError, Membership, Receipt,
+        Transaction,
+    },
+};
+
+use crate::{
+    guest::{self, Guest},
+    telemetry::metrics::{TransformMetrics, WorkerMetrics},
+};
+
+/// An instance of a module whose calls are measured.
+pub(super) struct Measured {
+    guest: Guest,
+    metrics: Option<Arc<TransformMetrics>>,
+    memory_bytes: usize,
+}
+
+impl Measured {
+    pub(super) fn new(guest: Guest, metrics: Option<Arc<TransformMetrics>>) -> Self {
+        let mut measured = Self { guest, metrics, memory_bytes: 0 };
+        measured.note_memory();
+        measured
+    }
+
+    fn note_memory(&mut self) {
+        let before = std::mem::replace(&mut self.memory_bytes, self.guest.memory_bytes());
+        if let Some(metrics) = &self.metrics {
+            metrics.memory(before, self.memory_bytes);
+        }
+    }
+
+    fn measure(
+        &mut self,
+        call: impl FnOnce(&mut Guest) -> Result<Effects, Failure>,
+    ) -> Result<Effects, Failure> {
+        let (start, cpu) = (Instant::now(), guest::thread_cpu_time());
+        let outcome = call(&mut self.guest);
+        if let Some(metrics) = &self.metrics {
+            metrics.call(start.elapsed(), guest::thread_cpu_time().saturating_sub(cpu));
+            if let Err(failure) = &outcome {
+                metrics.failure(failure.kind);
+            }
+        }
+        self.note_memory();
+        outcome
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.memory(self.memory_bytes, 0);
+        }
+    }
+}
+
+impl Processor for Measured {
+    fn setup(&self) -> &Setup {
+        self.guest.setup()
+    }
+
+    fn process(&mut self, batch: &Batch, state: &mut State) -> Result<Effects, Failure> {
+        self.measure(|guest| guest.process(batch, state))
+    }
+
+    fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure> {
+        self.measure(|guest| guest.punctuate(due, state))
+    }
+}
+
+/// A log whose commits are measured.
+pub(super) struct MeasuredLog<L> {
+    pub(super) log: L,
+    pub(super) metrics: Arc<WorkerMetrics>,
+}
+
+impl<L: Log> Log for MeasuredLog<L> {
+    fn commit(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+        let start = Instant::now();
+        let outcome = self.log.commit(transaction);
+        self.metrics.commit(outcome.as_ref().err(), start.elapsed());
+        outcome
+    }
+
+    fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
+        self.log.poll(wait, events)
+    }
+
+    fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, LogError> {
+        self.log.assign(positions)
+    }
+
+    fn unassign(&mut self) -> Result<(), LogError> {
+        self.log.unassign()
+    }
+
+    fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), LogError> {
+        self.log.seek(positions)
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        self.log.pause(partitions)
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        self.log.resume(partitions)
+    }
+
+    fn committed(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<Committed>>, LogError> {
+        self.log.committed(partitions)
+    }
+
+    fn start_offset(
+        &mut self,
+        partition: TopicPartition,
+        start: Start,
+    ) -> Result<Offset, LogError> {
+        self.log.start_offset(partition, start)
+    }
+
+    fn changelog_bounds(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<ChangelogBounds>, LogError> {
+        self.log.changelog_bounds(partitions)
+    }
+
+    fn restore(
+        &mut self,
+        partition: TopicPartition,
+        offset: Offset,
+        leader_epoch: i32,
+    ) -> Result<(), LogError> {
+        self.log.restore(partition, offset, leader_epoch)
+    }
+
+    fn stop_restore(&mut self, partition: TopicPartition) -> Result<(), LogError> {
+        self.log.stop_restore(partition)
+    }
+
+    fn produce(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+        self.log.produce(outputs)
+    }
+
+    fn abort(&mut self) -> Result<(), LogError> {
+        self.log.abort()
+    }
+
+    fn recover(&mut self) -> Result<(), LogError> {
+        self.log.recover()
+    }
+
+    fn purge(&mut self, below: &[(TopicPartition, Offset)]) {
+        self.log.purge(below);
+    }
+
+    fn leave(&mut self) -> Result<(), LogError> {
+        self.log.leave()
+    }
+}
