@@ -20,6 +20,7 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
 };
+use sidestream::dev_broker::{self, DevBroker};
 use tempfile::TempDir;
 
 use crate::{
@@ -82,6 +83,12 @@ pub fn shared() -> &'static Cluster {
         Cluster::start(&Options::default())
             .expect("the tests need a broker; `./dev setup` fetches it")
     })
+}
+
+/// The agent's own broker for development, shared likewise.
+pub fn embedded() -> &'static DevBroker {
+    static EMBEDDED: OnceLock<DevBroker> = OnceLock::new();
+    EMBEDDED.get_or_init(|| DevBroker::start(dev_broker::Options::default()).expect("it is here"))
 }
 
 impl Cluster {

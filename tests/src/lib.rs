@@ -5,8 +5,9 @@
 //! - [`scene`]: a pipeline at work, with all of these; [`chaos`]: one under kills.
 //! - [`proxy`]: delivers the end of a transaction late.
 //! - [`load`]: records at a steady pace, from a seed.
+//! - [`checks`]: what any broker has to do.
 //! - [`topics`], [`follow`], [`members`]: topics, what is in them, and who has them.
-//! - [`word_count`], [`examples`], [`ticks`]: pipelines, their load, and what it has to come to.
+//! - [`word_count`], [`examples`], [`ticks`], [`at_least_once`]: pipelines, their load, and what it has to come to.
 //! - [`modules`]: modules written by hand.
 //! - [`process`], [`wait`], [`random`]: what these stand on.
 
@@ -14,6 +15,7 @@ pub mod agent;
 pub mod at_least_once;
 pub mod broker;
 pub mod chaos;
+pub mod checks;
 pub mod examples;
 pub mod follow;
 pub mod load;

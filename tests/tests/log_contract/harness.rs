@@ -1,6 +1,9 @@
 //! The log's contract on a real broker, watched through clients of rust-rdkafka.
 
-use std::time::{Duration, Instant};
+use std::{
+    marker::PhantomData,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -18,19 +21,44 @@ use sidestream_tests::{broker, topics};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Topics of its own on the broker that all tests share.
-pub(crate) struct KafkaHarness {
+/// The broker that all tests share.
+pub(crate) trait Shared {
+    /// Its `bootstrap.servers`.
+    fn bootstrap() -> String;
+}
+
+/// Apache Kafka.
+pub(crate) struct Apache;
+
+impl Shared for Apache {
+    fn bootstrap() -> String {
+        broker::shared().bootstrap()
+    }
+}
+
+/// The agent's own broker for development.
+pub(crate) struct Embedded;
+
+impl Shared for Embedded {
+    fn bootstrap() -> String {
+        broker::embedded().bootstrap()
+    }
+}
+
+/// Topics of its own on a shared broker.
+pub(crate) struct KafkaHarness<B> {
+    broker: PhantomData<B>,
     bootstrap: String,
     topology: Topology,
     config: Config,
     open: Option<BaseProducer>,
 }
 
-impl Harness for KafkaHarness {
+impl<B: Shared> Harness for KafkaHarness<B> {
     type Log = KafkaLog;
 
     fn start(topology: &Topology) -> Self {
-        let bootstrap = broker::shared().bootstrap();
+        let bootstrap = B::bootstrap();
         let mut topology = topology.clone();
         for topic in &mut topology.topics {
             topic.name = topics::unique(&topic.name);
@@ -45,7 +73,7 @@ impl Harness for KafkaHarness {
             session_timeout: Duration::from_secs(30),
             ..Config::default()
         };
-        Self { bootstrap, topology, config, open: None }
+        Self { broker: PhantomData, bootstrap, topology, config, open: None }
     }
 
     fn log(&mut self, worker: usize) -> KafkaLog {
@@ -109,7 +137,7 @@ impl Harness for KafkaHarness {
     }
 }
 
-impl KafkaHarness {
+impl<B> KafkaHarness<B> {
     fn send(&self, producer: &BaseProducer, outputs: &Outputs) {
         let pairs = outputs.headers.names.iter().zip(&outputs.headers.values);
         let mut pairs = pairs.map(|(name, value)| (name.unwrap(), value));

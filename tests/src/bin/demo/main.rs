@@ -1,6 +1,8 @@
-//! The whole thing in a minute: a real broker, a generator, two agents with word count; one is
+//! The whole thing in a minute: a broker, a generator, two agents with word count; one is
 //! killed without warning, the other takes over, the first comes back, and in the end every count
 //! is compared with one made without the agents. The exit code is 0 if all are exact.
+//!
+//! The broker is the embedded one, or with `--brokers SERVERS` any that is there.
 
 #![allow(clippy::print_stdout, reason = "a program for people to watch")]
 
@@ -11,12 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-use sidestream_tests::{
-    broker::{Cluster, Options},
-    scene::Scene,
-    word_count::WORD_COUNT_FOR_PEOPLE,
-};
+use anyhow::{Result, bail};
+use sidestream::dev_broker::{self, DevBroker};
+use sidestream_tests::{scene::Scene, word_count::WORD_COUNT_FOR_PEOPLE};
 use watch::Watch;
 
 /// How long to look on where nothing has to be waited for.
@@ -35,13 +34,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// The scene, and the embedded broker if it plays on that.
+fn scene() -> Result<(Scene, Option<DevBroker>)> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--brokers", servers] => Ok((Scene::new(servers, WORD_COUNT_FOR_PEOPLE)?, None)),
+        [] => {
+            println!("starting the embedded broker; it keeps everything in memory");
+            let broker = DevBroker::start(dev_broker::Options::default())?;
+            let scene = Scene::on_own_broker(&broker.bootstrap(), WORD_COUNT_FOR_PEOPLE)?;
+            Ok((scene, Some(broker)))
+        }
+        _ => bail!("usage: demo [--brokers SERVERS]"),
+    }
+}
+
 fn play() -> Result<()> {
     let started = Instant::now();
-    println!("starting Apache Kafka");
-    let cluster = Cluster::start(&Options::default())?;
-    let bootstrap = cluster.bootstrap();
-    let mut scene = Scene::on_own_broker(&bootstrap, WORD_COUNT_FOR_PEOPLE)?;
-    println!("it listens on {bootstrap}; starting two agents and a generator of lines");
+    let (mut scene, _broker) = scene()?;
+    println!("starting two agents and a generator of lines on {}", scene.bootstrap());
     scene.start_load(1)?;
     scene.start_agents(2)?;
     let mut watch = Watch::new(&scene, started)?;
