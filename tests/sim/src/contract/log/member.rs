@@ -203,6 +203,16 @@ impl<L: Log> Member<L> {
         }
     }
 
+    /// Drops the open transaction. A coordinator that has not heard of it yet refuses its end; a
+    /// new producer settles that.
+    pub fn abort(&mut self) {
+        match self.log.abort() {
+            Ok(()) => {}
+            Err(LogError::Unknown(_)) => self.retry(L::recover),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// Commits nothing but an offset.
     pub fn commit_offset(
         &mut self,

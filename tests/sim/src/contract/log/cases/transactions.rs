@@ -56,9 +56,9 @@ pub fn a_transaction_without_records_commits_its_offsets<H: Harness>() {
 pub fn an_aborted_transaction_leaves_nothing<H: Harness>() {
     let mut harness = H::start(&topology());
     let mut member = Member::owner(harness.log(0));
-    member.log.abort().unwrap();
+    member.abort();
     member.log.produce(&outputs(output(0), &[(Some("k"), Some("lost"))])).unwrap();
-    member.log.abort().unwrap();
+    member.abort();
     let mut transaction = member.transaction(input(0), 1);
     transaction.outputs = outputs(output(0), &[(Some("k"), Some("kept"))]);
     member.log.commit(&transaction).unwrap();
@@ -156,7 +156,7 @@ pub fn a_record_for_no_partition_is_refused_by_row<H: Harness>() {
     push(&mut transaction.outputs, OUTPUT, 2, 5, (Some("k"), Some("nowhere")));
     let result = member.log.commit(&transaction);
     assert!(matches!(result, Err(LogError::Refused { row: Some(1), .. })), "{result:?}");
-    member.log.abort().unwrap();
+    member.abort();
     assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(1));
     let mut transaction = member.transaction(input(0), 2);
     transaction.outputs = outputs(output(0), &[(Some("k"), Some("second"))]);
@@ -173,7 +173,7 @@ pub fn a_record_that_is_too_large_is_refused<H: Harness>() {
     transaction.outputs = outputs(output(0), &[(Some("k"), Some("small")), (None, Some(&large))]);
     let result = member.log.commit(&transaction);
     assert!(matches!(result, Err(LogError::Refused { row: Some(1), .. })), "{result:?}");
-    member.log.abort().unwrap();
+    member.abort();
     assert_eq!(harness.read(output(0)).len(), 0);
     assert_eq!(member.committed(input(0)), None);
     member.commit_offset(input(0), 1).unwrap();
@@ -188,14 +188,14 @@ pub fn a_refused_row_is_counted_over_all_outputs_of_the_transaction<H: Harness>(
     member.log.produce(&small).unwrap();
     member.commit_offset(input(0), 1).unwrap();
     member.log.produce(&small).unwrap();
-    member.log.abort().unwrap();
+    member.abort();
     member.log.produce(&small).unwrap();
     let large = "x".repeat(3 << 20);
     let mut transaction = member.transaction(input(0), 2);
     transaction.outputs = outputs(output(0), &[(Some("k"), Some("small")), (None, Some(&large))]);
     let result = member.log.commit(&transaction);
     assert!(matches!(result, Err(LogError::Refused { row: Some(3), .. })), "{result:?}");
-    member.log.abort().unwrap();
+    member.abort();
     assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(1));
 }
 
