@@ -21,10 +21,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("crash_point", &[]),
     ("dev_broker", &[]),
     ("config", &[]),
+    ("control", &["config"]),
     ("plan", &["config"]),
     ("telemetry", &["config"]),
-    ("agent", &["config", "crash_point", "guest", "kafka", "plan", "state", "telemetry"]),
-    ("cli", &["agent", "config", "dev_broker", "plan", "telemetry"]),
+    (
+        "agent",
+        &["config", "control", "crash_point", "guest", "kafka", "plan", "state", "telemetry"],
+    ),
+    ("cli", &["agent", "config", "control", "dev_broker", "plan", "telemetry"]),
 ];
 
 /// Libraries that belong to one room of `agent/src` each.
@@ -37,6 +41,13 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("wasmtime_wasi_io", "guest"),
     ("serde_saphyr", "config"),
     ("kafka_protocol", "dev_broker"),
+    // Whoever else needs to serve or to ask goes through the control room.
+    ("tonic", "control"),
+    ("tonic_health", "control"),
+    ("tonic_reflection", "control"),
+    ("tonic_prost", "control"),
+    ("prost", "control"),
+    ("axum", "control"),
     ("clap", "cli"),
 ];
 

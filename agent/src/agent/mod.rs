@@ -21,10 +21,6 @@ use std::{
 
 use tracing::{error, info, warn};
 
-pub use self::{
-    check::{check_modules, check_topics, kafka_properties},
-    thread::Stop,
-};
 use self::{
     board::Board,
     desk::Desk,
@@ -32,6 +28,10 @@ use self::{
     lag::Lag,
     memory::{Shares, Wanted},
     modules::Modules,
+};
+pub use self::{
+    check::{check_modules, check_topics, kafka_properties},
+    thread::Stop,
 };
 use crate::{
     config::{self, Pipeline, pipeline::Guarantee},
@@ -224,8 +224,7 @@ fn desk(pipeline: &Pipeline, stop: &Stop, stores: &Arc<Stores>) -> Arc<Desk> {
 /// Listens for those who watch and question the agent.
 fn serve(pipeline: &Pipeline, desk: &Arc<Desk>) -> Result<Server, Error> {
     let operator: Arc<dyn Operator> = Arc::<Desk>::clone(desk);
-    let server =
-        Server::start(&pipeline.control, pipeline.http, &operator, &desk.board.events)?;
+    let server = Server::start(&pipeline.control, pipeline.http, &operator, &desk.board.events)?;
     if let Some(address) = server.http_address() {
         desk.http_address.get_or_init(|| address);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
-    cli::{dev_broker::Broker, exit},
+    cli::{control::Control, dev_broker::Broker, exit},
     config::pipeline,
 };
 
@@ -45,6 +45,8 @@ pub enum Verb {
         #[arg(long)]
         offline: bool,
     },
+    #[command(flatten)]
+    Control(Control),
     /// Run a Kafka broker in memory, for development: no security, and nothing is kept.
     DevBroker(Broker),
     /// Print the JSON Schema of the pipeline file.

@@ -20,18 +20,21 @@ pub enum Exit {
     Module = 5,
     /// The state directory can't be used.
     State = 6,
+    /// No agent answers, or it refuses who asks.
+    Agent = 7,
 }
 
 /// The table of exit codes in the help.
 pub(super) const HELP: &str = "\
 Exit codes:
   0  all is well; `run` drained and stopped
-  1  `run` failed while it ran
+  1  `run` failed while it ran, or an agent could not do what was asked
   2  the command line makes no sense
   3  the pipeline file was refused
   4  the brokers can't be reached, or topics were refused
   5  a module was refused
-  6  the state directory can't be used";
+  6  the state directory can't be used
+  7  no agent answers, or it refuses who asks";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

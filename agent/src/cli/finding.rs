@@ -43,6 +43,8 @@ pub(super) enum About {
     Module,
     /// The state directory.
     State,
+    /// A running agent that was to be asked.
+    Agent,
     /// The run of the agent.
     Run,
 }
@@ -56,6 +58,7 @@ impl About {
             Self::Topics => Exit::Topics,
             Self::Module => Exit::Module,
             Self::State => Exit::State,
+            Self::Agent => Exit::Agent,
             Self::Run => Exit::Failed,
         }
     }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod control;
 mod dev_broker;
 mod exit;
 mod finding;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
     let exit = match &arguments.verb {
         Verb::Run { file } => run::run(&arguments, file, &mut output),
         Verb::Check { file, offline } => check::check(file, *offline, &mut output),
+        Verb::Control(verb) => control::run(verb, &mut output),
         Verb::DevBroker(broker) => dev_broker::run(&arguments, broker, &mut output),
         Verb::Schema => {
             output.text(&format!("{:#}", config::schema()));

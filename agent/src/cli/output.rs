@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde_json::{Value, json};
 
@@ -42,6 +42,32 @@ impl Output {
                 }
                 println!("{answer}");
             }
+        }
+    }
+
+    /// Answers what was asked for.
+    pub(super) fn answer(&mut self, lines: &[String], details: &Value) {
+        match self.format {
+            OutputFormat::Human => self.text(&lines.join("\n")),
+            OutputFormat::Json => self.findings(&[], details),
+        }
+    }
+
+    /// Shows one of many lines, each of which is whole by itself.
+    pub(super) fn line(&mut self, line: &str, json: &Value) {
+        match self.format {
+            OutputFormat::Human => self.text(line),
+            OutputFormat::Json => self.text(&json.to_string()),
+        }
+    }
+
+    /// Shows one of many views, in place of the one before on a terminal.
+    pub(super) fn view(&mut self, lines: &[String], json: &Value) {
+        const CLEAR: &str = "\x1b[H\x1b[2J";
+        let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
+        match self.format {
+            OutputFormat::Human => self.text(&format!("{clear}{}", lines.join("\n"))),
+            OutputFormat::Json => self.text(&json.to_string()),
         }
     }
 

@@ -30,6 +30,7 @@ fn the_help_tells_every_exit_code() {
         Exit::Topics,
         Exit::Module,
         Exit::State,
+        Exit::Agent,
     ] {
         assert!(help.contains(&format!("\n  {}  ", code as u8)), "{code:?}");
     }

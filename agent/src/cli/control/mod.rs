@@ -1,0 +1,172 @@
+//! The verbs that speak with a running agent.
+
+mod events;
+mod state;
+mod status;
+mod target;
+mod top;
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use self::{events::Follow, state::Read, target::At, top::Refresh};
+use crate::{
+    cli::{
+        Exit,
+        finding::{self, About, Finding},
+        output::Output,
+    },
+    control::client::{Client, Error},
+};
+
+/// How long a drain may take before it is no longer waited for.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(120);
+/// How often to look whether the agent has gone.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What to do with a running agent.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Control {
+    /// Show what a running agent does: tasks, lag, restores, modules.
+    Status {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Show what a running agent does, again and again.
+    Top {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        refresh: Refresh,
+    },
+    /// Make a running agent commit what it has and begin no further batch.
+    Pause {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Let a paused agent go on.
+    Resume {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Make a running agent commit what it has and end; waits until it has.
+    Drain {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        drain: Drain,
+    },
+    /// Read the committed state of a store.
+    #[command(subcommand)]
+    State(Read),
+    /// Show what happens in a running agent.
+    Events {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        follow: Follow,
+    },
+}
+
+/// How to drain.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Drain {
+    /// Leave the group, so that others take over at once.
+    #[arg(long, conflicts_with = "stay")]
+    pub leave: bool,
+    /// Keep the membership for a restart.
+    #[arg(long)]
+    pub stay: bool,
+    /// Do not wait for the end.
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Does what is asked for.
+pub(super) fn run(verb: &Control, output: &mut Output) -> Exit {
+    match act(verb, output) {
+        Ok(()) => Exit::Ok,
+        Err(findings) => {
+            output.findings(&findings, &json!({}));
+            finding::exit(&findings)
+        }
+    }
+}
+
+fn act(verb: &Control, output: &mut Output) -> Result<(), Vec<Finding>> {
+    let told = |error| vec![of_client(error)];
+    match verb {
+        Control::Status { at } => {
+            let status = connect(at)?.status().map_err(told)?;
+            output.answer(&status::lines(&status), &to_json(&status));
+        }
+        Control::Top { at, refresh } => {
+            top::run(&mut connect(at)?, refresh, output).map_err(told)?
+        }
+        Control::Pause { at } => {
+            let committed = connect(at)?.pause().map_err(told)?;
+            if !committed {
+                return Err(vec![Finding::new(
+                    About::Run,
+                    "the agent was told to pause, but has not committed what it had yet; \
+                     `sidestream status` shows what it waits for",
+                )]);
+            }
+            let line = "paused: everything processed is committed".to_owned();
+            output.answer(&[line], &json!({ "paused": true }));
+        }
+        Control::Resume { at } => {
+            connect(at)?.resume().map_err(told)?;
+            output.answer(&["resumed".to_owned()], &json!({ "paused": false }));
+        }
+        Control::Drain { at, drain } => drain_agent(&mut connect(at)?, *drain, output)?,
+        Control::State(read) => state::run(read, output)?,
+        Control::Events { at, follow } => {
+            events::run(&mut connect(at)?, follow, output).map_err(told)?;
+        }
+    }
+    Ok(())
+}
+
+fn drain_agent(client: &mut Client, how: Drain, output: &mut Output) -> Result<(), Vec<Finding>> {
+    let leave = (how.leave || how.stay).then_some(how.leave);
+    client.drain(leave).map_err(|error| vec![of_client(error)])?;
+    let deadline = Instant::now() + DRAIN_TIME_MAX;
+    // It answers until it ends.
+    while !how.no_wait && client.status().is_ok() {
+        if Instant::now() >= deadline {
+            let seconds = DRAIN_TIME_MAX.as_secs();
+            let message = format!("the agent was told to drain, and runs still after {seconds} s");
+            return Err(vec![Finding::new(About::Run, message)]);
+        }
+        std::thread::park_timeout(DRAIN_INTERVAL);
+    }
+    let line = if how.no_wait { "draining" } else { "drained" };
+    output.answer(&[line.to_owned()], &json!({ "drained": !how.no_wait }));
+    Ok(())
+}
+
+fn connect(at: &At) -> Result<Client, Vec<Finding>> {
+    let target = at.target()?;
+    Client::connect(&target).map_err(|error| vec![of_client(error)])
+}
+
+fn of_client(error: Error) -> Finding {
+    let (about, remedy) = match &error {
+        Error::Unreachable { .. } => (
+            About::Agent,
+            "start it with `sidestream run`, or name another one with `--control`, `--state` or \
+             `--pipeline`",
+        ),
+        Error::Unauthenticated(_) => (About::Agent, "name the token's file with `--token-file`"),
+        Error::File { .. } => (About::Agent, ""),
+        Error::Refused(_) => (About::Run, ""),
+    };
+    Finding { remedy: remedy.to_owned(), ..Finding::new(about, error.to_string()) }
+}
+
+fn to_json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).expect("messages have string keys alone")
+}
