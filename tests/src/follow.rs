@@ -7,6 +7,7 @@ use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
+    message::{BorrowedHeaders, Header, Headers},
 };
 
 use crate::topics;
@@ -24,6 +25,8 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Option<Vec<u8>>,
+    /// Its headers: names and values.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Record {
@@ -37,6 +40,13 @@ impl Record {
     #[must_use]
     pub fn value_text(&self) -> String {
         String::from_utf8_lossy(self.value.as_deref().unwrap_or_default()).into_owned()
+    }
+
+    /// The text of its first header of this name.
+    #[must_use]
+    pub fn header_text(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(other, _)| other == name)?;
+        Some(String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned())
     }
 }
 
@@ -102,6 +112,7 @@ impl Follower {
                     timestamp: message.timestamp().to_millis().unwrap_or(-1),
                     key: message.key().map(<[u8]>::to_vec),
                     value: message.payload().map(<[u8]>::to_vec),
+                    headers: message.headers().map_or(Vec::new(), headers),
                 }))
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -126,6 +137,11 @@ impl Follower {
         }
         Ok(records)
     }
+}
+
+fn headers(headers: &BorrowedHeaders) -> Vec<(String, Option<Vec<u8>>)> {
+    let of = |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+    headers.iter().map(of).collect()
 }
 
 /// How many committed records of a topic a group has still to process. Fails while the broker

@@ -7,7 +7,7 @@
 //! - [`load`]: records at a steady pace, from a seed.
 //! - [`checks`]: what any broker has to do.
 //! - [`topics`], [`follow`], [`members`]: topics, what is in them, and who has them.
-//! - [`word_count`], [`examples`], [`ticks`], [`at_least_once`]: pipelines, their load, and what it has to come to.
+//! - [`word_count`], [`examples`], [`ticks`], [`at_least_once`], [`policies`]: pipelines, their load, and what it has to come to.
 //! - [`modules`]: modules written by hand.
 //! - [`process`], [`wait`], [`random`]: what these stand on.
 
@@ -21,6 +21,7 @@ pub mod follow;
 pub mod load;
 pub mod members;
 pub mod modules;
+pub mod policies;
 pub mod process;
 pub mod proxy;
 pub mod random;

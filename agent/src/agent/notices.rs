@@ -6,7 +6,7 @@ use sidestream_core::{
     record::TaskId,
     task::{Level, LogLine},
     topology::Topology,
-    worker::{CommitNotice, Notice, TaskState},
+    worker::{CommitNotice, Notice, PassedOver, TaskState},
 };
 use tracing::{debug, error, info, trace, warn};
 
@@ -89,9 +89,29 @@ impl Teller {
         self.recovered();
         let CommitNotice { records, outputs, changes, bytes, .. } = commit;
         debug!(worker = self.worker, records, outputs, changes, bytes, "committed");
+        commit.passed_over.iter().for_each(|passed| self.passed_over(passed));
         for (task, transform, said) in &commit.telemetry {
             let transform = &self.topology.subtopology(*task).transforms[*transform].name;
             said.lines.iter().for_each(|line| guest_line(*task, transform, line));
+        }
+    }
+
+    fn passed_over(&self, passed: &PassedOver) {
+        let PassedOver { task, transform, kind, dead_letters, count, first } = passed;
+        let worker = self.worker;
+        let (kind, transform) =
+            (kind.name(), &self.topology.subtopology(*task).transforms[*transform].name);
+        match dead_letters {
+            Some(topic) => {
+                let topic = &self.topology.topic(*topic).name;
+                warn!(
+                    worker, %task, transform, kind, count, first, topic,
+                    "records failed and went to the dead-letter topic"
+                );
+            }
+            None => {
+                warn!(worker, %task, transform, kind, count, first, "records failed and were skipped");
+            }
         }
     }
 }

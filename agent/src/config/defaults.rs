@@ -41,6 +41,8 @@ pub const COMPILE_TIME_MAX: &str = "2m";
 pub const UNCOMMITTED_BYTES_MAX: &str = "64MiB";
 /// `limits.buffered_bytes_max`.
 pub const BUFFERED_BYTES_MAX: &str = "16MiB";
+/// `on_error` of a transform.
+pub(crate) const ON_ERROR: &str = "fail";
 /// `limits.retry_attempts_max`.
 pub const RETRY_ATTEMPTS_MAX: &str = "5";
 /// `limits.retry_backoff`.

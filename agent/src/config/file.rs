@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 use crate::config::{
     control::{ControlSection, HttpSection},
     defaults,
-    pipeline::{Guarantee, LogFormat, LogLevel, StoreKind},
+    pipeline::{GivesUp, Guarantee, LogFormat, LogLevel, StoreKind},
     scalar::{Entries, Field, Located, Short},
-    setting::{Count, Name, Size, Start, Text},
+    setting::{Count, Name, Setting, Size, Start, Text},
 };
 
 /// A pipeline: what one agent runs. `${VAR}`, `${VAR:-default}` and `${file:/path}` inside a value
@@ -171,7 +171,7 @@ pub struct LimitsSection {
     /// Stop fetching a partition while this much of it waits.
     #[schemars(extend("default" = defaults::BUFFERED_BYTES_MAX))]
     pub buffered_bytes_max: Option<Field<Size>>,
-    /// How often a task may fail in a row, on the same offset, before it is stopped.
+    /// How often the same record may fail before its task is stopped.
     #[schemars(extend("default" = 5))]
     pub retry_attempts_max: Option<Field<Count>>,
     /// How long to wait after a first failure; doubles up to a minute.
@@ -222,6 +222,14 @@ pub struct TransformSection {
     /// Its outputs by name: each the name of a topic, or a mapping; empty for one that another
     /// transform takes inside the process.
     pub outputs: Option<Entries<Option<Located<Short<OutputSection>>>>>,
+    /// What becomes of a record that the module fails at for good, or whose outputs Kafka refuses:
+    /// `fail` stops its task, `skip` goes on without it, `dead_letter` sends it to a topic and goes
+    /// on.
+    #[schemars(schema_with = "on_error_schema", extend("default" = defaults::ON_ERROR))]
+    pub on_error: Option<Located<Short<DeadLetterSection>>>,
+    /// How often to try a record before `on_error` applies. Without it, `skip` and `dead_letter`
+    /// apply at once, but where the module itself asks for another try.
+    pub retry: Option<RetrySection>,
     /// Configuration that the module gets, as JSON.
     pub config: Option<Located<Map<String, Value>>>,
 }
@@ -242,6 +250,30 @@ pub struct InputSection {
     pub output: Option<Field<Name>>,
     /// A repartition topic that an output of this pipeline goes to.
     pub repartition: Option<Field<Name>>,
+}
+
+/// Where records go that a transform fails at.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetterSection {
+    /// A topic. The agent creates it if it is not there, with a partition for each of the input.
+    pub dead_letter: Field<Name>,
+}
+
+fn on_error_schema(generator: &mut SchemaGenerator) -> Schema {
+    let full = generator.subschema_for::<DeadLetterSection>();
+    schemars::json_schema!({ "anyOf": [GivesUp::schema(), full] })
+}
+
+/// How often to try.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetrySection {
+    /// How often the same record may fail; `limits.retry_attempts_max` unless given.
+    pub attempts: Option<Field<Count>>,
+    /// How long to wait after its first failure, doubling up to a minute; `limits.retry_backoff`
+    /// unless given.
+    pub backoff: Option<Field<Duration>>,
 }
 
 /// A store.

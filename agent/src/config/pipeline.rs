@@ -203,6 +203,47 @@ pub struct Transform {
     pub outputs: Vec<Output>,
     /// What the module is configured with.
     pub config: ModuleConfig,
+    /// What becomes of a record that it fails at, once it has been tried.
+    pub on_error: OnError,
+    /// How often to try, if the file says so.
+    pub retry: Option<Retry>,
+}
+
+/// What becomes of a record that a transform fails at for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// It is not passed on: its task stops, or goes on without it.
+    GiveUp(GivesUp),
+    /// It goes to a topic, and its task goes on.
+    DeadLetter {
+        /// The topic.
+        topic: String,
+        /// Where it stands in the file.
+        at: Position,
+    },
+}
+
+/// Who gives up on a record that fails for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivesUp {
+    /// The task: it stops.
+    Fail,
+    /// Nobody but the record itself: its task goes on without it.
+    Skip,
+}
+
+impl Choice for GivesUp {
+    const ALL: &'static [(&'static str, Self)] =
+        &[(defaults::ON_ERROR, Self::Fail), ("skip", Self::Skip)];
+}
+
+/// How often to try a record; what is not given is as in [`Limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How often it may fail.
+    pub attempts: Option<u32>,
+    /// The wait after its first failure.
+    pub backoff: Option<Duration>,
 }
 
 /// What a module is configured with: a JSON object. May hold secrets: not shown by `Debug`.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use crate::config::{
     client_properties, defaults,
     file::{
-        File, LimitsSection, LogSection, ShutdownSection, StateSection, StoreSection,
+        File, LimitsSection, LogSection, RetrySection, ShutdownSection, StateSection, StoreSection,
         TransformSection,
     },
     interpolate::Sources,
     pipeline::{
-        Kafka, Limits, Log, ModuleConfig, Pipeline, Properties, Shutdown, State, Store, Transform,
+        Kafka, Limits, Log, ModuleConfig, Pipeline, Properties, Retry, Shutdown, State, Store,
+        Transform,
     },
     problem::{Position, Problem},
     route,
@@ -193,15 +194,30 @@ impl<'a> Resolver<'a> {
             .into_iter()
             .map(|(name, output)| route::output(self, &name, output))
             .collect();
+        let on_error = route::on_error(self, section.on_error);
+        let retry = section.retry.map(|retry| self.retry(&retry));
         Some(Transform {
             at: section.name.at,
             config: self.module_config(section.config)?,
+            on_error: on_error?,
+            retry,
             name: name?,
             module: module?,
             inputs: inputs.into_iter().collect::<Option<_>>()?,
             stores: stores.into_iter().collect::<Option<_>>()?,
             outputs: outputs.into_iter().collect::<Option<_>>()?,
         })
+    }
+
+    fn retry(&mut self, section: &RetrySection) -> Retry {
+        let attempts = section.attempts.as_ref();
+        let backoff = section.backoff.as_ref();
+        Retry {
+            attempts: attempts
+                .and_then(|field| self.required("retry.attempts", field))
+                .map(|Count(attempts)| attempts),
+            backoff: backoff.and_then(|field| self.required("retry.backoff", field)),
+        }
     }
 
     fn store(&mut self, store: Located<Short<StoreSection>>) -> Option<Store> {

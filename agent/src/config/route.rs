@@ -1,12 +1,13 @@
 //! Where records come from and go to: which keys of an input or output go together.
 
 use crate::config::{
-    file::{InputSection, OutputSection},
-    pipeline::{Input, Output, Source, Target},
+    defaults,
+    file::{DeadLetterSection, InputSection, OutputSection},
+    pipeline::{GivesUp, Input, OnError, Output, Source, Target},
     problem::{Position, Problem},
     resolve::Resolver,
     scalar::{Located, Short},
-    setting::{Count, Name, Start},
+    setting::{Count, Name, Setting, Start},
 };
 
 /// Reads an input.
@@ -123,6 +124,31 @@ fn target(resolver: &mut Resolver<'_>, section: &OutputSection, at: Position) ->
             refuse(resolver, at, "an output goes to one place", remedy);
             None
         }
+    }
+}
+
+/// Reads where records go that a transform fails at.
+pub(crate) fn on_error(
+    resolver: &mut Resolver<'_>,
+    written: Option<Located<Short<DeadLetterSection>>>,
+) -> Option<OnError> {
+    let Some(Located { value, at }) = written else {
+        let default = GivesUp::parse(defaults::ON_ERROR).expect("the default is valid");
+        return Some(OnError::GiveUp(default));
+    };
+    match value {
+        Short::Full(section) => {
+            let Name(topic) = resolver.required("dead_letter", &section.dead_letter)?;
+            Some(OnError::DeadLetter { topic, at: section.dead_letter.at })
+        }
+        Short::Name(name) => match GivesUp::parse(&name) {
+            Ok(gives_up) => Some(OnError::GiveUp(gives_up)),
+            Err(expected) => {
+                let remedy = format!("{expected} or write `{{ dead_letter: topic }}`");
+                refuse(resolver, at, &format!("`on_error` can't be `{name}`"), &remedy);
+                None
+            }
+        },
     }
 }
 

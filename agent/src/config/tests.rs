@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use expect::{HELLO, with};
-use pipeline::{Guarantee, Source, StoreKind, Target};
+use pipeline::{GivesUp, Guarantee, OnError, Retry, Source, StoreKind, Target};
 
 use super::*;
 
@@ -119,6 +119,8 @@ transforms:
   - name: sum
     module: sum.wasm
     inputs: [{ transform: split, output: lengths }]
+    on_error: { dead_letter: bad-lengths }
+    retry: { attempts: 3, backoff: 2s }
 ",
     )
     .unwrap();
@@ -141,6 +143,10 @@ transforms:
     assert_eq!(count.stores[1].kind, StoreKind::Memory);
     let (transform, output) = ("split".into(), "lengths".into());
     assert_eq!(sum.inputs[0].source, Source::Transform { transform, output });
+    assert!(matches!(&sum.on_error, OnError::DeadLetter { topic, .. } if topic == "bad-lengths"));
+    let backoff = Some(Duration::from_secs(2));
+    assert_eq!(sum.retry, Some(Retry { attempts: Some(3), backoff }));
+    assert_eq!((&split.on_error, split.retry), (&OnError::GiveUp(GivesUp::Fail), None));
     assert!(!format!("{pipeline:?}").contains("hunter2"), "secrets are not shown");
 }
 
@@ -285,6 +291,43 @@ fn amounts_must_be_possible() {
         "1:1: `limits.guest_memory_max` is more than `memory_max`, of which it is a part; lower it, or raise `memory_max`",
     );
     check_transforms("  []", "1:1: `transforms` is empty; add a transform");
+}
+
+#[test]
+fn policies_are_checked() {
+    let transform = |keys: &str| format!("  - {{name: a, module: m, inputs: [x], {keys}}}\n");
+    for (keys, expected) in [
+        ("on_error: skip", ""),
+        ("on_error: fail, retry: {}", ""),
+        ("on_error: {dead_letter: d}", ""),
+        (
+            "on_error: skpi",
+            "4:49: `on_error` can't be `skpi`; did you mean `skip`? or write `{ dead_letter: topic }`",
+        ),
+        (
+            "on_error: {dead_leter: d}",
+            "4:50: unknown key `dead_leter`; did you mean `dead_letter`?",
+        ),
+        (
+            "on_error: {dead_letter: a b}",
+            "4:63: `dead_letter` can't be `a b`; use letters, digits, `.`, `_` and `-`",
+        ),
+        (
+            "on_error: {dead_letter: x}",
+            "4:63: the dead letters of `a` go to an input of the pipeline; give them a topic of their own; another pipeline may read it",
+        ),
+        (
+            "on_error: {dead_letter: app-d-changelog}",
+            "4:63: the topic name `app-d-changelog` is reserved for the agent's own topics; use another topic, or `repartition`",
+        ),
+        ("retry: {attempt: 3}", "4:47: unknown key `attempt`; did you mean `attempts`?"),
+        (
+            "retry: {attempts: 0}",
+            "4:57: `retry.attempts` can't be `0`; write a whole number between 1 and 2147483647",
+        ),
+    ] {
+        check_transforms(&transform(keys), expected);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::config::{
     client_properties, graph,
     nearest::did_you_mean,
-    pipeline::{Input, Pipeline, Source, Target, Transform},
+    pipeline::{Input, OnError, Pipeline, Source, Target, Transform},
     problem::{Position, Problem},
     setting::{NAME_LENGTH_MAX, Start},
 };
@@ -23,6 +23,7 @@ pub(crate) fn problems(pipeline: &Pipeline) -> Vec<Problem> {
         check_inputs(pipeline, transform, &mut problems);
         check_outputs(pipeline, transform, &mut problems);
         check_internal_names(pipeline, transform, &mut problems);
+        check_dead_letters(pipeline, transform, &mut problems);
     }
     check_starts(pipeline, &mut problems);
     check_repartitions(pipeline, &mut problems);
@@ -195,7 +196,11 @@ fn check_internal_names(pipeline: &Pipeline, transform: &Transform, problems: &m
         Target::Topic { name, .. } => Some((output.at, name)),
         Target::Repartition { .. } | Target::Transforms => None,
     });
-    for (at, name) in inputs.chain(outputs) {
+    let dead_letters = match &transform.on_error {
+        OnError::DeadLetter { topic, at } => Some((*at, topic)),
+        OnError::GiveUp(_) => None,
+    };
+    for (at, name) in inputs.chain(outputs).chain(dead_letters) {
         let suffixes = ["-changelog", "-repartition"];
         if name.starts_with(&prefix) && suffixes.iter().any(|suffix| name.ends_with(suffix)) {
             problems.push(Problem::new(
@@ -204,6 +209,19 @@ fn check_internal_names(pipeline: &Pipeline, transform: &Transform, problems: &m
                 "use another topic, or `repartition`",
             ));
         }
+    }
+}
+
+/// A record that fails must not come round again.
+fn check_dead_letters(pipeline: &Pipeline, transform: &Transform, problems: &mut Vec<Problem>) {
+    let OnError::DeadLetter { topic, at } = &transform.on_error else { return };
+    let mut inputs = pipeline.transforms.iter().flat_map(|transform| &transform.inputs);
+    if inputs.any(|input| matches!(&input.source, Source::Topic { name, .. } if name == topic)) {
+        problems.push(Problem::new(
+            *at,
+            format!("the dead letters of `{}` go to an input of the pipeline", transform.name),
+            "give them a topic of their own; another pipeline may read it",
+        ));
     }
 }
 

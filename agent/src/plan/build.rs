@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use sidestream_core::{
     record::TopicIndex,
     topology::{
-        ErrorPolicy, Input, Output, Reader, Route, Start, Store, Subtopology, Topic, TopicKind,
-        Topology, Transform,
+        ErrorPolicy, Input, OnError, Output, Reader, Retry, Route, Start, Store, Subtopology,
+        Topic, TopicKind, Topology, Transform,
     },
 };
 
 use crate::{
     config::{
         self, Pipeline,
-        pipeline::{self, Source, Target},
+        pipeline::{self, GivesUp, Source, Target},
     },
-    plan::{InternalTopic, Plan, changelog_name, counts::Counts, repartition_name},
+    plan::{InternalTopic, Plan, changelog_name, counts::Counts, dead_letters, repartition_name},
 };
 
 /// Builds the plan of a pipeline that is known to be sound and whose topics are there.
@@ -25,8 +25,14 @@ pub(super) fn build(
     counts: &Counts<'_>,
     partitions: &dyn Fn(&str) -> Option<i32>,
 ) -> Plan {
-    let mut builder =
-        Builder { pipeline, counts, partitions, topics: Vec::new(), indices: BTreeMap::new() };
+    let mut builder = Builder {
+        pipeline,
+        groups,
+        counts,
+        partitions,
+        topics: Vec::new(),
+        indices: BTreeMap::new(),
+    };
     let subtopologies: Vec<_> = groups
         .iter()
         .zip(&counts.groups)
@@ -42,7 +48,9 @@ pub(super) fn build(
             kind: *kind,
         })
         .collect();
-    let create = internal.iter().filter(|topic| partitions(&topic.name).is_none()).cloned();
+    let dead_letters = builder.missing_dead_letters();
+    let create = internal.iter().chain(&dead_letters);
+    let create = create.filter(|topic| partitions(&topic.name).is_none()).cloned();
     let kinds = |group: &Vec<usize>| {
         let stores = group.iter().flat_map(|&index| &pipeline.transforms[index].stores);
         stores.map(|store| store.kind).collect()
@@ -58,6 +66,7 @@ pub(super) fn build(
 
 struct Builder<'a> {
     pipeline: &'a Pipeline,
+    groups: &'a [Vec<usize>],
     counts: &'a Counts<'a>,
     partitions: &'a dyn Fn(&str) -> Option<i32>,
     topics: Vec<Topic>,
@@ -87,7 +96,7 @@ impl Builder<'_> {
                         .map(|output| self.output(group, transform, output))
                         .collect(),
                     stores: (first..stores.len()).collect(),
-                    on_error: ErrorPolicy::default(),
+                    on_error: self.policy(transform),
                 }
             })
             .collect();
@@ -145,6 +154,51 @@ impl Builder<'_> {
             }
         }
         readers
+    }
+
+    /// What becomes of records that a transform fails at.
+    fn policy(&mut self, transform: &pipeline::Transform) -> ErrorPolicy {
+        let limits = &self.pipeline.limits;
+        let retry = transform.retry.map(|retry| Retry {
+            attempts_max: retry.attempts.unwrap_or(limits.retry_attempts_max),
+            backoff: retry.backoff.unwrap_or(limits.retry_backoff),
+        });
+        let then = match &transform.on_error {
+            pipeline::OnError::GiveUp(GivesUp::Fail) => OnError::Fail,
+            pipeline::OnError::GiveUp(GivesUp::Skip) => OnError::Skip,
+            pipeline::OnError::DeadLetter { topic, .. } => {
+                let partitions = self.dead_letter_partitions(topic);
+                OnError::DeadLetter(self.topic(topic.clone(), partitions, TopicKind::External))
+            }
+        };
+        ErrorPolicy { retry, then }
+    }
+
+    /// How many partitions a topic with dead letters has, or is to have: as many as the widest
+    /// sub-topology that writes to it.
+    fn dead_letter_partitions(&self, name: &str) -> i32 {
+        let writes = |group: &[usize]| {
+            let mut policies = group.iter().map(|&index| &self.pipeline.transforms[index].on_error);
+            policies.any(|on_error| dead_letters(on_error) == Some(name))
+        };
+        let groups = self.groups.iter().zip(&self.counts.groups);
+        let widest = groups.filter(|(group, _)| writes(group)).map(|(_, count)| *count).max();
+        (self.partitions)(name).or(widest).expect("it is the topic of some transform")
+    }
+
+    fn missing_dead_letters(&self) -> Vec<InternalTopic> {
+        let transforms = self.pipeline.transforms.iter();
+        let mut names: Vec<&str> =
+            transforms.filter_map(|transform| dead_letters(&transform.on_error)).collect();
+        names.sort_unstable();
+        names.dedup();
+        let missing = names.into_iter().filter(|name| (self.partitions)(name).is_none());
+        let topic = |name: &str| InternalTopic {
+            name: name.to_owned(),
+            partitions: self.dead_letter_partitions(name),
+            kind: TopicKind::External,
+        };
+        missing.map(topic).collect()
     }
 
     fn external(&mut self, name: &str) -> TopicIndex {

@@ -17,7 +17,7 @@ use sidestream_core::topology::{TopicKind, Topology};
 pub use self::topics::{InternalTopic, Requirement, TopicSetting, settings};
 use crate::config::{
     Pipeline, Problem,
-    pipeline::{Source, StoreKind, Target},
+    pipeline::{OnError, Source, StoreKind, Target},
 };
 
 /// How a pipeline is to be run.
@@ -32,7 +32,7 @@ pub struct Plan {
     pub stores: Vec<Vec<StoreKind>>,
     /// All topics of the agent's own.
     pub internal: Vec<InternalTopic>,
-    /// Those of them that are not there yet.
+    /// Those of them that are not there yet, and topics for dead letters that are not.
     pub create: Vec<InternalTopic>,
 }
 
@@ -70,6 +70,7 @@ pub fn topic_names(pipeline: &Pipeline) -> Vec<String> {
             Target::Repartition { name, .. } => Some(repartition_name(&pipeline.application, name)),
             Target::Topic { .. } | Target::Transforms => None,
         }));
+        names.extend(dead_letters(&transform.on_error).map(str::to_owned));
     }
     names.sort_unstable();
     names.dedup();
@@ -114,6 +115,14 @@ fn external_topics(
         });
         inputs.chain(outputs)
     })
+}
+
+/// The topic that dead letters go to.
+fn dead_letters(on_error: &OnError) -> Option<&str> {
+    match on_error {
+        OnError::DeadLetter { topic, .. } => Some(topic),
+        OnError::GiveUp(_) => None,
+    }
 }
 
 /// What a topic of the agent's is called in messages.

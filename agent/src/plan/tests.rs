@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use sidestream_core::topology::{Route, Start, TopicKind};
+use sidestream_core::topology::{OnError, Route, Start, TopicKind};
 
 use super::*;
 use crate::config::read_for_tests;
@@ -244,4 +244,32 @@ fn internal_topics_must_be_configured_for_their_use() {
         let own: Vec<_> = settings(kind).iter().map(|s| (s.name, s.value)).collect();
         check(kind, &own, &[]);
     }
+}
+
+#[test]
+fn dead_letters_get_a_topic_with_a_partition_for_each_of_the_widest_input() {
+    let transforms = "
+  - {name: a, module: m, inputs: [x], on_error: {dead_letter: bad}, retry: {attempts: 2}}
+  - {name: b, module: m, inputs: [y], on_error: {dead_letter: bad}}
+  - {name: c, module: m, inputs: [y], on_error: skip}
+";
+    let shape = &["3: a < x", "5: b c < y"];
+    check_shape(transforms, &[("x", 3), ("y", 5)], shape, &["bad 5"]);
+    check_shape(transforms, &[("x", 3), ("y", 5), ("bad", 2)], shape, &[]);
+    let plan = plan_of(transforms, &[("x", 3), ("y", 5), ("bad", 2)]).unwrap();
+    let topology = &plan.topology;
+    let policy = |group: usize, place: usize| {
+        let policy = topology.subtopologies[group].transforms[place].on_error;
+        let topic = match policy.then {
+            OnError::DeadLetter(topic) => topology.topic(topic).name.clone(),
+            OnError::Fail => "fail".to_owned(),
+            OnError::Skip => "skip".to_owned(),
+        };
+        (topic, policy.retry.map(|retry| (retry.attempts_max, retry.backoff.as_millis())))
+    };
+    assert_eq!(policy(0, 0), ("bad".to_owned(), Some((2, 100))));
+    assert_eq!(policy(1, 0), ("bad".to_owned(), None));
+    assert_eq!(policy(1, 1), ("skip".to_owned(), None));
+    assert!(topic_names(&pipeline(transforms)).contains(&"bad".to_owned()));
+    assert!(plan.internal.is_empty(), "it is the user's, and keeps the user's settings");
 }

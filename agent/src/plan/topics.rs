@@ -13,7 +13,7 @@ pub struct InternalTopic {
     pub name: String,
     /// How many partitions it has.
     pub partitions: i32,
-    /// Changelog or repartition.
+    /// Changelog or repartition; external for one with dead letters.
     pub kind: TopicKind,
 }
 

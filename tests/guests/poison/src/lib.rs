@@ -1,8 +1,10 @@
-//! For tests of failures: passes records on, but fails as configured for certain values:
-//! `{"trap": ["boom"], "reject": ["bad"], "retry": ["busy"]}`.
+//! For tests of failures: passes records on, but fails as configured for values that begin with
+//! certain words: `{"trap": ["boom"], "reject": ["bad"], "retry": ["busy"]}`. It can also spin
+//! until it is stopped, flood its host with more than a call may emit, and emit a record that is
+//! too large for Kafka.
 //!
-//! Before that it does what must not be seen afterwards: it emits the record and, if it has the
-//! store `seen`, notes the record's key there and has that handed over early.
+//! Before that it does what must not be seen afterwards: it emits the record and, if it has a
+//! store, notes the record's value there by its key and has that handed over early.
 
 use serde::Deserialize;
 use sidestream_sdk::{
@@ -15,7 +17,16 @@ struct Config {
     trap: Vec<String>,
     reject: Vec<String>,
     retry: Vec<String>,
+    spin: Vec<String>,
+    flood: Vec<String>,
+    large: Vec<String>,
 }
+
+/// What a call emits at most in pipelines that flood: far below this.
+const FLOOD_BYTES: usize = 32 << 20;
+
+/// What Kafka's client takes at most by default: less than this.
+const LARGE_BYTES: usize = 1_500_000;
 
 struct Poison {
     config: Config,
@@ -25,17 +36,18 @@ struct Poison {
 
 impl Transform for Poison {
     fn init(setup: &mut Setup) -> Result<Self, SetupError> {
-        let has_store = setup.stores().iter().any(|name| name == "seen");
+        let store = setup.stores().first().cloned();
         Ok(Self {
             config: setup.config()?,
-            seen: has_store.then(|| setup.store("seen")).transpose()?,
+            seen: store.map(|name| setup.store(&name)).transpose()?,
             records: setup.counter("records"),
         })
     }
 
     fn process(&mut self, record: &Record<'_>, context: &mut Context<'_>) -> Outcome {
         let value = record.value_bytes().unwrap_or_default();
-        let is_one_of = |values: &[String]| values.iter().any(|other| other.as_bytes() == value);
+        let is_one_of =
+            |words: &[String]| words.iter().any(|word| value.starts_with(word.as_bytes()));
         self.records.add(1);
         info!("value of {} bytes at offset {}", value.len(), record.offset());
         context.forward(record);
@@ -50,6 +62,18 @@ impl Transform for Poison {
         }
         if is_one_of(&self.config.retry) {
             return Err(Failure::retry(format_args!("busy at offset {}", record.offset())));
+        }
+        if is_one_of(&self.config.flood) {
+            let part = vec![b'x'; 64 << 10];
+            for _ in 0..FLOOD_BYTES / part.len() {
+                context.emit(&b"flood"[..], &part)?;
+            }
+        }
+        if is_one_of(&self.config.large) {
+            context.emit(&b"large"[..], &vec![b'x'; LARGE_BYTES])?;
+        }
+        while is_one_of(&self.config.spin) {
+            std::hint::black_box(value);
         }
         Ok(())
     }
@@ -69,7 +93,12 @@ mod tests {
     use super::*;
 
     fn driver() -> TestDriver {
-        let config = BTreeMap::from([("trap", ["boom"]), ("reject", ["bad"]), ("retry", ["busy"])]);
+        let config = BTreeMap::from([
+            ("trap", ["boom"]),
+            ("reject", ["bad"]),
+            ("retry", ["busy"]),
+            ("large", ["large"]),
+        ]);
         let builder = TestDriver::builder().output("out").store("seen").config(config);
         builder.start::<Poison>().unwrap()
     }
@@ -85,6 +114,8 @@ mod tests {
         assert!(driver.outputs().is_empty() && driver.entries("seen").is_empty());
         driver.pipe([TestRecord::new("k", "fine")]).unwrap();
         assert_eq!((driver.outputs().len(), driver.counter("records")), (1, 1));
+        driver.pipe([TestRecord::new("k", "large: 1")]).unwrap();
+        assert_eq!(driver.outputs().len(), 2, "its host has to refuse it");
     }
 
     #[test]

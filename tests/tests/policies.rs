@@ -1,0 +1,80 @@
+//! Poison against real agents on a real broker, over kills: what fails is passed over as its
+//! transform's policy says, and everything else comes out once and in order.
+
+use anyhow::{Result, ensure};
+use sidestream_tests::{
+    agent::PATIENCE,
+    broker, load,
+    policies::POLICIES,
+    random::Random,
+    scene::{Play, Scene},
+    wait,
+};
+
+#[test]
+fn poison_is_passed_over_and_nothing_else_is_over_kills() -> Result<()> {
+    let mut scene = Scene::new(&broker::shared().bootstrap(), POLICIES)?;
+    scene.start_load(21)?;
+    scene.start_agents(2)?;
+    scene.wait_for_progress()?;
+    for round in 0..4 {
+        let agent = &mut scene.agents[round % 2];
+        agent.kill()?;
+        agent.start()?;
+        scene.wait_for_progress()?;
+    }
+    scene.settle()?;
+    println!("{}", scene.check()?);
+    Ok(())
+}
+
+/// One transform whose task is to stop at the first poison; its load is sent by the test.
+const FAILING: Play = Play {
+    pipeline: "\
+{head}
+limits: { retry_backoff: 10ms }
+transforms:
+  - name: failing
+    module: {modules}/poison.wasm
+    inputs: ['{topic:in}']
+    outputs: { out: '{topic:out}' }
+    config: { trap: ['bad'] }
+",
+    inputs: &[("in", record, 0)],
+    outputs: &["out"],
+    repartitions: &[],
+    stores: &[],
+    check: |_| Ok(Vec::new()),
+};
+
+/// Record 70 is poison.
+fn record(number: u64, _: &mut Random) -> load::Record {
+    let word = if number == 70 { "bad" } else { "fine" };
+    let value = Some(format!("{word} {number}").into_bytes());
+    load::Record { key: Some(number.to_string().into_bytes()), value, timestamp: None }
+}
+
+#[test]
+fn without_a_policy_a_task_stops_at_the_record_and_others_go_on() -> Result<()> {
+    let mut scene = Scene::new(&broker::shared().bootstrap(), FAILING)?;
+    let bootstrap = scene.bootstrap().to_owned();
+    load::send_all(&bootstrap, &scene.topic("in"), (1, record), 400)?;
+    let inputs = scene.read(&scene.topic("in"))?;
+    let poison = inputs.iter().find(|input| input.value_text() == "bad 70");
+    let Some(poison) = poison.cloned() else { anyhow::bail!("it was not sent") };
+    scene.start_agents(1)?;
+    let stopped = scene.agents[0].wait_for_log("a task was stopped")?;
+    let place = format!("at offset {}", poison.offset);
+    ensure!(stopped.contains(&place) && stopped.contains("gave up after 5 attempts"), "{stopped}");
+    let comes = inputs.iter().filter(|i| i.partition != poison.partition).count();
+    let others = || {
+        let outputs = scene.read(&scene.topic("out"))?;
+        Ok(outputs.iter().filter(|o| o.partition != poison.partition).count() == comes)
+    };
+    wait::until_true("records of other partitions", PATIENCE, others)?;
+    let outputs = scene.read(&scene.topic("out"))?;
+    let own = outputs.iter().filter(|output| output.partition == poison.partition).count();
+    ensure!(i64::try_from(own)? <= poison.offset, "something came out after the poison");
+    ensure!(scene.agents[0].is_running()?, "the agent goes on");
+    scene.agents[0].terminate().map(drop)
+}
