@@ -46,7 +46,7 @@ pub enum Verb {
         offline: bool,
     },
     #[command(flatten)]
-    Control(Control),
+    Control(Box<Control>),
     /// Run a Kafka broker in memory, for development: no security, and nothing is kept.
     DevBroker(Broker),
     /// Print the JSON Schema of the pipeline file.

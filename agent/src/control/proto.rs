@@ -4,6 +4,7 @@
 #![allow(
     clippy::all,
     clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
     unreachable_pub,
     unused_qualifications,
     reason = "made by a generator"

@@ -100,10 +100,7 @@ impl Admin {
 
     /// The ends of what is committed in these partitions, markers included; `None` for one whose
     /// leader does not answer now.
-    pub fn end_offsets(
-        &self,
-        partitions: &[(&str, i32)],
-    ) -> Result<Vec<Option<Offset>>, Error> {
+    pub fn end_offsets(&self, partitions: &[(&str, i32)]) -> Result<Vec<Option<Offset>>, Error> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }

@@ -96,14 +96,14 @@ pub(super) fn run(verb: &Control, output: &mut Output) -> Exit {
 }
 
 fn act(verb: &Control, output: &mut Output) -> Result<(), Vec<Finding>> {
-    let told = |error| vec![of_client(error)];
+    let told = |error| vec![of_client(&error)];
     match verb {
         Control::Status { at } => {
             let status = connect(at)?.status().map_err(told)?;
             output.answer(&status::lines(&status), &to_json(&status));
         }
         Control::Top { at, refresh } => {
-            top::run(&mut connect(at)?, refresh, output).map_err(told)?
+            top::run(&mut connect(at)?, refresh, output).map_err(told)?;
         }
         Control::Pause { at } => {
             let committed = connect(at)?.pause().map_err(told)?;
@@ -132,7 +132,7 @@ fn act(verb: &Control, output: &mut Output) -> Result<(), Vec<Finding>> {
 
 fn drain_agent(client: &mut Client, how: Drain, output: &mut Output) -> Result<(), Vec<Finding>> {
     let leave = (how.leave || how.stay).then_some(how.leave);
-    client.drain(leave).map_err(|error| vec![of_client(error)])?;
+    client.drain(leave).map_err(|error| vec![of_client(&error)])?;
     let deadline = Instant::now() + DRAIN_TIME_MAX;
     // It answers until it ends.
     while !how.no_wait && client.status().is_ok() {
@@ -150,11 +150,11 @@ fn drain_agent(client: &mut Client, how: Drain, output: &mut Output) -> Result<(
 
 fn connect(at: &At) -> Result<Client, Vec<Finding>> {
     let target = at.target()?;
-    Client::connect(&target).map_err(|error| vec![of_client(error)])
+    Client::connect(&target).map_err(|error| vec![of_client(&error)])
 }
 
-fn of_client(error: Error) -> Finding {
-    let (about, remedy) = match &error {
+fn of_client(error: &Error) -> Finding {
+    let (about, remedy) = match error {
         Error::Unreachable { .. } => (
             About::Agent,
             "start it with `sidestream run`, or name another one with `--control`, `--state` or \

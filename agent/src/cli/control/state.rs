@@ -81,7 +81,7 @@ fn get(
 ) -> Result<(), Vec<Finding>> {
     let bytes: Vec<Vec<u8>> = keys.iter().map(|key| of_text(key)).collect::<Result<_, _>>()?;
     let request = GetRequest { store: store.to_owned(), partition, keys: bytes.clone() };
-    let readings = connect(at)?.get(request).map_err(|error| vec![of_client(error)])?;
+    let readings = connect(at)?.get(request).map_err(|error| vec![of_client(&error)])?;
     let (mut lines, mut told) = (Vec::new(), Vec::new());
     for reading in readings {
         let position = reading.position.unwrap_or_default();
@@ -115,7 +115,7 @@ fn scan(at: &At, store: &str, range: &Range, output: &mut Output) -> Result<(), 
                 entries_max: left.clamp(1, PAGE_ENTRIES_MAX),
                 page_token,
             })
-            .map_err(|error| vec![of_client(error)])?;
+            .map_err(|error| vec![of_client(&error)])?;
         let position = page.position.unwrap_or_default();
         lines.push(headline(&position));
         let entries = page.entries.iter();
