@@ -1,5 +1,7 @@
 //! One agent with two hundred stateful partitions under load stays within its memory budget.
 
+#![allow(clippy::print_stdout, reason = "how much it took is for whoever runs this")]
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
