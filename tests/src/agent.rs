@@ -123,6 +123,11 @@ impl Agent {
         self.process()?.wait_for_end(PATIENCE)
     }
 
+    /// Its process id since its last start.
+    pub fn process_id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("it was never started")?.id())
+    }
+
     /// The most memory that it had since its last start, in bytes.
     pub fn peak_memory_bytes(&self) -> Result<u64> {
         self.process.as_ref().context("it was never started")?.peak_memory_bytes()
@@ -154,7 +159,7 @@ impl Agent {
 }
 
 /// The binary of this build; `./dev test` brings it up to date before the tests run.
-fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow!(error))

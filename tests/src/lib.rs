@@ -15,6 +15,7 @@ pub mod agent;
 pub mod at_least_once;
 pub mod broker;
 pub mod chaos;
+pub mod operate;
 pub mod checks;
 pub mod examples;
 pub mod follow;

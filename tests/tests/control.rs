@@ -1,0 +1,422 @@
+//! Real agents on a real broker, watched, questioned and told what to do: by the command line over
+//! the control interface, and by probes and metrics over HTTP.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use sidestream::control::client::{Client, Error, Target};
+use sidestream_tests::{
+    agent::{Agent, PATIENCE},
+    broker,
+    operate::{ask, configure, http, listening, read_metrics, run},
+    scene::Scene,
+    topics, wait,
+    word_count::WORD_COUNT,
+};
+
+/// A pipeline whose brokers never answer: its agent stays at its start.
+const WITHOUT_BROKERS: &str = "\
+application: lonely
+kafka: { bootstrap.servers: '127.0.0.1:1' }
+state: { directory: '{state}' }
+transforms:
+  - name: split
+    module: {modules}/split-words.wasm
+    inputs: [lines]
+    outputs: { words: words }
+";
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn tasks(status: &Value) -> Vec<&Value> {
+    let workers = status["workers"].as_array().into_iter().flatten();
+    workers.flat_map(|worker| worker["tasks"].as_array().into_iter().flatten()).collect()
+}
+
+/// Waits until the agent says that it is ready, and says where its probes are.
+fn wait_until_ready(agent: &Agent) -> Result<String> {
+    let ready = || {
+        let Ok(status) = ask(agent, &["status"]) else { return Ok(None) };
+        Ok((status["ready"] == true).then(|| text(&status["http_address"])))
+    };
+    wait::until("ready agent", PATIENCE, ready).with_context(|| agent.log_tail())
+}
+
+/// The committed offset of every input of every task.
+fn offsets(status: &Value) -> BTreeMap<(String, i64), Option<i64>> {
+    let inputs = tasks(status).into_iter().flat_map(|task| task["inputs"].as_array().unwrap());
+    inputs
+        .map(|input| {
+            let place = (text(&input["topic"]), input["partition"].as_i64().unwrap());
+            (place, input["committed_offset"].as_i64())
+        })
+        .collect()
+}
+
+fn bytes(hex: &Value) -> Vec<u8> {
+    let hex = text(hex);
+    (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a changelog's partition comes to, from its first record to before `end`.
+fn fold(scene: &Scene, store: &str, partition: i64, end: i64) -> Result<Map> {
+    let changelog = scene.changelog(store);
+    let place = usize::try_from(partition)?;
+    let visible = || Ok(topics::stable_ends(scene.bootstrap(), &changelog)?[place] >= end);
+    wait::until_true("markers of the changelog", PATIENCE, visible)?;
+    let mut map = Map::new();
+    for record in scene.read(&changelog)? {
+        if i64::from(record.partition) == partition && record.offset < end {
+            let key = record.key.unwrap_or_default();
+            match record.value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+    }
+    Ok(map)
+}
+
+/// Compares each page of a scan with the changelog at the page's own position; says how many
+/// entries there were.
+fn check_scan(scene: &Scene, agent: &Agent, partition: i64) -> Result<usize> {
+    let number = partition.to_string();
+    let scan = ["state", "scan", "counts", "--partition", &number, "--limit", "100000"];
+    let answer = ask(agent, &scan)?;
+    let mut after: Option<Vec<u8>> = None;
+    let mut count = 0;
+    let pages = answer["pages"].as_array().context("pages")?;
+    for (index, page) in pages.iter().enumerate() {
+        let end = page["position"]["changelog_offset"].as_i64().context("a position")?;
+        let expected = fold(scene, "counts", partition, end)?;
+        let entries = page["entries"].as_array().context("entries")?.iter();
+        let found: Vec<(Vec<u8>, Vec<u8>)> =
+            entries.map(|e| (bytes(&e["key_hex"]), bytes(&e["value_hex"]))).collect();
+        let last = index + 1 == pages.len();
+        let within = |key: &Vec<u8>| {
+            after.as_ref().is_none_or(|after| key > after)
+                && (last || found.last().is_some_and(|(last, _)| key <= last))
+        };
+        let expected: Vec<_> = expected.into_iter().filter(|(key, _)| within(key)).collect();
+        ensure!(found == expected, "partition {partition}, page {index}, position {end}");
+        count += found.len();
+        after = found.last().map(|(key, _)| key.clone()).or(after);
+    }
+    Ok(count)
+}
+
+fn check_status(status: &Value) -> Result<()> {
+    ensure!(tasks(status).len() == 8, "two sub-topologies of four partitions: {status}");
+    for task in tasks(status) {
+        ensure!(task["state"] == "running", "{task}");
+    }
+    for transform in status["transforms"].as_array().context("transforms")? {
+        let digest = text(&transform["digest"]);
+        ensure!(digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()), "{digest}");
+    }
+    Ok(())
+}
+
+/// While it is paused, nothing moves although records arrive; then everything is of one moment.
+fn check_pause(scene: &Scene, agent: &Agent) -> Result<()> {
+    ask(agent, &["pause"])?;
+    let before = ask(agent, &["status"])?;
+    ensure!(before["paused"] == true && before["ready"] == true, "{before}");
+    let lines = scene.topic("lines");
+    let arrived = topics::ends(scene.bootstrap(), &lines)?;
+    let more = || {
+        let now = topics::ends(scene.bootstrap(), &lines)?;
+        Ok(now.iter().zip(&arrived).all(|(now, before)| *now > before + 50))
+    };
+    wait::until_true("records that arrive meanwhile", PATIENCE, more)?;
+    let after = ask(agent, &["status"])?;
+    ensure!(offsets(&before) == offsets(&after), "{before}\n{after}");
+    ensure!(scene.open_transactions()?.is_empty(), "a transaction is open during a pause");
+    let counts = (0..4).map(|partition| check_scan(scene, agent, partition));
+    let counts: Vec<usize> = counts.collect::<Result<_>>()?;
+    ensure!(counts.iter().sum::<usize>() > 100, "{counts:?}");
+    let behind = || {
+        let status = ask(agent, &["status"])?;
+        let lags = tasks(&status).into_iter().flat_map(|t| t["inputs"].as_array().unwrap());
+        Ok(lags.filter_map(|input| input["lag"].as_u64()).sum::<u64>() > 100)
+    };
+    wait::until_true("lag during the pause", PATIENCE, behind)?;
+    ask(agent, &["resume"]).map(drop)
+}
+
+fn check_keys(scene: &Scene, agent: &Agent) -> Result<()> {
+    let page = ask(agent, &["state", "scan", "counts", "--limit", "3"])?;
+    let key = text(&page["pages"][0]["entries"][0]["key"]);
+    let got = ask(agent, &["state", "get", "counts", &key, "hex:00"])?;
+    let readings = got["readings"].as_array().context("readings")?;
+    ensure!(readings.len() == 4, "one for each task: {got}");
+    for reading in readings {
+        let position = &reading["position"];
+        let (partition, end) = (position["partition"].as_i64(), &position["changelog_offset"]);
+        let (partition, end) = (partition.context("a partition")?, end.as_i64());
+        let expected = fold(scene, "counts", partition, end.context("an offset")?)?;
+        let found = &reading["values"][0]["value_hex"];
+        let found = found.as_str().map(|_| bytes(found));
+        ensure!(found.as_ref() == expected.get(key.as_bytes()), "{key} in {reading}");
+        ensure!(reading["values"][1]["value_hex"].is_null(), "{reading}");
+    }
+    let state = agent.state_directory().display().to_string();
+    let wrong = run(&["state", "get", "nothing", "a", "--state", &state])?;
+    ensure!(wrong.exit == 1 && wrong.text.contains("there are: counts"), "{wrong:?}");
+    Ok(())
+}
+
+fn metrics(address: &str) -> Result<BTreeMap<String, f64>> {
+    let (status, kind, body) = http(address, "GET", "/metrics")?;
+    ensure!(status == 200 && kind.starts_with("text/plain; version=0.0.4"), "{status} {kind}");
+    read_metrics(&body)
+}
+
+fn check_metrics(address: &str) -> Result<()> {
+    let told = metrics(address)?;
+    for (series, at_least) in [
+        ("sidestream_ready", 1.0),
+        ("sidestream_live", 1.0),
+        ("sidestream_tasks{state=\"running\"}", 8.0),
+        ("sidestream_records_total{worker=\"0\"}", 100.0),
+        ("sidestream_output_records_total{worker=\"0\"}", 100.0),
+        ("sidestream_changelog_records_total{worker=\"0\"}", 100.0),
+        ("sidestream_commits_total{worker=\"0\",outcome=\"committed\"}", 2.0),
+        ("sidestream_commit_duration_seconds_count{worker=\"0\"}", 2.0),
+        ("sidestream_batches_total{transform=\"count\"}", 2.0),
+        ("sidestream_guest_cpu_seconds_total{transform=\"count\"}", 0.0001),
+        ("sidestream_guest_memory_bytes{transform=\"split\"}", 65_536.0),
+        ("sidestream_stream_time_lag_seconds{task=\"0_0\"}", 0.0),
+        ("sidestream_store_bytes{store=\"counts\",task=\"1_0\"}", 1.0),
+        ("sidestream_store_keys{store=\"counts\",task=\"1_0\"}", 1.0),
+        ("sidestream_store_cache_bytes", 1.0),
+    ] {
+        let value = told.get(series).with_context(|| format!("{series} in {told:#?}"))?;
+        ensure!(*value >= at_least, "{series} is {value}");
+    }
+    ensure!(http(address, "GET", "/livez")?.0 == 200, "live");
+    ensure!(http(address, "GET", "/readyz")?.0 == 200, "ready");
+    for (method, path, status) in
+        [("POST", "/metrics", 405), ("DELETE", "/livez", 405), ("GET", "/", 404)]
+    {
+        ensure!(http(address, method, path)?.0 == status, "{method} {path}");
+    }
+    Ok(())
+}
+
+fn kinds(agent: &Agent) -> Result<Vec<String>> {
+    let state = agent.state_directory().display().to_string();
+    let answer = run(&["events", "--state", &state])?;
+    ensure!(answer.exit == 0, "{answer:?}");
+    let kind = |line: &str| Ok(text(&serde_json::from_str::<Value>(line)?["kind"]));
+    answer.text.lines().map(kind).collect()
+}
+
+fn connect(agent: &Agent) -> Result<Client> {
+    let address = format!("unix:{}/.control/socket", agent.state_directory().display());
+    Ok(Client::connect(&Target { address, ..Target::default() })?)
+}
+
+#[test]
+fn an_agent_is_watched_questioned_and_told_what_to_do() -> Result<()> {
+    let mut scene = Scene::new(&broker::shared().bootstrap(), WORD_COUNT)?;
+    scene.start_load(41)?;
+    scene.add_agent()?;
+    configure(&scene.agents[0], "http: { listen: 0 }")?;
+    scene.agents[0].start()?;
+    let address = wait_until_ready(&scene.agents[0])?;
+    scene.wait_for_progress()?;
+    let agent = &scene.agents[0];
+    let all = || Ok(check_status(&ask(agent, &["status"])?).is_ok());
+    wait::until_true("tasks that run", PATIENCE, all)?;
+    let health = ["", "sidestream.control.v1.Control"];
+    let mut client = connect(agent)?;
+    let serves = || Ok(health.iter().all(|name| client.health(name).is_ok_and(|serves| serves)));
+    wait::until_true("health", PATIENCE, serves)?;
+    let services = connect(agent)?.services()?;
+    for service in ["sidestream.control.v1.Control", "grpc.health.v1.Health"] {
+        ensure!(services.iter().any(|name| name == service), "{services:?}");
+    }
+    for partition in 0..4 {
+        check_scan(&scene, agent, partition)?;
+    }
+    check_keys(&scene, agent)?;
+    check_metrics(&address)?;
+    ensure!(listening(agent.process_id()?)? == [address.clone()], "only what is configured");
+    check_pause(&scene, agent)?;
+    scene.wait_for_progress()?;
+    scene.finish_load()?;
+    let agent = &scene.agents[0];
+    let caught_up = || {
+        let told = metrics(&address)?;
+        let lags: Vec<_> =
+            told.iter().filter(|(name, _)| name.starts_with("sidestream_lag_records")).collect();
+        Ok(lags.len() == 8 && lags.iter().all(|(_, lag)| **lag == 0.0))
+    };
+    wait::until_true("lag of zero", PATIENCE, caught_up)?;
+    let told = kinds(agent)?;
+    for kind in ["started", "task_created", "task_running", "paused", "resumed"] {
+        ensure!(told.iter().any(|found| found == kind), "{kind} in {told:?}");
+    }
+    // All of it anew: the restore is waited for, and what it comes to is right.
+    scene.agents[0].kill()?;
+    fs::remove_dir_all(scene.agents[0].state_directory())?;
+    scene.agents[0].start()?;
+    wait_until_ready(&scene.agents[0])?;
+    let agent = &scene.agents[0];
+    let all = || Ok(check_status(&ask(agent, &["status"])?).is_ok());
+    wait::until_true("restored tasks", PATIENCE, all)?;
+    ensure!(kinds(agent)?.iter().any(|kind| kind == "task_restoring"), "it restores");
+    for partition in 0..4 {
+        check_scan(&scene, agent, partition)?;
+    }
+    ask(agent, &["drain"])?;
+    ensure!(scene.agents[0].wait_for_end()?.success(), "drained");
+    scene.settle()?;
+    scene.check().map(drop)
+}
+
+/// An agent without brokers, with these keys.
+fn lonely(folder: &Path, name: &str, keys: &str) -> Result<Agent> {
+    let agent = Agent::new(folder, name, "", WITHOUT_BROKERS)?;
+    configure(&agent, keys)?;
+    Ok(agent)
+}
+
+#[test]
+fn an_agent_that_waits_for_brokers_is_alive_and_not_ready() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut agent = lonely(folder.path(), "a", "http: { listen: 0 }")?;
+    agent.start()?;
+    let started = || Ok(ask(&agent, &["status"]).ok());
+    let status = wait::until("status", PATIENCE, started).with_context(|| agent.log_tail())?;
+    ensure!(status["state"] == "starting" && status["ready"] == false, "{status}");
+    let address = text(&status["http_address"]);
+    ensure!(http(&address, "GET", "/livez")?.0 == 200, "its loops are not there yet");
+    let (code, _, body) = http(&address, "GET", "/readyz")?;
+    ensure!(code == 503 && body.contains("starting"), "{code} {body}");
+    ensure!(!connect(&agent)?.health("")?, "it does not serve yet");
+    ensure!(listening(agent.process_id()?)? == [address], "only what is configured");
+    let mode = |path: PathBuf| -> Result<u32> {
+        use std::os::unix::fs::PermissionsExt;
+        Ok(fs::metadata(path)?.permissions().mode() & 0o777)
+    };
+    let socket = agent.state_directory().join(".control/socket");
+    ensure!(mode(socket.clone())? == 0o600, "the socket is its user's alone");
+    ensure!(mode(agent.state_directory().join(".control"))? == 0o700, "so is its folder");
+    agent.terminate()?;
+    ensure!(!socket.exists(), "the socket goes with the agent");
+    let state = agent.state_directory().display().to_string();
+    let answer = run(&["status", "--state", &state])?;
+    ensure!(answer.exit == 7 && answer.text.contains("sidestream run"), "{answer:?}");
+    Ok(())
+}
+
+/// A root, and a certificate and key for 127.0.0.1 signed by it, as files.
+fn certificates(folder: &Path, name: &str) -> Result<[PathBuf; 3]> {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let root_key = KeyPair::generate()?;
+    let mut root = CertificateParams::new(Vec::new())?;
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root_certificate = root.self_signed(&root_key)?;
+    let key = KeyPair::generate()?;
+    let signed = CertificateParams::new(vec!["127.0.0.1".to_owned()])?
+        .signed_by(&key, &Issuer::new(root, root_key))?;
+    let write = |kind: &str, pem: String| -> Result<PathBuf> {
+        let path = folder.join(format!("{name}-{kind}.pem"));
+        fs::write(&path, pem)?;
+        Ok(path)
+    };
+    Ok([
+        write("root", root_certificate.pem())?,
+        write("certificate", signed.pem())?,
+        write("key", key.serialize_pem())?,
+    ])
+}
+
+/// Every call, with what it comes to.
+fn calls(client: &mut Client) -> Vec<(&'static str, Result<(), Error>)> {
+    use sidestream::control::proto::{GetRequest, ScanRequest, WatchEventsRequest};
+    let get = GetRequest { store: "s".into(), keys: vec![vec![1]], ..GetRequest::default() };
+    let watch = WatchEventsRequest { only_past: true, ..WatchEventsRequest::default() };
+    vec![
+        ("status", client.status().map(drop)),
+        ("resume", client.resume()),
+        ("get", client.get(get).map(drop)),
+        ("scan", client.scan(ScanRequest::default()).map(drop)),
+        ("events", client.events(watch, |_| true)),
+        ("reflection", client.services().map(drop)),
+        ("drain", client.drain(None)),
+    ]
+}
+
+#[test]
+fn who_brings_no_token_or_certificate_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let [root, certificate, key] = certificates(folder.path(), "server")?;
+    let [client_root, client_certificate, client_key] = certificates(folder.path(), "client")?;
+    let token_file = folder.path().join("token");
+    fs::write(&token_file, "a token that nobody guesses\n")?;
+    let wrong_token = folder.path().join("wrong");
+    fs::write(&wrong_token, "a token that somebody guessed\n")?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let keys = format!(
+        "control:\n  listen: 127.0.0.1:{port}\n  token_file: {}\n  tls:\n    certificate: {}\n    \
+         key: {}\n    client_ca: {}",
+        token_file.display(),
+        certificate.display(),
+        key.display(),
+        client_root.display()
+    );
+    let mut agent = lonely(folder.path(), "a", &keys)?;
+    agent.start()?;
+    let whole = Target {
+        address: format!("https://127.0.0.1:{port}"),
+        token_file: Some(token_file),
+        ca: Some(root),
+        identity: Some((client_certificate, client_key)),
+    };
+    let answers = || Ok(Client::connect(&whole).ok().and_then(|mut c| c.status().ok()));
+    wait::until("answer", PATIENCE, answers).with_context(|| agent.log_tail())?;
+    for token_file in [None, Some(wrong_token)] {
+        let mut client = Client::connect(&Target { token_file, ..whole.clone() })?;
+        for (call, outcome) in calls(&mut client) {
+            ensure!(matches!(outcome, Err(Error::Unauthenticated(_))), "{call}: {outcome:?}");
+        }
+        client.health("")?; // For probes, which can't bring one.
+    }
+    let nobody = Target { identity: None, ..whole.clone() };
+    let refused = Client::connect(&nobody).and_then(|mut client| client.health("").map(drop));
+    ensure!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
+    let plain = Target { address: format!("http://127.0.0.1:{port}"), ..whole.clone() };
+    let refused = Client::connect(&plain).and_then(|mut client| client.status().map(drop));
+    ensure!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
+    ensure!(agent.is_running()?, "nobody could drain it");
+    ensure!(listening(agent.process_id()?)? == [format!("127.0.0.1:{port}")], "one address");
+    for (call, outcome) in calls(&mut Client::connect(&whole)?) {
+        // Stores are not there before the brokers are.
+        let allowed = matches!(outcome, Ok(()) | Err(Error::Refused(_)));
+        ensure!(allowed, "{call}: {outcome:?}");
+    }
+    agent.wait_for_end().map(drop)
+}
+
+#[test]
+fn beyond_this_machine_it_does_not_start_without_asking_who_is_there() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut agent = lonely(folder.path(), "a", "control: { listen: '0.0.0.0:0' }")?;
+    agent.start()?;
+    let status = agent.wait_for_end()?;
+    ensure!(status.code() == Some(3), "{status}");
+    ensure!(agent.log().contains("control.token_file"), "{}", agent.log());
+    Ok(())
+}
