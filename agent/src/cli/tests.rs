@@ -11,6 +11,8 @@ use crate::config::{Position, Problem};
 #[test]
 fn the_arguments_are_sound() {
     Arguments::command().debug_assert();
+    let drain = ["sidestream", "drain", "--leave", "--state", "s"];
+    assert!(Arguments::try_parse_from(drain).is_ok());
     let arguments =
         Arguments::try_parse_from(["sidestream", "check", "p.yaml", "--output", "json"]).unwrap();
     assert_eq!(arguments.output, OutputFormat::Json);

@@ -215,6 +215,11 @@ impl Client {
             "" => status.code().description().to_owned(),
             message => message.to_owned(),
         };
+        // What the agent says has no cause on this side of the connection.
+        if std::error::Error::source(status).is_some() {
+            let reason = chain(status);
+            return Error::Unreachable { address: self.address.clone(), reason };
+        }
         match status.code() {
             Code::Unauthenticated => Error::Unauthenticated(message),
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown => {

@@ -56,7 +56,7 @@ pub enum Control {
         #[command(flatten)]
         at: At,
         #[command(flatten)]
-        drain: Drain,
+        drain: HowToDrain,
     },
     /// Read the committed state of a store.
     #[command(subcommand)]
@@ -72,7 +72,7 @@ pub enum Control {
 
 /// How to drain.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Drain {
+pub struct HowToDrain {
     /// Leave the group, so that others take over at once.
     #[arg(long, conflicts_with = "stay")]
     pub leave: bool,
@@ -130,7 +130,11 @@ fn act(verb: &Control, output: &mut Output) -> Result<(), Vec<Finding>> {
     Ok(())
 }
 
-fn drain_agent(client: &mut Client, how: Drain, output: &mut Output) -> Result<(), Vec<Finding>> {
+fn drain_agent(
+    client: &mut Client,
+    how: HowToDrain,
+    output: &mut Output,
+) -> Result<(), Vec<Finding>> {
     let leave = (how.leave || how.stay).then_some(how.leave);
     client.drain(leave).map_err(|error| vec![of_client(&error)])?;
     let deadline = Instant::now() + DRAIN_TIME_MAX;
