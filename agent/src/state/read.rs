@@ -163,3 +163,110 @@ impl Reader {
         self.stores.inputs.iter().cloned().zip(offsets.iter().copied()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{ops::Bound, thread};
+
+    use sidestream_core::{
+        record::{Changes, TaskId},
+        task::{StateStore, TopicId},
+    };
+
+    use super::*;
+    use crate::state::{Config, StoreKind, StoreSpec, Stores};
+
+    const TASK: TaskId = TaskId { subtopology: 0, partition: 3 };
+
+    fn stores() -> TaskStores {
+        let spec = |name: &str, kind| StoreSpec { name: name.to_owned(), kind };
+        TaskStores {
+            stores: vec![spec("disk", StoreKind::RocksDb), spec("memory", StoreKind::Memory)],
+            inputs: vec!["lines".to_owned()],
+        }
+    }
+
+    /// Two keys of each store get the number, and the position says so.
+    fn write(state: &mut dyn StateStore, number: i64) {
+        let mut changes = Changes::default();
+        for key in [b"a", b"b"] {
+            changes.keys.push(Some(key));
+            changes.values.push(Some(&number.to_be_bytes()));
+        }
+        let at = StorePosition { offset: number, topic_id: TopicId::default(), leader_epoch: 0 };
+        let position = Position {
+            stores: vec![Some(at.clone()), Some(at)],
+            inputs: vec![2 * number],
+            committed_at: 0,
+        };
+        state.apply(&[changes.clone(), changes], &position).unwrap();
+    }
+
+    /// What a reading says its number is, in its position and everywhere else.
+    fn number(reading: &Reading) -> i64 {
+        let number = reading.position.offset;
+        assert_eq!(reading.inputs, [("lines".to_owned(), 2 * number)]);
+        let value = number.to_be_bytes();
+        match &reading.found {
+            Found::Values(values) => {
+                assert_eq!(*values, [Some(value.to_vec()), None, Some(value.to_vec())]);
+            }
+            Found::Entries(entries) => {
+                let found: Vec<_> = entries.values.iter().flatten().collect();
+                assert_eq!(found, [value, value]);
+            }
+        }
+        number
+    }
+
+    fn queries() -> [Query; 2] {
+        let scan = Scan {
+            from: Bound::Unbounded,
+            to: Bound::Unbounded,
+            reverse: false,
+            limit: 10,
+            bytes_max: 1_000,
+        };
+        let keys = [&b"a"[..], b"none", b"b"];
+        [Query::Get(keys.map(<[u8]>::to_vec).into()), Query::Scan(scan)]
+    }
+
+    #[test]
+    fn a_reading_is_of_one_moment_while_the_task_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = Stores::open_directory(&Config::new(folder.path(), "app")).unwrap();
+        assert_eq!(owner.read(TASK, "disk", &queries()[0]), Err(ReadError::NotHere));
+        let mut state = owner.open(TASK, &stores()).unwrap().store;
+        for store in ["disk", "memory"] {
+            assert_eq!(owner.read(TASK, store, &queries()[0]), Err(ReadError::NotReady));
+        }
+        assert_eq!(owner.read(TASK, "other", &queries()[0]), Err(ReadError::NoStore));
+        write(state.as_mut(), 1);
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                (2..2_000).for_each(|number| write(state.as_mut(), number));
+            });
+            let mut last = [0, 0];
+            while !writer.is_finished() {
+                for (store, last) in ["disk", "memory"].into_iter().zip(&mut last) {
+                    for query in queries() {
+                        let now = number(&owner.read(TASK, store, &query).unwrap());
+                        assert!(now >= *last, "{store} goes back from {last} to {now}");
+                        *last = now;
+                    }
+                }
+            }
+        });
+        for store in ["disk", "memory"] {
+            assert_eq!(number(&owner.read(TASK, store, &queries()[1]).unwrap()), 1_999);
+        }
+        assert_eq!(owner.sizes().len(), 2);
+        state.reset(0).unwrap();
+        state.reset(1).unwrap();
+        for store in ["disk", "memory"] {
+            assert_eq!(owner.read(TASK, store, &queries()[0]), Err(ReadError::NotReady));
+        }
+        drop(state);
+        assert_eq!(owner.read(TASK, "disk", &queries()[0]), Err(ReadError::NotHere));
+    }
+}

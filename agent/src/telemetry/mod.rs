@@ -113,9 +113,11 @@ mod tests {
         let config = Config { level: Level::DEBUG, format: Format::Text };
         let text = logged(config, || {
             tracing::debug!(target: "sidestream_core::worker", "own");
-            tracing::info!(target: "librdkafka", "chatter");
-            tracing::warn!(target: "librdkafka", "trouble");
+            tracing::info!(target: "h2", "chatter");
+            tracing::warn!(target: "h2", "trouble");
+            tracing::info!(target: "librdkafka", "asked for");
         });
+        assert!(text.contains("asked for"), "{text}");
         assert!(text.contains("own") && text.contains("trouble"), "{text}");
         assert!(!text.contains("chatter"), "{text}");
     }
