@@ -1,6 +1,8 @@
 //! Real agents on a real broker, watched, questioned and told what to do: by the command line over
 //! the control interface, and by probes and metrics over HTTP.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 use std::{
     collections::BTreeMap,
     fs,
