@@ -216,8 +216,8 @@ impl Client {
             message => message.to_owned(),
         };
         // What the agent says has no cause on this side of the connection.
-        if std::error::Error::source(status).is_some() {
-            let reason = chain(status);
+        if let Some(cause) = std::error::Error::source(status) {
+            let reason = chain(cause);
             return Error::Unreachable { address: self.address.clone(), reason };
         }
         match status.code() {
