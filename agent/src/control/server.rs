@@ -264,6 +264,10 @@ fn bind_socket(path: &Path) -> Result<UnixListener, Error> {
         }
         // Made private in a folder of its own before anybody can find it.
         let hidden = folder.join(format!(".{}", std::process::id()));
+        if hidden.exists() {
+            // One that was killed right here; in a container process ids come again.
+            fs::remove_dir_all(&hidden)?;
+        }
         fs::create_dir(&hidden)?;
         let made = || -> io::Result<UnixListener> {
             fs::set_permissions(&hidden, fs::Permissions::from_mode(0o700))?;
