@@ -2,7 +2,6 @@
 //! the control interface, and by probes and metrics over HTTP.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
-#![allow(clippy::unwrap_used, reason = "answers that break their form fail their test")]
 
 use std::{
     collections::BTreeMap,

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sidestream_tests::{
     agent::PATIENCE,
     at_least_once::AT_LEAST_ONCE,
@@ -198,15 +198,29 @@ fn large_words(_: u64, random: &mut Random) -> Record {
     Record { value: Some(line.into_bytes()), ..Record::default() }
 }
 
-/// Kills the agent, damages the first file of such a name, and starts the agent again.
+/// Kills the agent, damages the first file of such a name, and starts the agent again, until it has
+/// noticed: a table that was being written when it was killed belongs to nothing, and goes unread.
 fn restart_damaged(scene: &mut Scene, prefix: &str, suffix: &str) -> Result<()> {
-    scene.agents[0].kill()?;
-    let found = files(&scene.agents[0].state_directory(), prefix, suffix)?;
-    let first = found.first().with_context(|| format!("no {prefix}*{suffix}"))?;
-    damage(first)?;
-    scene.agents[0].start()?;
-    scene.agents[0].wait_for_log("rebuilt").with_context(|| first.display().to_string())?;
-    scene.wait_for_progress().with_context(|| format!("after damage of {}", first.display()))
+    for _ in 0..5 {
+        scene.agents[0].kill()?;
+        let found = files(&scene.agents[0].state_directory(), prefix, suffix)?;
+        let first = found.first().with_context(|| format!("no {prefix}*{suffix}"))?;
+        damage(first)?;
+        scene.agents[0].start()?;
+        let noticed = || {
+            let gone = !first.exists();
+            let log = scene.agents[0].log();
+            let unread = gone && log.contains("state=\"running\"");
+            Ok(if log.contains("rebuilt") { Some(true) } else { unread.then_some(false) })
+        };
+        let noticed = wait::until("sign of damage", PATIENCE, noticed)
+            .with_context(|| format!("{}\n{}", first.display(), scene.told()))?;
+        scene.wait_for_progress().with_context(|| format!("with {} damaged", first.display()))?;
+        if noticed {
+            return Ok(());
+        }
+    }
+    bail!("no {prefix}*{suffix} of five was in use")
 }
 
 /// Damages each new table of one task of a running agent until it has noticed: it does not read
