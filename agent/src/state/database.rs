@@ -95,7 +95,7 @@ impl Database {
         let descriptors =
             names.iter().map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
         let db = Db::open_cf_descriptors(&options, &self.path, descriptors).map_err(failed)?;
-        let open = self.resources.register(Families { db, names, options });
+        let open = self.resources.register(Families { db, names });
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = open.weak();
         self.open = Some(open);
         Ok(())

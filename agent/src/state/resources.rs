@@ -27,7 +27,7 @@ use std::{
     cmp::Reverse,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -68,16 +68,15 @@ pub(super) struct Resources {
     /// so that an owner that takes its database out of here is alone with it.
     open: Mutex<Vec<Weak<Families>>>,
     written_since_balance: AtomicUsize,
-    /// Hits and misses of the cache by databases that are closed.
-    past_cache: [AtomicU64; 2],
+    /// What all options begin as: one object counts for all databases, since each takes almost a
+    /// megabyte.
+    counted: Options,
 }
 
 /// A database and the names of all its column families.
 pub(super) struct Families {
     pub(super) db: Db,
     pub(super) names: Vec<String>,
-    /// What it was opened with; keeps its statistics.
-    pub(super) options: Options,
 }
 
 /// An open database, known to [`Resources`]. It is closed when this is dropped.
@@ -106,7 +105,7 @@ impl Resources {
             env,
             open: Mutex::default(),
             written_since_balance: AtomicUsize::new(0),
-            past_cache: Default::default(),
+            counted: counted(),
         })
     }
 
@@ -122,21 +121,8 @@ impl Resources {
 
     /// How often blocks were found in the cache, and not, since the process started.
     pub(super) fn cache_hits_and_misses(&self) -> [u64; 2] {
-        let open = self.open();
-        let mut sums = [0, 1].map(|kind: usize| self.past_cache[kind].load(Ordering::Relaxed));
-        for families in open.iter().filter_map(Weak::upgrade) {
-            for (sum, count) in sums.iter_mut().zip(families.cache_hits_and_misses()) {
-                *sum += count;
-            }
-        }
-        sums
-    }
-
-    /// Keeps the counts of a database that is about to be closed.
-    fn count_cache(&self, families: &Families) {
-        for (sum, count) in self.past_cache.iter().zip(families.cache_hits_and_misses()) {
-            sum.fetch_add(count, Ordering::Relaxed);
-        }
+        [Ticker::BlockCacheHit, Ticker::BlockCacheMiss]
+            .map(|kind| self.counted.get_ticker_count(kind))
     }
 
     /// The options of a database and of each of its column families.
@@ -146,7 +132,7 @@ impl Resources {
     pub(super) fn options(&self) -> Result<Options, rocksdb::Error> {
         // Replayed writes stay in the memtable: to flush them would delay the start.
         let mut options =
-            Options::default().get_options_from_string("avoid_flush_during_recovery=true")?;
+            self.counted.clone().get_options_from_string("avoid_flush_during_recovery=true")?;
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_env(&self.env);
@@ -166,9 +152,6 @@ impl Resources {
         options.set_target_file_size_base(FILE_BYTES);
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_manifest_preallocation_size(64 << 10);
-        // Counters alone, for the hits of the cache: no clock is read.
-        options.enable_statistics();
-        options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
         options.set_log_level(LogLevel::Warn);
@@ -245,6 +228,14 @@ impl Resources {
     }
 }
 
+/// Options whose databases are counted together; counters alone, so that no clock is read.
+fn counted() -> Options {
+    let mut options = Options::default();
+    options.enable_statistics();
+    options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
+    options
+}
+
 impl OpenDb {
     /// For those who read it beside its owner.
     pub(super) fn weak(&self) -> Weak<Families> {
@@ -265,7 +256,6 @@ impl Drop for OpenDb {
         if let Some(families) = self.families.take() {
             let mut open = self.resources.open();
             open.retain(|other| !other.ptr_eq(&Arc::downgrade(&families)));
-            self.resources.count_cache(&families);
             drop(open);
             // Readers hold it for one bounded call: it is closed when this returns.
             let mut families = families;
@@ -280,11 +270,6 @@ impl Drop for OpenDb {
 impl Families {
     pub(super) fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
         self.db.cf_handle(name).expect("a column family is there until it is dropped")
-    }
-
-    fn cache_hits_and_misses(&self) -> [u64; 2] {
-        [Ticker::BlockCacheHit, Ticker::BlockCacheMiss]
-            .map(|kind| self.options.get_ticker_count(kind))
     }
 
     /// Bytes of a column family, in files and in memory, and roughly how many keys it has.
