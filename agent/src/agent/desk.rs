@@ -12,6 +12,7 @@ use sidestream_core::{
     task::Scan,
     worker::TaskState,
 };
+use tokio::sync::mpsc;
 use tracing::info;
 
 use super::{
@@ -56,6 +57,7 @@ impl Desk {
                 module: module.display().to_string(),
                 digest: digests.map(|digests| digests[index].clone()).unwrap_or_default(),
                 stores: Vec::clone(stores),
+                versions: Vec::new(),
             };
         self.transforms.iter().enumerate().map(transform).collect()
     }
@@ -274,6 +276,17 @@ impl Operator for Desk {
         };
         let entries = found.keys.iter().zip(&found.values).map(entry).collect();
         Ok(Page { position, entries, more: found.more })
+    }
+
+    fn swap(&self, _: proto::SwapRequest) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
+        Err(Refusal::NotReady("the agent can't swap modules yet".to_owned()))
+    }
+
+    fn rollback(
+        &self,
+        _: proto::RollbackRequest,
+    ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
+        Err(Refusal::NotReady("the agent can't swap modules yet".to_owned()))
     }
 
     fn metrics(&self) -> (String, &'static str) {

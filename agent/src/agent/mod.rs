@@ -224,7 +224,10 @@ fn desk(pipeline: &Pipeline, stop: &Stop, stores: &Arc<Stores>) -> Arc<Desk> {
 /// Listens for those who watch and question the agent.
 fn serve(pipeline: &Pipeline, desk: &Arc<Desk>) -> Result<Server, Error> {
     let operator: Arc<dyn Operator> = Arc::<Desk>::clone(desk);
-    let server = Server::start(&pipeline.control, pipeline.http, &operator, &desk.board.events)?;
+    let module_bytes_max = pipeline.limits.module_bytes_max;
+    let events = &desk.board.events;
+    let server =
+        Server::start(&pipeline.control, pipeline.http, module_bytes_max, &operator, events)?;
     if let Some(address) = server.http_address() {
         desk.http_address.get_or_init(|| address);
     }

@@ -50,6 +50,25 @@ pub const RETRY_BACKOFF: &str = "100ms";
 /// `limits.revoke_time_max`.
 pub const REVOKE_TIME_MAX: &str = "5s";
 
+/// `swap.probation_records`.
+pub const PROBATION_RECORDS: &str = "1000";
+/// `swap.probation_time`.
+pub const PROBATION_TIME: &str = "10s";
+/// `swap.probation_time_max`: a partition where little arrives keeps nobody waiting.
+pub const PROBATION_TIME_MAX: &str = "2m";
+/// `swap.failure_ratio_max`.
+pub const FAILURE_RATIO_MAX: &str = "2";
+/// `swap.cpu_ratio_max`.
+pub const CPU_RATIO_MAX: &str = "3";
+/// `swap.memory_ratio_max`.
+pub const MEMORY_RATIO_MAX: &str = "3";
+/// `swap.output_ratio_max`.
+pub const OUTPUT_RATIO_MAX: &str = "3";
+/// `swap.versions_max`.
+pub const VERSIONS_MAX: &str = "5";
+/// `swap.watch`.
+pub const WATCH: &str = "true";
+
 /// `shutdown.deadline`: Kubernetes gives 30 s.
 pub const SHUTDOWN_DEADLINE: &str = "20s";
 

@@ -15,6 +15,7 @@ use crate::config::{
     pipeline::{GivesUp, Guarantee, LogFormat, LogLevel, StoreKind},
     scalar::{Entries, Field, Located, Short},
     setting::{Count, Name, Setting, Size, Start, Text},
+    swap::SwapSection,
 };
 
 /// A pipeline: what one agent runs. `${VAR}`, `${VAR:-default}` and `${file:/path}` inside a value
@@ -46,6 +47,8 @@ pub struct File {
     pub memory_max: Option<Field<Size>>,
     /// Bounds of single things.
     pub limits: Option<LimitsSection>,
+    /// How a transform's module is replaced while records flow.
+    pub swap: Option<SwapSection>,
     /// How long a task with several inputs waits for one that is empty, so that records are taken
     /// in the order of their timestamps.
     #[schemars(extend("default" = defaults::MAX_TASK_IDLE))]

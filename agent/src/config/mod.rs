@@ -10,7 +10,6 @@ pub mod defaults;
 pub mod file;
 mod graph;
 mod interpolate;
-
 mod nearest;
 mod parse;
 pub mod pipeline;
@@ -19,6 +18,7 @@ mod resolve;
 mod route;
 mod scalar;
 mod setting;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -32,6 +32,7 @@ pub use self::{
     pipeline::Pipeline,
     problem::{Error, Position, Problem},
     setting::{Choice, Start},
+    swap::Swap,
 };
 
 /// How large a pipeline file may be, in bytes.

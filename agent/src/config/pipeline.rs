@@ -7,6 +7,7 @@ use crate::config::{
     defaults,
     problem::Position,
     setting::{Choice, Start},
+    swap::Swap,
 };
 
 /// A pipeline: what one agent runs. Names are known to be sound and references to lead somewhere;
@@ -33,6 +34,8 @@ pub struct Pipeline {
     pub memory_bytes_max: u64,
     /// Bounds of single things.
     pub limits: Limits,
+    /// How modules are replaced while records flow.
+    pub swap: Swap,
     /// How long a task with several inputs waits for one that is empty.
     pub task_idle_max: Duration,
     /// How to stop.

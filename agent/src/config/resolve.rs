@@ -62,6 +62,7 @@ impl<'a> Resolver<'a> {
             state,
             memory_bytes_max: self.size("memory_max", file.memory_max, defaults::MEMORY_MAX),
             limits: self.limits(file.limits.unwrap_or_default()),
+            swap: self.swap(file.swap.unwrap_or_default()),
             task_idle_max: self.optional(
                 "max_task_idle",
                 file.max_task_idle,
@@ -88,7 +89,12 @@ impl<'a> Resolver<'a> {
     }
 
     /// Reads a scalar that may be left out.
-    fn optional<T: Setting>(&mut self, key: &str, field: Option<Field<T>>, default: &str) -> T {
+    pub(crate) fn optional<T: Setting>(
+        &mut self,
+        key: &str,
+        field: Option<Field<T>>,
+        default: &str,
+    ) -> T {
         field
             .and_then(|field| self.required(key, &field))
             .unwrap_or_else(|| T::parse(default).expect("every default is a valid value"))

@@ -99,6 +99,26 @@ impl Setting for Count {
     }
 }
 
+/// How many times as much as something else: a number above one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio(pub f64);
+
+/// The largest ratio; a bound that is never reached is one as well.
+const RATIO_MAX: f64 = 1_000.0;
+
+impl Setting for Ratio {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            Ok(ratio) if ratio > 1.0 && ratio <= RATIO_MAX => Ok(Self(ratio)),
+            _ => Err(format!("write a number above 1 and up to {RATIO_MAX}, such as `2` or `1.5`")),
+        }
+    }
+
+    fn schema() -> Value {
+        or_reference(&json!({ "type": "number", "exclusiveMinimum": 1, "maximum": RATIO_MAX }))
+    }
+}
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
@@ -233,10 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn names_and_counts() {
+    fn names_and_numbers() {
         check("word-count_1.0", Some(Name("word-count_1.0".into())));
         for wrong in ["", ".", "..", "a b", "ü", &"a".repeat(250)] {
             check::<Name>(wrong, None);
+        }
+        for (text, ratio) in [("2", 2.0), ("1.5", 1.5), ("1000", 1_000.0)] {
+            check(text, Some(Ratio(ratio)));
+        }
+        for wrong in ["1", "0.5", "-2", "1001", "inf", "NaN", "3x", ""] {
+            check::<Ratio>(wrong, None);
         }
         check("7", Some(Count(7)));
         for wrong in ["0", "-1", "1.5", "many", "3000000000"] {

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use tokio::runtime::Runtime;
 use tonic::{
-    Request, Status,
+    Request, Response, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     service::interceptor::InterceptedService,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -17,16 +17,22 @@ use tonic_reflection::pb::v1::{
 
 use super::{
     proto::{
-        self, DrainRequest, GetRequest, GetStatusRequest, PauseRequest, ResumeRequest, ScanRequest,
-        WatchEventsRequest, control_client::ControlClient, watch_events_response::What,
+        self, DrainRequest, GetRequest, GetStatusRequest, PauseRequest, ResumeRequest,
+        RollbackRequest, ScanRequest, SwapRequest, SwapUpdate, WatchEventsRequest,
+        control_client::ControlClient, watch_events_response::What,
     },
     server::chain,
+    uploads::UPLOAD_TIME_MAX,
 };
 
 /// How long to wait for a connection.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long to wait for an answer; a pause may take twenty seconds.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often to ask whether the other side is still there, while an answer is waited for.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long that may be unanswered.
+const KEEP_ALIVE_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Where an agent's control service is, and what it asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,7 +109,9 @@ impl Client {
         let bearer = bearer(target)?;
         let endpoint = Endpoint::from_shared(target.address.clone())
             .map_err(|error| unreachable(chain(&error)))?
-            .connect_timeout(CONNECT_TIME_MAX);
+            .connect_timeout(CONNECT_TIME_MAX)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIME_MAX);
         let endpoint = match target.address.starts_with("https://") {
             true => {
                 let tls = tls(target)?;
@@ -127,7 +135,7 @@ impl Client {
     pub fn status(&mut self) -> Result<proto::Status, Error> {
         let control = &mut self.control;
         let answer = self.runtime.block_on(control.get_status(request(GetStatusRequest {})));
-        answer.map(tonic::Response::into_inner).map_err(|status| self.failed(&status))
+        answer.map(Response::into_inner).map_err(|status| self.failed(&status))
     }
 
     /// Makes all workers rest; says whether they have committed what they had.
@@ -157,7 +165,7 @@ impl Client {
     /// Reads a page of entries.
     pub fn scan(&mut self, scan: ScanRequest) -> Result<proto::ScanResponse, Error> {
         let answer = self.runtime.block_on(self.control.scan(request(scan)));
-        answer.map(tonic::Response::into_inner).map_err(|status| self.failed(&status))
+        answer.map(Response::into_inner).map_err(|status| self.failed(&status))
     }
 
     /// Hands events to `take` until it says no, or there are no more.
@@ -176,6 +184,34 @@ impl Client {
             }
             Ok::<_, Status>(())
         });
+        followed.map_err(|status| self.failed(&status))
+    }
+
+    /// Swaps a transform's module, and hands each update to `take` until it says no, or there are no
+    /// more. The swap goes on without its reader.
+    pub fn swap(
+        &mut self,
+        swap: SwapRequest,
+        take: impl FnMut(SwapUpdate) -> bool,
+    ) -> Result<(), Error> {
+        let mut swap = Request::new(swap);
+        swap.set_timeout(UPLOAD_TIME_MAX);
+        let control = &mut self.control;
+        let followed =
+            self.runtime.block_on(async { follow(control.swap(swap).await?, take).await });
+        followed.map_err(|status| self.failed(&status))
+    }
+
+    /// Takes a transform back to a version that ran before; as [`swap`](Self::swap).
+    pub fn rollback(
+        &mut self,
+        rollback: RollbackRequest,
+        take: impl FnMut(SwapUpdate) -> bool,
+    ) -> Result<(), Error> {
+        let rollback = request(rollback);
+        let control = &mut self.control;
+        let followed =
+            self.runtime.block_on(async { follow(control.rollback(rollback).await?, take).await });
         followed.map_err(|status| self.failed(&status))
     }
 
@@ -228,6 +264,20 @@ impl Client {
             _ => Error::Refused(message),
         }
     }
+}
+
+/// Hands updates on until `take` says no, or there are no more.
+async fn follow(
+    updates: Response<Streaming<SwapUpdate>>,
+    mut take: impl FnMut(SwapUpdate) -> bool,
+) -> Result<(), Status> {
+    let mut updates = updates.into_inner();
+    while let Some(update) = updates.message().await? {
+        if !take(update) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A call that does not wait for ever.

@@ -16,8 +16,11 @@ pub mod proto;
 mod scan;
 mod server;
 mod service;
+mod uploads;
 
 use std::{io, ops::Bound, path::PathBuf};
+
+use tokio::sync::mpsc;
 
 pub use self::{
     events::{Events, now_ms},
@@ -53,6 +56,19 @@ pub trait Operator: Send + Sync + 'static {
 
     /// Entries of the task of a partition, and whether there are more.
     fn scan(&self, store: &str, partition: i32, range: &Range) -> Result<Page, Refusal>;
+
+    /// Begins to swap a transform's module; answers at once, and tells how it goes on. The queue is
+    /// bounded, and the swap goes on if its reader goes away.
+    fn swap(
+        &self,
+        request: proto::SwapRequest,
+    ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal>;
+
+    /// Begins to take a transform back to a version that ran before; as [`swap`](Self::swap).
+    fn rollback(
+        &self,
+        request: proto::RollbackRequest,
+    ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal>;
 
     /// All metrics as text, and its content type.
     fn metrics(&self) -> (String, &'static str);
@@ -93,6 +109,9 @@ pub enum Refusal {
     /// Ask again later.
     #[error("{0}")]
     NotReady(String),
+    /// Wait until what is under way has ended.
+    #[error("{0}")]
+    Busy(String),
     /// Ask otherwise.
     #[error("{0}")]
     Invalid(String),

@@ -29,8 +29,8 @@ use super::{
     Error, Events, Operator,
     access::{self, Access},
     http, proto,
-    proto::control_server::ControlServer,
     service::Service,
+    uploads::Uploads,
 };
 use crate::config::{Control, Listen};
 
@@ -55,13 +55,15 @@ pub struct Server {
     socket: Option<PathBuf>,
     control_address: Option<SocketAddr>,
     http_address: Option<SocketAddr>,
+    module_bytes_max: u64,
 }
 
 impl Server {
-    /// Listens where `control` and `http` say.
+    /// Listens where `control` and `http` say, and takes modules of at most `module_bytes_max`.
     pub fn start(
         control: &Control,
         http: Option<SocketAddr>,
+        module_bytes_max: u64,
         operator: &Arc<dyn Operator>,
         events: &Arc<Events>,
     ) -> Result<Self, Error> {
@@ -79,6 +81,7 @@ impl Server {
             socket: None,
             control_address: None,
             http_address: None,
+            module_bytes_max,
         };
         {
             let _inside = runtime.enter();
@@ -164,7 +167,9 @@ impl Server {
         };
         let (reporter, health) = tonic_health::server::health_reporter();
         tokio::spawn(report_health(reporter, Arc::clone(operator)));
-        let service = Service::new(Arc::clone(operator), Arc::clone(&self.events));
+        let events = Arc::clone(&self.events);
+        let service = Service::new(Arc::clone(operator), events, self.module_bytes_max);
+        let service = Uploads::new(service, self.module_bytes_max);
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -174,7 +179,7 @@ impl Server {
             .unwrap_or_else(transport::Server::builder)
             .concurrency_limit_per_connection(CALLS_MAX)
             .add_service(health)
-            .add_service(ControlServer::with_interceptor(service, check(access)))
+            .add_service(InterceptedService::new(service, check(access)))
             .add_service(InterceptedService::new(reflection, check(access)))
     }
 

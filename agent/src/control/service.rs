@@ -6,17 +6,18 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, sleep},
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, adapters::Map, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     Events, Operator, Refusal,
     proto::{
         self, DrainRequest, DrainResponse, GetRequest, GetResponse, GetStatusRequest, PauseRequest,
-        PauseResponse, ResumeRequest, ResumeResponse, ScanRequest, ScanResponse,
-        WatchEventsRequest, WatchEventsResponse, control_server::Control, watch_events_response,
+        PauseResponse, ResumeRequest, ResumeResponse, RollbackRequest, ScanRequest, ScanResponse,
+        SwapRequest, SwapUpdate, WatchEventsRequest, WatchEventsResponse, control_server::Control,
+        watch_events_response,
     },
-    scan,
+    scan, uploads,
 };
 
 /// The most keys of one call.
@@ -32,16 +33,24 @@ const PAUSE_INTERVAL: Duration = Duration::from_millis(5);
 /// How many events are under way to a reader.
 const EVENTS_UNDER_WAY_MAX: usize = 64;
 
+/// How a swap goes on, as a stream of answers.
+type Updates = Map<ReceiverStream<SwapUpdate>, fn(SwapUpdate) -> Result<SwapUpdate, Status>>;
+
 /// The control service of an agent.
 pub(super) struct Service {
     operator: Arc<dyn Operator>,
     events: Arc<Events>,
     reads: Arc<Semaphore>,
+    module_bytes_max: u64,
 }
 
 impl Service {
-    pub(super) fn new(operator: Arc<dyn Operator>, events: Arc<Events>) -> Self {
-        Self { operator, events, reads: Arc::new(Semaphore::new(READS_MAX)) }
+    pub(super) fn new(
+        operator: Arc<dyn Operator>,
+        events: Arc<Events>,
+        module_bytes_max: u64,
+    ) -> Self {
+        Self { operator, events, reads: Arc::new(Semaphore::new(READS_MAX)), module_bytes_max }
     }
 
     /// Does what may wait for the disk, beside the threads that serve.
@@ -65,6 +74,7 @@ impl From<Refusal> for Status {
         match refusal {
             Refusal::NotFound(message) => Self::not_found(message),
             Refusal::NotReady(message) => Self::failed_precondition(message),
+            Refusal::Busy(message) => Self::aborted(message),
             Refusal::Invalid(message) => Self::invalid_argument(message),
             Refusal::Failed(message) => Self::internal(message),
         }
@@ -123,6 +133,35 @@ impl Control for Service {
         tokio::spawn(send_events(Arc::clone(&self.events), sender, after, only_past));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+
+    type SwapStream = Updates;
+
+    async fn swap(&self, request: Request<SwapRequest>) -> Result<Response<Updates>, Status> {
+        let request = request.into_inner();
+        if request.module.is_empty() {
+            return Err(Status::invalid_argument("the module is empty"));
+        }
+        if request.module.len() as u64 > self.module_bytes_max {
+            return Err(uploads::too_large(self.module_bytes_max));
+        }
+        let receiver = self.blocking(move |operator| operator.swap(request)).await?;
+        Ok(receiver.map(updates))
+    }
+
+    type RollbackStream = Updates;
+
+    async fn rollback(
+        &self,
+        request: Request<RollbackRequest>,
+    ) -> Result<Response<Updates>, Status> {
+        let request = request.into_inner();
+        let receiver = self.blocking(move |operator| operator.rollback(request)).await?;
+        Ok(receiver.map(updates))
+    }
+}
+
+fn updates(receiver: mpsc::Receiver<SwapUpdate>) -> Updates {
+    ReceiverStream::new(receiver).map(Ok)
 }
 
 fn get(operator: &dyn Operator, request: &GetRequest) -> Result<GetResponse, Refusal> {
