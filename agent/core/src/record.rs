@@ -50,6 +50,16 @@ impl fmt::Display for TaskId {
     }
 }
 
+/// A transform: its place in a sub-topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransformId {
+    /// An index into [`Topology::subtopologies`](crate::topology::Topology::subtopologies).
+    pub subtopology: u16,
+    /// An index into
+    /// [`Subtopology::transforms`](crate::topology::Subtopology::transforms).
+    pub transform: usize,
+}
+
 /// Whose clock a timestamp is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -13,7 +13,7 @@ use std::{
 use sidestream_core::{
     record::{Offset, TaskId, Timestamp, TopicPartition},
     topology::Topology,
-    worker::{TaskPosition, TaskState},
+    worker::{TaskPosition, TaskState, Version},
 };
 
 use crate::{
@@ -63,6 +63,15 @@ pub(super) struct View {
     pub(super) joined: bool,
     pub(super) waiting: Option<String>,
     pub(super) tasks: BTreeMap<TaskId, TaskView>,
+    /// What came of the last swap that it was told to make.
+    pub(super) swapped: Option<Swapped>,
+}
+
+/// What came of a swap in a worker.
+pub(super) struct Swapped {
+    pub(super) version: Version,
+    /// Why the version was taken back, if it was.
+    pub(super) reverted: Option<String>,
 }
 
 /// What is known of a task.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use sidestream_core::record::TaskId;
 
-use super::{Error, environment, kafka_config, modules, shares, topics};
+use super::{Error, code, kafka_config, modules, shares, topics};
 use crate::{
     config::{KafkaProperties, Pipeline},
     guest::Module,
@@ -38,7 +38,7 @@ pub fn check_modules(pipeline: &Pipeline) -> Vec<Error> {
         for (index, &transform) in transforms.iter().enumerate() {
             let transform = &pipeline.transforms[transform];
             let Some(module) = &loaded[transform.module.as_path()] else { continue };
-            let context = environment::context(
+            let context = code::context(
                 &pipeline.application,
                 &plan.topology,
                 TaskId { subtopology, partition: 0 },

@@ -1,4 +1,5 @@
-//! What calls of modules and commits take, measured around them: two looks at the clock for each.
+//! What calls of modules and commits take, by two looks at the clock around each; a call's processor
+//! time is the guest's own to tell.
 
 use std::{
     sync::Arc,
@@ -7,29 +8,37 @@ use std::{
 
 use sidestream_core::{
     record::{Batch, Offset, Outputs, TopicPartition},
-    task::{Effects, Failure, Processor, Punctuation, Setup, State},
+    task::{Cost, Effects, Failure, Processor, Punctuation, Setup, State},
     topology::Start,
     worker::{
         ChangelogBounds, Committed, Event, FetchPosition, Log, LogError, Membership, Receipt,
-        Transaction,
+        Transaction, Version,
     },
 };
 
+use super::code::LastCall;
 use crate::{
-    guest::{self, Guest},
+    guest::Guest,
     telemetry::metrics::{TransformMetrics, WorkerMetrics},
 };
 
 /// An instance of a module whose calls are measured.
 pub(super) struct Measured {
     guest: Guest,
+    version: Version,
+    last_call: Arc<LastCall>,
     metrics: Option<Arc<TransformMetrics>>,
     memory_bytes: usize,
 }
 
 impl Measured {
-    pub(super) fn new(guest: Guest, metrics: Option<Arc<TransformMetrics>>) -> Self {
-        let mut measured = Self { guest, metrics, memory_bytes: 0 };
+    pub(super) fn new(
+        guest: Guest,
+        version: Version,
+        last_call: Arc<LastCall>,
+        metrics: Option<Arc<TransformMetrics>>,
+    ) -> Self {
+        let mut measured = Self { guest, version, last_call, metrics, memory_bytes: 0 };
         measured.note_memory();
         measured
     }
@@ -45,10 +54,13 @@ impl Measured {
         &mut self,
         call: impl FnOnce(&mut Guest) -> Result<Effects, Failure>,
     ) -> Result<Effects, Failure> {
-        let (start, cpu) = (Instant::now(), guest::thread_cpu_time());
+        let start = Instant::now();
+        self.last_call.begins(self.version, start);
         let outcome = call(&mut self.guest);
+        let took = start.elapsed();
+        self.last_call.ended(start, took);
         if let Some(metrics) = &self.metrics {
-            metrics.call(start.elapsed(), guest::thread_cpu_time().saturating_sub(cpu));
+            metrics.call(took, self.guest.cost().cpu);
             if let Err(failure) = &outcome {
                 metrics.failure(failure.kind);
             }
@@ -77,6 +89,10 @@ impl Processor for Measured {
 
     fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure> {
         self.measure(|guest| guest.punctuate(due, state))
+    }
+
+    fn cost(&self) -> Cost {
+        self.guest.cost()
     }
 }
 

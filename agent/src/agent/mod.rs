@@ -2,6 +2,7 @@
 
 mod board;
 mod check;
+mod code;
 mod desk;
 mod environment;
 mod lag;
@@ -23,6 +24,7 @@ use tracing::{error, info, warn};
 
 use self::{
     board::Board,
+    code::Codes,
     desk::Desk,
     environment::{Environment, Parts},
     lag::Lag,
@@ -172,13 +174,14 @@ fn start_workers(
 ) -> Result<Vec<JoinHandle<Result<(), String>>>, Error> {
     let Desk { board, stores, stop, .. } = desk;
     let topology = Arc::clone(board.topology.get_or_init(|| Arc::new(plan.topology.clone())));
-    let parts = Arc::new(Parts {
+    let codes = Arc::new(Codes {
         application: pipeline.application.clone(),
         topology: Arc::clone(&topology),
-        stores: Arc::clone(stores),
-        task_stores: task_stores(plan),
-        modules: modules.by_subtopology(pipeline, plan, &board.metrics),
+        engine: modules.engine.clone(),
+        codes: modules.by_subtopology(pipeline, plan, &board.metrics),
     });
+    let parts =
+        Arc::new(Parts { stores: Arc::clone(stores), task_stores: task_stores(plan), codes });
     let partitions = topology.subtopologies.iter();
     let partitions: i32 = partitions.map(|s| s.partitions * s.inputs.len() as i32).sum();
     let shares = shares(pipeline, usize::try_from(partitions).unwrap_or(1));
@@ -190,7 +193,7 @@ fn start_workers(
             config: worker_config(pipeline, shares),
             topology: Arc::clone(&topology),
             log,
-            environment: Environment(Arc::clone(&parts)),
+            environment: Environment { worker, parts: Arc::clone(&parts) },
             stop: stop.clone(),
             board: Arc::clone(board),
             guest_stack_bytes: bytes(pipeline.limits.guest_stack_bytes_max),

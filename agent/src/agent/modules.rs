@@ -8,7 +8,7 @@ use std::{
 
 use tracing::info;
 
-use super::{Error, bytes, environment::Code};
+use super::{Error, bytes, code::Code};
 use crate::{
     config::Pipeline,
     guest::{self, Engine, Module},
@@ -17,7 +17,10 @@ use crate::{
 };
 
 /// The modules of a pipeline, in the order of its transforms.
-pub(super) struct Modules(Vec<Module>);
+pub(super) struct Modules {
+    pub(super) engine: Engine,
+    modules: Vec<Module>,
+}
 
 impl Modules {
     /// Reads, checks and compiles every module (or takes compiled code from the cache in the state
@@ -39,12 +42,13 @@ impl Modules {
             };
             modules.push((path, module));
         }
-        Ok(Self(modules.into_iter().map(|(_, module)| module).collect()))
+        let modules = modules.into_iter().map(|(_, module)| module).collect();
+        Ok(Self { engine, modules })
     }
 
     /// The digests of the modules, in the order of the pipeline's transforms.
     pub(super) fn digests(&self) -> Vec<String> {
-        self.0.iter().map(|module| module.digest().to_string()).collect()
+        self.modules.iter().map(|module| module.digest().to_string()).collect()
     }
 
     /// What each transform of each sub-topology runs.
@@ -54,10 +58,12 @@ impl Modules {
         plan: &Plan,
         metrics: &Metrics,
     ) -> Vec<Vec<Code>> {
-        let code = |&transform: &usize| Code {
-            module: self.0[transform].clone(),
-            config: pipeline.transforms[transform].config.0.clone(),
-            metrics: metrics.transform(&pipeline.transforms[transform].name),
+        let workers = pipeline.workers as usize;
+        let code = |&transform: &usize| {
+            let module = self.modules[transform].clone();
+            let transform = &pipeline.transforms[transform];
+            let metrics = metrics.transform(&transform.name);
+            Code::new(&transform.name, &transform.config.0, module, metrics, workers)
         };
         plan.transforms.iter().map(|transforms| transforms.iter().map(code).collect()).collect()
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sidestream_core::{
-    record::TaskId,
+    record::{TaskId, TransformId},
     task::{Level, LogLine},
     topology::Topology,
     worker::{CommitNotice, Notice, PassedOver, TaskState},
@@ -46,6 +46,14 @@ impl Teller {
             Notice::Retrying { task, attempts, reason } => {
                 warn!(worker, %task, attempts, reason, "a task failed and will be tried again");
             }
+            Notice::Swapped { transform, version } => {
+                let transform = self.transform(transform);
+                info!(worker, transform, version, "another version has taken over");
+            }
+            Notice::Reverted { transform, version, reason } => {
+                let transform = self.transform(transform);
+                warn!(worker, transform, version, reason, "a version was taken back");
+            }
             Notice::Waiting(reason) => {
                 if self.waiting.as_ref() != Some(&reason) {
                     warn!(worker, reason, "waiting");
@@ -54,6 +62,11 @@ impl Teller {
             }
             Notice::Recovered => self.recovered(),
         }
+    }
+
+    fn transform(&self, id: TransformId) -> &str {
+        let subtopology = &self.topology.subtopologies[usize::from(id.subtopology)];
+        &subtopology.transforms[id.transform].name
     }
 
     fn recovered(&mut self) {

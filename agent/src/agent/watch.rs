@@ -7,12 +7,12 @@ use std::{
 };
 
 use sidestream_core::{
-    record::TaskId,
+    record::{TaskId, TransformId},
     topology::Topology,
-    worker::{CommitNotice, Environment, Log, Notice, TaskState, Worker},
+    worker::{CommitNotice, Environment, Log, Notice, TaskState, Version, Worker},
 };
 
-use super::board::{Board, TaskView, WorkerBoard};
+use super::board::{Board, Swapped, TaskView, WorkerBoard};
 use crate::telemetry::metrics::TransformMetrics;
 
 /// How often it is written down how far the tasks are.
@@ -97,6 +97,10 @@ impl Watcher {
                 let message = format!("failed {attempts} times: {reason}");
                 self.event(Some(*task), "task_retrying", message);
             }
+            Notice::Swapped { transform, version } => self.swapped(*transform, *version, None),
+            Notice::Reverted { transform, version, reason } => {
+                self.swapped(*transform, *version, Some(reason));
+            }
             Notice::Waiting(reason) => {
                 let before = self.own().view().waiting.replace(reason.clone());
                 if before.as_ref() != Some(reason) {
@@ -108,6 +112,23 @@ impl Watcher {
                 self.event(None, "recovered", "");
             }
         }
+    }
+
+    /// Another version of a transform took over, or was taken back for a reason.
+    fn swapped(&self, transform: TransformId, version: Version, reverted: Option<&String>) {
+        let subtopology = &self.topology.subtopologies[usize::from(transform.subtopology)];
+        let name = &subtopology.transforms[transform.transform].name;
+        match reverted {
+            None => self.event(None, "swap_taken_over", format!("`{name}`, version {version}")),
+            Some(reason) => {
+                self.event(
+                    None,
+                    "swap_taken_back",
+                    format!("`{name}`, version {version}: {reason}"),
+                );
+            }
+        }
+        self.own().view().swapped = Some(Swapped { version, reverted: reverted.cloned() });
     }
 
     fn task(&mut self, task: TaskId, state: &TaskState) {

@@ -2,13 +2,13 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use sidestream_core::{
     column::Column,
     record::{Batch, Timestamp},
-    task::{Effects, Failure, FailureKind, Processor, Punctuation, Setup, State},
+    task::{Cost, Effects, Failure, FailureKind, Processor, Punctuation, Setup, State},
 };
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
         Columnar,
         sidestream::transform::types::{self as wit, BytesColumnParam, HeadersParam},
     },
+    clock::thread_cpu_time,
     failure,
     host::Host,
     limits::Limiter,
@@ -73,6 +74,8 @@ pub struct Guest {
     context: Context,
     setup: Setup,
     instance: Instance,
+    /// Of the last call.
+    cpu: Duration,
 }
 
 enum Instance {
@@ -92,7 +95,7 @@ impl Guest {
     pub(super) fn new(module: &Module, context: &Context) -> Result<Self, Failure> {
         let (live, setup) = Live::start(module, context)?;
         let (module, context, instance) = (module.clone(), context.clone(), Instance::Live(live));
-        let mut guest = Self { module, context, setup, instance };
+        let mut guest = Self { module, context, setup, instance, cpu: Duration::ZERO };
         guest.rest_if_memory_is_short();
         Ok(guest)
     }
@@ -111,7 +114,9 @@ impl Guest {
         state: &mut State,
         call: impl FnOnce(&mut Live, &mut State) -> Result<Effects, Failure>,
     ) -> Result<Effects, Failure> {
+        let before = thread_cpu_time();
         let outcome = self.wake().and_then(|live| call(live, state));
+        self.cpu = thread_cpu_time().saturating_sub(before);
         match &outcome {
             Ok(_) => self.rest_if_memory_is_short(),
             Err(failure) if !matches!(self.instance, Instance::Failed(_)) => {
@@ -168,6 +173,10 @@ impl Processor for Guest {
 
     fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure> {
         self.call(state, |live, state| live.punctuate(due, state))
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { cpu: self.cpu, memory_bytes: self.memory_bytes() }
     }
 }
 

@@ -3,7 +3,7 @@
 use sidestream_core::{
     record::TaskId,
     task::{Failure, StateStore, StoreError},
-    worker::Environment,
+    worker::{Environment, Version},
 };
 
 use crate::{disk::SimStore, guest::SimProcessor, world::World};
@@ -40,7 +40,12 @@ impl Environment for SimEnvironment {
         self.world.point(self.pod, "store.close");
     }
 
-    fn processor(&mut self, task: TaskId, transform: usize) -> Result<SimProcessor, Failure> {
+    fn processor(
+        &mut self,
+        task: TaskId,
+        transform: usize,
+        _: Version,
+    ) -> Result<SimProcessor, Failure> {
         self.world.point(self.pod, "guest.new");
         SimProcessor::new(&self.world, self.pod, task, transform)
     }

@@ -9,8 +9,8 @@ use sidestream_core::{
         TopicPartition,
     },
     task::{
-        Clock, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Schedule,
-        Setup, State, StoreError, Telemetry,
+        Clock, Cost, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation,
+        Schedule, Setup, State, StoreError, Telemetry,
     },
     topology::{ErrorPolicy, OnError},
 };
@@ -290,6 +290,10 @@ impl Processor for SimProcessor {
         let task = self.task;
         self.world.lock().note(self.pod, format_args!("{task} punctuates {due:?} {result:?}"));
         result.map(|()| effects)
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::default()
     }
 }
 

@@ -15,6 +15,9 @@ pub(super) struct DeadLetter<'a> {
     pub(super) transform: &'a str,
     /// The topic and offset of the input record that it stems from.
     pub(super) source: Option<(&'a str, Offset)>,
+    /// The transform that handed it over inside the task, if one did: then it is not the record
+    /// that stands in the source.
+    pub(super) handed_over_by: Option<&'a str>,
     pub(super) failure: &'a Failure,
 }
 
@@ -51,6 +54,9 @@ impl DeadLetter<'_> {
                 ("__streams.errors.offset", offset.to_string()),
             ]);
         }
+        headers.extend(
+            self.handed_over_by.map(|by| ("__streams.errors.handed.over.by", by.to_owned())),
+        );
         headers.extend([
             ("__streams.errors.processor.node.id", self.transform.to_owned()),
             ("__streams.errors.task.id", self.task.to_string()),

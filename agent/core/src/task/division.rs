@@ -12,7 +12,7 @@ use crate::{
         routing::{Inbox, Roots},
         run::Task,
     },
-    topology::OnError,
+    topology::{OnError, Reader},
     worker::PassedOver,
 };
 
@@ -78,6 +78,7 @@ impl<P: Processor> Task<P> {
             };
             let Err(failure) = done else { continue };
             self.undo(transform, &savepoint);
+            turn.tallies[transform].broke(failure.kind);
             if !failure.kind.is_of_record() || self.state.has_failed() {
                 return Err(failure);
             }
@@ -128,6 +129,7 @@ impl<P: Processor> Task<P> {
         failure: &Failure,
         turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
+        turn.tallies[transform].failed();
         let policy = self.subtopology().transforms[transform].on_error;
         let attempts = turn.failures.attempts(record) + 1;
         match (judge(policy, failure.kind, attempts, turn.retry), record) {
@@ -164,11 +166,19 @@ impl<P: Processor> Task<P> {
             OnError::Fail | OnError::Skip => None,
         };
         if let Some(topic) = to {
-            DeadLetter { task: self.id, transform: &definition.name, source, failure }.append(
-                topic,
-                &inbox.batch.records,
-                &mut turn.produced,
-            );
+            let input = inbox.batch.inputs[0];
+            let is_of_source = root.is_some_and(|(source, _)| {
+                subtopology.inputs[source].readers.contains(&Reader { transform, input })
+            });
+            let by = definition.inputs.get(usize::try_from(input).unwrap_or(usize::MAX));
+            let letter = DeadLetter {
+                task: self.id,
+                transform: &definition.name,
+                source,
+                handed_over_by: by.map(String::as_str).filter(|_| !is_of_source),
+                failure,
+            };
+            letter.append(topic, &inbox.batch.records, &mut turn.produced);
         }
         let first = describe(failure, source, self.id.partition);
         self.note_passed_over(transform, failure, to, first);

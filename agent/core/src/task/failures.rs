@@ -130,6 +130,15 @@ impl Failures {
         max.checked_shr(self.drops).unwrap_or(0).max(1)
     }
 
+    /// Forgets what `transform` failed at, and what failed of no known record: another version of
+    /// its code may do better.
+    pub(crate) fn forget(&mut self, transform: usize) {
+        let is_other = |record: &RecordId| usize::from(record.transform) != transform;
+        self.counts.retain(|record, _| record.as_ref().is_some_and(is_other));
+        self.retry_at = Duration::ZERO;
+        self.drops = 0;
+    }
+
     /// Forgets the failures of what `committed` has passed.
     pub(crate) fn settle(&mut self, committed: &[Offset]) {
         self.drops = 0;
@@ -204,6 +213,21 @@ mod tests {
         assert!(!failures.is_empty());
         failures.settle(&[9]);
         assert!(failures.is_empty());
+    }
+
+    #[test]
+    fn what_one_transform_failed_at_is_forgotten() {
+        let mut failures = Failures::default();
+        let other =
+            Failed { record: Some(RecordId { transform: 1, ..record(3) }), over_at: vec![9] };
+        failures.count(Duration::ZERO, BACKOFF, other.clone());
+        fail(&mut failures, Some(3), &[9]);
+        fail(&mut failures, None, &[9]);
+        failures.forget(0);
+        assert_eq!(failures.retry_at, Duration::ZERO);
+        assert_eq!(fail(&mut failures, Some(3), &[9]), 1);
+        assert_eq!(fail(&mut failures, None, &[9]), 1);
+        assert_eq!(failures.count(Duration::ZERO, BACKOFF, other), 2);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod routing;
 mod run;
 mod state;
 mod store;
+mod tally;
 mod time;
 
 pub(crate) use self::{
@@ -18,9 +19,10 @@ pub(crate) use self::{
 };
 pub use self::{
     processor::{
-        Clock, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Sample,
+        Clock, Cost, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Sample,
         SampleValue, Schedule, Setup, Telemetry,
     },
     state::{Savepoint, State},
     store::{Entries, Position, Scan, StateStore, Stateless, StoreError, StorePosition, TopicId},
+    tally::Tally,
 };

@@ -22,6 +22,18 @@ pub trait Processor {
 
     /// Handles a punctuation that is due.
     fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure>;
+
+    /// What the last call took, failed or not.
+    fn cost(&self) -> Cost;
+}
+
+/// What a call of a processor took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Processor time of the calling thread.
+    pub cpu: Duration,
+    /// The memory that the instance has after it.
+    pub memory_bytes: usize,
 }
 
 /// What a module asked for when it was initialised.

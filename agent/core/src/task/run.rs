@@ -9,7 +9,7 @@ use crate::{
     },
     task::{
         Clock, Effects, Failure, FailureKind, Failures, Position, Processor, Punctuation, RecordId,
-        Savepoint, State, StateStore, StoreError, StorePosition, Telemetry, TopicId,
+        Savepoint, State, StateStore, StoreError, StorePosition, Tally, Telemetry, TopicId,
         division::Round,
         queue::{InputGroup, InputQueue, Readiness},
         routing::{self, Destinations, Inbox, Latest, Roots},
@@ -28,6 +28,8 @@ pub(crate) struct Turn<'a, P> {
     pub(crate) make: &'a mut dyn FnMut(usize) -> Result<P, Failure>,
     /// What failed before and is not over yet.
     pub(crate) failures: &'a mut Failures,
+    /// What each transform did so far.
+    pub(crate) tallies: &'a mut [Tally],
     /// What goes to topics.
     pub(crate) produced: Produced,
     /// Whether a record was passed over.
@@ -193,13 +195,23 @@ impl<P: Processor> Task<P> {
     pub(crate) fn prepare(&mut self, turn: &mut Turn<'_, P>) -> Result<(), Failure> {
         for (transform, processor) in self.processors.iter_mut().enumerate() {
             if processor.is_none() {
-                let made = (turn.make)(transform)?;
+                let made = (turn.make)(transform)
+                    .inspect_err(|failure| turn.tallies[transform].broke(failure.kind))?;
                 let schedules = &made.setup().schedules;
                 self.open.time.schedule(transform, schedules, turn.wall_clock);
                 *processor = Some(made);
             }
         }
         Ok(())
+    }
+
+    /// Takes another processor in place of the one of `transform`, or has one made before the next
+    /// call. Not while there is uncommitted work: a transaction is one version's.
+    pub(crate) fn replace(&mut self, transform: usize, processor: Option<P>, wall: Timestamp) {
+        if let Some(made) = &processor {
+            self.open.time.schedule(transform, &made.setup().schedules, wall);
+        }
+        self.processors[transform] = processor;
     }
 
     /// Processes a batch of at most `records_max` records, and the punctuations that stream time
@@ -283,12 +295,13 @@ impl<P: Processor> Task<P> {
         let mut round = Round { roots: Roots::none(stream_time), inboxes };
         let savepoint = self.state.savepoint();
         let done = self
-            .call(due.transform, |processor, state| processor.punctuate(&punctuation, state))
+            .call(due.transform, turn, |processor, state| processor.punctuate(&punctuation, state))
             .and_then(|effects| {
                 self.route(due.transform, &Inbox::default(), effects, &mut round, turn)
             });
         if let Err(failure) = done {
             self.undo(due.transform, &savepoint);
+            turn.tallies[due.transform].broke(failure.kind);
             return Err(failure);
         }
         self.run(round, turn)
@@ -314,18 +327,23 @@ impl<P: Processor> Task<P> {
         round: &mut Round,
         turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
-        let effects =
-            self.call(transform, |processor, state| processor.process(&records.batch, state))?;
-        self.route(transform, records, effects, round, turn)
+        let effects = self
+            .call(transform, turn, |processor, state| processor.process(&records.batch, state))?;
+        self.route(transform, records, effects, round, turn)?;
+        turn.tallies[transform].processed(records.len());
+        Ok(())
     }
 
     fn call(
         &mut self,
         transform: usize,
+        turn: &mut Turn<'_, P>,
         call: impl FnOnce(&mut P, &mut State) -> Result<Effects, Failure>,
     ) -> Result<Effects, Failure> {
         let processor = self.processors[transform].as_mut().expect("prepared before work");
-        call(processor, &mut self.state)
+        let outcome = call(processor, &mut self.state);
+        turn.tallies[transform].called(&outcome, processor.cost());
+        outcome
     }
 
     /// Undoes the changes of state of a call that failed, and throws its processor away.

@@ -120,6 +120,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     /// The transaction is committed for certain: applies the state changes.
     fn complete(&mut self, parts: &[(TaskId, Part)], receipt: &Receipt) -> Result<(), WorkerError> {
         self.rest = Failures::default();
+        self.code.ended(true);
         let transaction = std::mem::take(&mut self.transaction);
         let mut notice = CommitNotice {
             outputs: transaction.outputs,
@@ -204,6 +205,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     /// Forgets the work of the open transaction, which is not going to be committed (or not known
     /// to be): every task that worked goes back to what is committed.
     pub(super) fn drop_work(&mut self, reason: &str) -> Result<(), WorkerError> {
+        self.code.ended(false);
         self.transaction = OpenTransaction::default();
         let worked = |slot: &Slot<E::Processor>| match slot {
             Slot::Running(task) => task.has_work(),

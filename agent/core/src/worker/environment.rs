@@ -1,5 +1,6 @@
 //! What makes the parts of a task.
 
+use super::Version;
 use crate::{
     record::TaskId,
     task::{Failure, Processor, StateStore, StoreError},
@@ -16,7 +17,12 @@ pub trait Environment {
     /// Takes the state of a closed task back.
     fn close(&mut self, task: TaskId, store: Box<dyn StateStore>);
 
-    /// Instantiates and initialises the module of `transform` (an index into the transforms of
-    /// the task's sub-topology) for a task.
-    fn processor(&mut self, task: TaskId, transform: usize) -> Result<Self::Processor, Failure>;
+    /// Instantiates and initialises a version of the module of `transform` (an index into the
+    /// transforms of the task's sub-topology) for a task.
+    fn processor(
+        &mut self,
+        task: TaskId,
+        transform: usize,
+        version: Version,
+    ) -> Result<Self::Processor, Failure>;
 }

@@ -3,7 +3,7 @@
 
 use super::{Environment, Log, Notice, Slot, TaskState, Worker, WorkerError};
 use crate::{
-    record::TaskId,
+    record::{TaskId, TransformId},
     task::{Failed, Failure, FailureKind, RecordId, StoreError, Task, Verdict, judge},
     topology::ErrorPolicy,
 };
@@ -24,6 +24,10 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if let Some(Slot::Running(task)) = self.tasks.get_mut(&id) {
             task.blame(origin.and_then(|(_, record)| record));
         }
+        if let Some((_, Some(record))) = origin {
+            let transform = usize::from(record.transform);
+            self.count_refused(TransformId { subtopology: id.subtopology, transform });
+        }
         self.fail(id, &Failure { kind: FailureKind::Refused, record: None, message })
     }
 
@@ -42,6 +46,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.abort(&format!("task {id}: {reason}"))?;
         if let Some(damage @ StoreError::Corrupt { .. }) = damage {
             return self.store_failed(id, damage);
+        }
+        if self.judge(id.subtopology)? {
+            return Ok(());
         }
         let policy = failed.record.map_or(ErrorPolicy::default(), |record| {
             let transforms = &self.topology.subtopology(id).transforms;
@@ -62,7 +69,11 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 Ok(())
             }
             (Verdict::Stop | Verdict::GiveUp, _) => {
-                self.stop_task(id, format!("{reason}; gave up after {attempts} attempts"))
+                let reason = format!("{reason}; gave up after {attempts} attempts");
+                match self.blame_trial(id.subtopology, &reason)? {
+                    true => Ok(()),
+                    false => self.stop_task(id, reason),
+                }
             }
         }
     }

@@ -15,11 +15,13 @@ mod rebalance;
 mod report;
 mod restore;
 mod start;
+mod swap;
+mod trial;
 mod work;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use self::{commit::OpenTransaction, start::Starting};
+use self::{commit::OpenTransaction, start::Starting, swap::Code};
 pub use self::{
     environment::Environment,
     log::{
@@ -28,6 +30,8 @@ pub use self::{
     },
     pause::TaskPosition,
     report::{CommitNotice, Config, Notice, Now, PassedOver, Report, TaskState},
+    swap::{Swap, Version},
+    trial::{Probation, Ratios},
 };
 use crate::{
     record::{Offset, TaskId, TopicPartition},
@@ -74,6 +78,7 @@ pub struct Worker<L, E: Environment> {
     /// Tasks that failed lately; none of their work before the next attempt.
     failures: BTreeMap<TaskId, Failures>,
     purge_at: Duration,
+    code: Code<E::Processor>,
     /// No batch is begun until it is resumed.
     paused: bool,
     drain: Option<Drain>,
@@ -105,6 +110,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     #[must_use]
     pub fn new(config: Config, topology: Arc<Topology>, log: L, environment: E) -> Self {
         Self {
+            code: Code::new(&topology),
             config,
             topology,
             log,
@@ -150,6 +156,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.recover()?;
         self.seek()?;
         self.start_tasks()?;
+        self.switch()?;
         self.work()?;
         if self.commit_is_due() {
             self.commit()?;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::Version;
 use crate::{
-    record::{Offset, TaskId, Timestamp, TopicIndex},
+    record::{Offset, TaskId, Timestamp, TopicIndex, TransformId},
     task::{FailureKind, Telemetry},
     topology::Retry,
 };
@@ -118,6 +119,22 @@ pub enum Notice {
         task: TaskId,
         /// How often the same has failed.
         attempts: u32,
+        /// Why.
+        reason: String,
+    },
+    /// Another version of a transform's code has taken over.
+    Swapped {
+        /// Whose.
+        transform: TransformId,
+        /// Which.
+        version: Version,
+    },
+    /// A version on probation has failed, or was taken back; the one before it is in force again.
+    Reverted {
+        /// Whose.
+        transform: TransformId,
+        /// Which was taken back.
+        version: Version,
         /// Why.
         reason: String,
     },

@@ -108,11 +108,13 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(false) };
         let environment = &mut self.environment;
         let records_max = failures.batch_records_max(self.config.batch_records_max);
+        let (versions, tallies) = self.code.of(id);
         let mut turn = Turn {
             wall_clock: now.wall,
             retry: self.config.retry(),
-            make: &mut |transform| environment.processor(id, transform),
+            make: &mut |transform| environment.processor(id, transform, versions[transform]),
             failures,
+            tallies,
             produced: Produced::default(),
             passed_over: false,
         };
@@ -132,6 +134,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             self.transaction.bytes += task.bytes().saturating_sub(before);
         }
         match result {
+            Ok(_) if self.judge(id.subtopology)? => Ok(false),
             Ok(more) => {
                 self.unpause(id)?;
                 self.produce(id, produced)?;

@@ -1,0 +1,217 @@
+//! Whether a version of a transform's code that is on probation does worse than the one before.
+
+use std::time::Duration;
+
+use super::Version;
+use crate::{record::TransformId, task::Tally};
+
+/// How much worse than the version before it a new one may be, as ratios; more brings the old one
+/// back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratios {
+    /// Failures a record.
+    pub failures: f64,
+    /// Processor time a record.
+    pub cpu: f64,
+    /// Memory of an instance.
+    pub memory: f64,
+    /// Bytes emitted a record.
+    pub output: f64,
+}
+
+/// How far a version on probation has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probation {
+    /// Which it is.
+    pub version: Version,
+    /// How many records it has processed and committed.
+    pub records: u64,
+}
+
+/// Fewer records say little about what one takes.
+const RECORDS_MIN: u64 = 256;
+
+/// Less processor time says little about what a record takes; much more says it of few records too.
+const CPU_MIN: Duration = Duration::from_millis(5);
+const CPU_OF_FEW: Duration = Duration::from_millis(250);
+
+/// So many failures are no accident.
+const FAILURES_MIN: u64 = 5;
+
+/// What everybody may have, whatever the version before had: failures a record, bytes of memory,
+/// bytes emitted a record.
+const FAILURES_FREE: f64 = 0.001;
+const MEMORY_FREE: f64 = (2 << 20) as f64;
+const OUTPUT_FREE: f64 = 16.0;
+
+/// A version on probation.
+#[derive(Debug)]
+pub(super) struct Trial {
+    pub(super) transform: TransformId,
+    pub(super) version: Version,
+    /// The version that comes back if this one fails, and what it did.
+    pub(super) before: Version,
+    pub(super) baseline: Tally,
+    pub(super) ratios: Ratios,
+    /// Records that are committed.
+    committed: u64,
+    /// Records that had been processed at the last commit, or the last drop.
+    seen: u64,
+}
+
+impl Trial {
+    pub(super) const fn new(
+        transform: TransformId,
+        (version, before): (Version, Version),
+        baseline: Tally,
+        ratios: Ratios,
+    ) -> Self {
+        Self { transform, version, before, baseline, ratios, committed: 0, seen: 0 }
+    }
+
+    /// The open transaction came to its end, with what the version did so far.
+    pub(super) const fn ended(&mut self, tally: &Tally, committed: bool) {
+        if committed {
+            self.committed += tally.ever - self.seen;
+        }
+        self.seen = tally.ever;
+    }
+
+    pub(super) const fn progress(&self) -> Probation {
+        Probation { version: self.version, records: self.committed }
+    }
+
+    /// Why the version has failed, if it has.
+    pub(super) fn verdict(&self, new: &Tally) -> Option<String> {
+        if new.breaks > 0 && self.baseline.breaks == 0 {
+            return Some("it trapped, went over a limit or gave a malformed answer".to_owned());
+        }
+        let failed = self.failures(new).or_else(|| self.memory(new));
+        failed.or_else(|| self.cpu(new)).or_else(|| self.output(new))
+    }
+
+    fn failures(&self, new: &Tally) -> Option<String> {
+        if new.failures < FAILURES_MIN {
+            return None;
+        }
+        let rate = |tally: &Tally| by_record(tally.failures as f64, tally);
+        let before = rate(&self.baseline).max(FAILURES_FREE);
+        rises("failures a record", rate(new), before, self.ratios.failures)
+    }
+
+    fn memory(&self, new: &Tally) -> Option<String> {
+        if self.baseline.memory_bytes == 0 {
+            return None;
+        }
+        let before = (self.baseline.memory_bytes as f64).max(MEMORY_FREE);
+        rises("bytes of an instance's memory", new.memory_bytes as f64, before, self.ratios.memory)
+    }
+
+    fn cpu(&self, new: &Tally) -> Option<String> {
+        let old = &self.baseline;
+        let is_known = new.records >= RECORDS_MIN && new.cpu >= CPU_MIN;
+        if old.records < RECORDS_MIN || old.cpu.is_zero() || !(is_known || new.cpu >= CPU_OF_FEW) {
+            return None;
+        }
+        let micros = |tally: &Tally| by_record(tally.cpu.as_secs_f64() * 1e6, tally);
+        rises("microseconds of processor time a record", micros(new), micros(old), self.ratios.cpu)
+    }
+
+    fn output(&self, new: &Tally) -> Option<String> {
+        if self.baseline.records < RECORDS_MIN || new.records < RECORDS_MIN {
+            return None;
+        }
+        let bytes = |tally: &Tally| by_record(tally.output_bytes as f64, tally);
+        let before = bytes(&self.baseline).max(OUTPUT_FREE);
+        rises("bytes emitted a record", bytes(new), before, self.ratios.output)
+    }
+}
+
+fn by_record(amount: f64, tally: &Tally) -> f64 {
+    amount / tally.records.max(1) as f64
+}
+
+/// Says so if `new` is more than `ratio_max` times `old`.
+fn rises(what: &str, new: f64, old: f64, ratio_max: f64) -> Option<String> {
+    let ratio = new / old;
+    (ratio > ratio_max).then(|| format!("{what}: {new:.3}, {ratio:.1} times what it was before"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::TransformId;
+
+    const RATIOS: Ratios = Ratios { failures: 2.0, cpu: 3.0, memory: 3.0, output: 3.0 };
+
+    fn tally(records: u64) -> Tally {
+        Tally {
+            records,
+            cpu: Duration::from_micros(20 * records),
+            output_bytes: 100 * records,
+            memory_bytes: 4 << 20,
+            ..Tally::default()
+        }
+    }
+
+    fn verdict(old: Tally, new: Tally) -> Option<String> {
+        let transform = TransformId { subtopology: 0, transform: 0 };
+        Trial::new(transform, (1, 0), old, RATIOS).verdict(&new)
+    }
+
+    #[test]
+    fn what_does_as_well_as_before_passes() {
+        assert_eq!(verdict(tally(1_000), tally(1_000)), None);
+        assert_eq!(verdict(tally(1_000), Tally::default()), None);
+        assert_eq!(
+            verdict(Tally::default(), tally(1_000)),
+            None,
+            "there is nothing to compare with"
+        );
+    }
+
+    #[test]
+    fn each_rise_is_found_and_named() {
+        let old = tally(1_000);
+        let rises = [
+            ("failures", Tally { failures: 6, ..tally(1_000) }),
+            ("memory", Tally { memory_bytes: 13 << 20, ..tally(10) }),
+            ("processor", Tally { cpu: Duration::from_micros(61 * 1_000), ..tally(1_000) }),
+            ("processor", Tally { cpu: Duration::from_millis(300), ..tally(2) }),
+            ("emitted", Tally { output_bytes: 301_000, ..tally(1_000) }),
+            ("trapped", Tally { breaks: 1, ..tally(1) }),
+        ];
+        for (what, new) in rises {
+            let found = verdict(old, new);
+            assert!(found.as_ref().is_some_and(|found| found.contains(what)), "{what}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn little_says_nothing() {
+        let old = tally(1_000);
+        let few = tally(100);
+        assert_eq!(verdict(old, Tally { cpu: 50 * few.cpu, ..few }), None);
+        assert_eq!(verdict(old, Tally { output_bytes: 99 * few.output_bytes, ..few }), None);
+        assert_eq!(verdict(old, Tally { failures: 4, ..few }), None);
+        let small = Tally { memory_bytes: 100_000, ..old };
+        assert_eq!(verdict(small, Tally { memory_bytes: 1 << 20, ..few }), None);
+    }
+
+    #[test]
+    fn what_failed_before_as_well_is_no_rise() {
+        let old = Tally { failures: 10, breaks: 10, ..tally(1_000) };
+        assert_eq!(verdict(old, Tally { failures: 15, breaks: 15, ..tally(1_000) }), None);
+        assert!(verdict(old, Tally { failures: 25, breaks: 25, ..tally(1_000) }).is_some());
+    }
+
+    #[test]
+    fn only_what_is_committed_counts_for_the_probation() {
+        let transform = TransformId { subtopology: 0, transform: 0 };
+        let mut trial = Trial::new(transform, (1, 0), Tally::default(), RATIOS);
+        for (ever, committed, expected) in [(10, true, 10), (25, false, 10), (30, true, 15)] {
+            trial.ended(&Tally { ever, ..Tally::default() }, committed);
+            assert_eq!(trial.progress(), Probation { version: 1, records: expected });
+        }
+    }
+}
