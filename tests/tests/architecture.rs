@@ -49,6 +49,7 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("prost", "control"),
     ("axum", "control"),
     ("clap", "cli"),
+    ("indicatif", "cli"),
 ];
 
 /// What the core may name beside itself and the standard library.

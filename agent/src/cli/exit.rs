@@ -16,7 +16,7 @@ pub enum Exit {
     Pipeline = 3,
     /// The brokers or topics were refused.
     Topics = 4,
-    /// A module was refused.
+    /// A module was refused, or did not pass its probation.
     Module = 5,
     /// The state directory can't be used.
     State = 6,
@@ -32,7 +32,7 @@ Exit codes:
   2  the command line makes no sense
   3  the pipeline file was refused
   4  the brokers can't be reached, or topics were refused
-  5  a module was refused
+  5  a module was refused, or did not pass its probation
   6  the state directory can't be used
   7  no agent answers, or it refuses who asks";
 

@@ -7,6 +7,7 @@ mod dev_broker;
 mod exit;
 mod finding;
 mod output;
+mod progress;
 mod run;
 #[cfg(test)]
 mod tests;

@@ -71,9 +71,21 @@ impl Output {
         }
     }
 
+    /// Whether people read the answer.
+    pub(super) fn is_for_people(&self) -> bool {
+        self.format == OutputFormat::Human
+    }
+
+    /// Tells people what is going on, beside the answer.
+    pub(super) fn note(&mut self, line: &str) {
+        if self.is_for_people() {
+            eprintln!("{line}");
+        }
+    }
+
     /// Prints lines for people only.
     pub(super) fn human(&mut self, lines: &[String]) {
-        if self.format == OutputFormat::Human {
+        if self.is_for_people() {
             for line in lines {
                 println!("{line}");
             }

@@ -64,6 +64,9 @@ pub enum Error {
     /// Ask otherwise, or later.
     #[error("{0}")]
     Refused(String),
+    /// Wait until what is under way has ended.
+    #[error("{0}")]
+    Busy(String),
     /// Look at the file.
     #[error("{path}: {reason}", path = .path.display())]
     File {
@@ -257,6 +260,7 @@ impl Client {
             return Error::Unreachable { address: self.address.clone(), reason };
         }
         match status.code() {
+            Code::Aborted => Error::Busy(message),
             Code::Unauthenticated => Error::Unauthenticated(message),
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown => {
                 Error::Unreachable { address: self.address.clone(), reason: message }

@@ -3,6 +3,7 @@
 mod events;
 mod state;
 mod status;
+mod swap;
 mod target;
 mod top;
 
@@ -11,7 +12,13 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use self::{events::Follow, state::Read, target::At, top::Refresh};
+use self::{
+    events::Follow,
+    state::Read,
+    swap::{ToRollBack, ToSwap},
+    target::At,
+    top::Refresh,
+};
 use crate::{
     cli::{
         Exit,
@@ -58,6 +65,27 @@ pub enum Control {
         #[command(flatten)]
         drain: HowToDrain,
     },
+    /// Replace the module of a transform while records flow.
+    ///
+    /// The new module is compiled, checked, compared with the running one, and initialised for every
+    /// task, beside the work. Then each worker commits what it has and goes on with it. On probation
+    /// it is brought back down by itself if it does worse than the one before; waits until it stays
+    /// or was rolled back. The swap goes on if this command is ended.
+    Swap {
+        #[command(flatten)]
+        swap: ToSwap,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Take a transform back to a module that it ran before.
+    ///
+    /// Goes the same way as a swap; a probation that is under way ends at once.
+    Rollback {
+        #[command(flatten)]
+        to: ToRollBack,
+        #[command(flatten)]
+        at: At,
+    },
     /// Read the committed state of a store.
     #[command(subcommand)]
     State(Read),
@@ -84,18 +112,30 @@ pub struct HowToDrain {
     pub no_wait: bool,
 }
 
+/// What went wrong, and what else is known of it.
+struct Failure {
+    findings: Vec<Finding>,
+    details: Value,
+}
+
+impl From<Vec<Finding>> for Failure {
+    fn from(findings: Vec<Finding>) -> Self {
+        Self { findings, details: json!({}) }
+    }
+}
+
 /// Does what is asked for.
 pub(super) fn run(verb: &Control, output: &mut Output) -> Exit {
     match act(verb, output) {
         Ok(()) => Exit::Ok,
-        Err(findings) => {
-            output.findings(&findings, &json!({}));
+        Err(Failure { findings, details }) => {
+            output.findings(&findings, &details);
             finding::exit(&findings)
         }
     }
 }
 
-fn act(verb: &Control, output: &mut Output) -> Result<(), Vec<Finding>> {
+fn act(verb: &Control, output: &mut Output) -> Result<(), Failure> {
     let told = |error| vec![of_client(&error)];
     match verb {
         Control::Status { at } => {
@@ -108,11 +148,11 @@ fn act(verb: &Control, output: &mut Output) -> Result<(), Vec<Finding>> {
         Control::Pause { at } => {
             let committed = connect(at)?.pause().map_err(told)?;
             if !committed {
-                return Err(vec![Finding::new(
+                return Err(Failure::from(vec![Finding::new(
                     About::Run,
                     "the agent was told to pause, but has not committed what it had yet; \
                      `sidestream status` shows what it waits for",
-                )]);
+                )]));
             }
             let line = "paused: everything processed is committed".to_owned();
             output.answer(&[line], &json!({ "paused": true }));
@@ -122,6 +162,8 @@ fn act(verb: &Control, output: &mut Output) -> Result<(), Vec<Finding>> {
             output.answer(&["resumed".to_owned()], &json!({ "paused": false }));
         }
         Control::Drain { at, drain } => drain_agent(&mut connect(at)?, *drain, output)?,
+        Control::Swap { swap, at } => swap::swap(at, swap, output)?,
+        Control::Rollback { to, at } => swap::roll_back(at, to, output)?,
         Control::State(read) => state::run(read, output)?,
         Control::Events { at, follow } => {
             events::run(&mut connect(at)?, follow, output).map_err(told)?;
@@ -167,8 +209,18 @@ fn of_client(error: &Error) -> Finding {
         Error::Unauthenticated(_) => (About::Agent, "name the token's file with `--token-file`"),
         Error::File { .. } => (About::Agent, ""),
         Error::Refused(_) => (About::Run, ""),
+        Error::Busy(_) => (
+            About::Run,
+            "wait until it has ended, which `sidestream status` shows, or end its probation with \
+             `sidestream rollback`",
+        ),
     };
     Finding { remedy: remedy.to_owned(), ..Finding::new(about, error.to_string()) }
+}
+
+/// The first digits of a digest, for people.
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
 }
 
 fn to_json(value: &impl serde::Serialize) -> Value {

@@ -1,9 +1,26 @@
 //! `sidestream status`, for people.
 
-use crate::control::proto::{Input, Status, Task, Worker};
+use super::short;
+use crate::control::proto::{Input, Status, Task, Transform, Version, Worker};
 
-/// What an agent does, in lines.
+/// What an agent does, in lines, with the versions of its transforms.
 pub(super) fn lines(status: &Status) -> Vec<String> {
+    lines_with(status, |transform| {
+        let mut lines = vec![of_transform(transform)];
+        // One alone is said already.
+        if transform.versions.len() > 1 {
+            lines.extend(transform.versions.iter().map(of_version));
+        }
+        lines
+    })
+}
+
+/// What an agent does, in fewer lines.
+pub(super) fn brief_lines(status: &Status) -> Vec<String> {
+    lines_with(status, |transform| vec![of_transform(transform)])
+}
+
+fn lines_with(status: &Status, of_transform: fn(&Transform) -> Vec<String>) -> Vec<String> {
     let ready = match (status.ready, status.live) {
         (_, false) => "STUCK".to_owned(),
         (true, true) => "ready".to_owned(),
@@ -20,14 +37,31 @@ pub(super) fn lines(status: &Status) -> Vec<String> {
     if !status.http_address.is_empty() {
         lines.push(format!("probes and metrics: http://{}", status.http_address));
     }
-    for transform in &status.transforms {
-        let digest = transform.digest.get(..12).unwrap_or("not loaded yet");
-        lines.push(format!("transform {}: {} ({digest})", transform.name, transform.module));
-    }
+    lines.extend(status.transforms.iter().flat_map(of_transform));
     for worker in &status.workers {
         lines.extend(of_worker(worker));
     }
     lines
+}
+
+fn of_transform(transform: &Transform) -> String {
+    let digest = match transform.digest.as_str() {
+        "" => "not loaded yet",
+        digest => short(digest),
+    };
+    let probation = transform.versions.iter().any(|version| version.on_probation);
+    let probation = if probation { ", on probation" } else { "" };
+    format!("transform {}: {} ({digest}{probation})", transform.name, transform.module)
+}
+
+fn of_version(version: &Version) -> String {
+    let since = jiff::Timestamp::from_millisecond(version.since_ms).unwrap_or_default();
+    let state = match (version.running, version.on_probation) {
+        (_, true) => " runs, on probation",
+        (true, false) => " runs",
+        (false, false) => "",
+    };
+    format!("  version {} since {since:.0} {}{state}", short(&version.digest), version.name)
 }
 
 fn of_worker(worker: &Worker) -> Vec<String> {

@@ -37,7 +37,7 @@ pub(super) fn run(
         let speed = before.map(|before| speed(before, now));
         before = Some(now);
         let mut lines = vec![headline(&status, speed)];
-        lines.extend(status::lines(&status));
+        lines.extend(status::brief_lines(&status));
         output.view(&lines, &to_json(&status));
         if refresh.times.is_some_and(|times| view >= times) {
             break;
