@@ -76,6 +76,12 @@ enum Kind {
         /// Outputs have the values of their input records.
         #[arg(long)]
         same_value: bool,
+        /// Outputs have a header `version` too; each record was processed by one.
+        #[arg(long)]
+        versions: bool,
+        /// A version that must not have processed anything.
+        #[arg(long = "never", value_name = "VERSION", requires = "versions")]
+        never: Vec<u32>,
     },
     /// Orders joined with a table of customers.
     Enrich {
@@ -135,8 +141,13 @@ fn verify(arguments: Arguments) -> Result<Verdict> {
             pipeline.word_count(&WordCount { lines, repartition, counts, store })
         }
         Kind::Count { inputs, counts, store } => pipeline.count(&inputs, &counts, &store),
-        Kind::Stamped { inputs, outputs, outputs_per_record, same_value } => {
-            pipeline.stamped(&inputs, &outputs, Stamps { outputs_per_record, same_value })
+        Kind::Stamped { inputs, outputs, outputs_per_record, same_value, versions, never } => {
+            let stamps = Stamps { outputs_per_record, same_value };
+            if versions {
+                pipeline.versions(&inputs, &outputs, stamps, &never.into_iter().collect())
+            } else {
+                pipeline.stamped(&inputs, &outputs, stamps)
+            }
         }
         Kind::Enrich { orders, customers, enriched, store } => {
             pipeline.enrich(&Enrich { orders, customers, enriched, store })

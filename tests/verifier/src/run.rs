@@ -1,6 +1,9 @@
 //! Reads what a pipeline of each kind read and wrote, and checks it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 
@@ -77,13 +80,38 @@ impl Pipeline {
         outputs: &[String],
         stamps: check::Stamps,
     ) -> Result<Verdict> {
+        self.stamped_by(inputs, outputs, stamps, None)
+    }
+
+    /// The same, by modules that also say their versions: each record by one, and none by those
+    /// that were `never` to commit anything.
+    pub fn versions(
+        &self,
+        inputs: &[String],
+        outputs: &[String],
+        stamps: check::Stamps,
+        never: &BTreeSet<u32>,
+    ) -> Result<Verdict> {
+        self.stamped_by(inputs, outputs, stamps, Some(never))
+    }
+
+    fn stamped_by(
+        &self,
+        inputs: &[String],
+        outputs: &[String],
+        stamps: check::Stamps,
+        never: Option<&BTreeSet<u32>>,
+    ) -> Result<Verdict> {
         let mut verdict = Verdict::default();
         let inputs: Result<Vec<_>> =
             inputs.iter().map(|topic| self.input(topic, &mut verdict)).collect();
-        let inputs = inputs?;
         let outputs: Result<Vec<_>> =
             outputs.iter().map(|topic| self.cluster.read(topic, &mut verdict)).collect();
-        check::check_stamped(&inputs, &outputs?, stamps, &mut verdict);
+        let (inputs, outputs) = (inputs?, outputs?);
+        check::check_stamped(&inputs, &outputs, stamps, &mut verdict);
+        if let Some(never) = never {
+            check::check_versions(&inputs, &outputs, never, &mut verdict);
+        }
         Ok(verdict)
     }
 

@@ -7,6 +7,7 @@ mod pass_through;
 mod sequence;
 mod stamped;
 mod state;
+mod versions;
 
 #[cfg(test)]
 mod testing;
@@ -18,4 +19,5 @@ pub use self::{
     pass_through::check_pass_through,
     stamped::{Stamps, check_stamped},
     state::{StoreCopy, check_changelog, check_stores},
+    versions::check_versions,
 };

@@ -104,7 +104,8 @@ fn check_number(
     });
 }
 
-fn stamp(record: &Record, inputs: &[Topic]) -> Option<Place> {
+/// Where an output says that it is from.
+pub(super) fn stamp(record: &Record, inputs: &[Topic]) -> Option<Place> {
     let name = record.header("input")?;
     let number = || name.parse().ok().filter(|&number: &usize| number < inputs.len());
     let input = inputs.iter().position(|input| input.name == name).or_else(number)?;
