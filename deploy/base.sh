@@ -1,22 +1,31 @@
 #!/usr/bin/env bash
-# Makes a base image of Debian packages, where no registry has one: only what the binary links and
-# the certificates of public authorities. Prints the image's name.
+# Makes a base image's root file system of Debian packages, where no registry has one: what the
+# agent's binary links, the certificates of public authorities, and further PACKAGEs with what they
+# depend on. Needs apt's lists, and no root. `podman import TAR IMAGE` makes an image of it.
 #
-#   deploy/base.sh [IMAGE]
+#   deploy/base.sh TAR [PACKAGE...]
 set -euo pipefail
 
-image=${1:-localhost/sidestream-base}
-packages=(base-files libc6 libgcc-s1 libstdc++6 ca-certificates)
+tar=${1:?where to? deploy/base.sh TAR [PACKAGE...]}
+shift
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/packages" "$work/tree"
-(cd "$work/packages" && apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}" >&2)
+mkdir -p "$work/packages/partial" "$work/tree"
+
+# By the status of a machine that has nothing yet, so that everything they depend on comes too.
+: >"$work/status"
+apt-get install -qq --yes --no-install-recommends --download-only \
+  -o Debug::NoLocking=1 -o APT::Sandbox::User="$(id -un)" -o Dir::State::status="$work/status" \
+  -o Dir::Cache::archives="$work/packages" libstdc++6 "$@" >&2
+# Alone: what these depend on serves their set-up.
+(cd "$work/packages" && apt-get download -qq -o APT::Sandbox::User="$(id -un)" base-files ca-certificates >&2)
 for package in "$work"/packages/*.deb; do
   dpkg-deb --extract "$package" "$work/tree"
 done
+
 # What the packages would do when they are set up.
-mkdir -p "$work/tree/etc/ssl/certs" "$work/tree/var/lib/sidestream" "$work/tree/tmp"
+mkdir -p "$work/tree/etc/ssl/certs" "$work/tree/var/lib/sidestream"
 find "$work/tree/usr/share/ca-certificates" -name '*.crt' -exec cat {} + \
   >"$work/tree/etc/ssl/certs/ca-certificates.crt"
 echo 'root:x:0:0:root:/:/usr/sbin/nologin
@@ -24,11 +33,10 @@ sidestream:x:65532:65532::/var/lib/sidestream:/usr/sbin/nologin' >"$work/tree/et
 echo 'root:x:0:
 sidestream:x:65532:' >"$work/tree/etc/group"
 rm -rf "$work"/tree/usr/share/{doc,man,locale,lintian,ca-certificates} "$work"/tree/usr/lib/*/gconv
-chown -R 0:0 "$work/tree"
-chown 65532:65532 "$work/tree/var/lib/sidestream"
-chmod 1777 "$work/tree/tmp"
 
-container=$(buildah from scratch)
-buildah add --quiet "$container" "$work/tree" / >/dev/null
-buildah commit --quiet --rm "$container" "$image" >/dev/null
-echo "$image"
+# The state directory belongs to the agent, everything else to root, whoever made it.
+tar --create --file "$work/base.tar" --owner 0 --group 0 --directory "$work/tree" \
+  --exclude ./var/lib/sidestream .
+tar --append --file "$work/base.tar" --owner 65532 --group 65532 --directory "$work/tree" \
+  ./var/lib/sidestream
+mv "$work/base.tar" "$tar"
