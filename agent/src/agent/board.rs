@@ -13,9 +13,10 @@ use std::{
 use sidestream_core::{
     record::{Offset, TaskId, Timestamp, TopicPartition},
     topology::Topology,
-    worker::{TaskPosition, TaskState, Version},
+    worker::{Probation, Swap, TaskPosition, TaskState, Version},
 };
 
+use super::measured::Measured;
 use crate::{
     control::Events,
     telemetry::metrics::{Metrics, WorkerMetrics},
@@ -54,6 +55,9 @@ pub(super) struct WorkerBoard {
     /// How many turns were seen, and when there were more than before.
     seen: Mutex<(u64, Instant)>,
     view: Mutex<View>,
+    /// There is something in `mail`.
+    has_mail: AtomicBool,
+    mail: Mutex<Vec<Instruction>>,
 }
 
 /// What is known of a worker.
@@ -65,13 +69,40 @@ pub(super) struct View {
     pub(super) tasks: BTreeMap<TaskId, TaskView>,
     /// What came of the last swap that it was told to make.
     pub(super) swapped: Option<Swapped>,
+    /// How far the version is that is on probation.
+    pub(super) probation: Option<Probation>,
 }
 
 /// What came of a swap in a worker.
 pub(super) struct Swapped {
     pub(super) version: Version,
-    /// Why the version was taken back, if it was.
-    pub(super) reverted: Option<String>,
+    pub(super) state: SwapState,
+}
+
+/// How far a worker is with a swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SwapState {
+    /// The version runs, on probation.
+    TakenOver,
+    /// The version before it runs again, for this reason.
+    TakenBack(String),
+    /// The version runs for good.
+    Kept,
+}
+
+/// What a worker is told before a turn.
+pub(super) enum Instruction {
+    /// Let another version take over.
+    Swap(Box<Swap<Measured>>),
+    /// A version has passed its probation.
+    Keep(Version),
+    /// Bring the version before it back.
+    TakeBack {
+        /// Which is not to run any more.
+        version: Version,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What is known of a task.
@@ -88,6 +119,39 @@ pub(super) struct TaskView {
 impl WorkerBoard {
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells it something before one of its next turns.
+    pub(super) fn post(&self, instruction: Instruction) {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner).push(instruction);
+        self.has_mail.store(true, Ordering::Release);
+    }
+
+    /// Whether it has not read yet what it was told.
+    pub(super) fn has_mail(&self) -> bool {
+        self.has_mail.load(Ordering::Acquire)
+    }
+
+    /// What it was told since this was asked last.
+    pub(super) fn take_mail(&self) -> Vec<Instruction> {
+        if !self.has_mail() {
+            return Vec::new();
+        }
+        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_mail.store(false, Ordering::Release);
+        std::mem::take(&mut *mail)
+    }
+
+    /// How far it is with the swap to a version; `None` before it begins.
+    pub(super) fn swap_state(&self, version: Version) -> Option<SwapState> {
+        let view = self.view();
+        let swapped = view.swapped.as_ref().filter(|swapped| swapped.version == version);
+        swapped.map(|swapped| swapped.state.clone())
+    }
+
+    /// Takes in how far it is with a swap.
+    pub(super) fn set_swap_state(&self, version: Version, state: SwapState) {
+        self.view().swapped = Some(Swapped { version, state });
     }
 
     /// How long ago its loop was last seen to turn.
@@ -120,6 +184,8 @@ impl Board {
             rests: AtomicBool::new(false),
             seen: Mutex::new((0, Instant::now())),
             view: Mutex::default(),
+            has_mail: AtomicBool::new(false),
+            mail: Mutex::default(),
         };
         Self {
             workers: metrics.workers.iter().map(worker).collect(),

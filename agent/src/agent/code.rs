@@ -22,6 +22,13 @@ use crate::{
     telemetry::metrics::TransformMetrics,
 };
 
+/// The versions of a transform that instances are made of.
+struct Modules {
+    /// The one that runs, but for another one on probation.
+    in_force: (Version, Module),
+    known: BTreeMap<Version, Module>,
+}
+
 /// The code of all transforms.
 pub(super) struct Codes {
     pub(super) application: String,
@@ -39,7 +46,7 @@ pub(super) struct Code {
     config: String,
     metrics: Option<Arc<TransformMetrics>>,
     /// The versions that instances are made of.
-    modules: Mutex<BTreeMap<Version, Module>>,
+    modules: Mutex<Modules>,
     /// Of each worker.
     last_calls: Vec<Arc<LastCall>>,
 }
@@ -57,31 +64,36 @@ impl Code {
             name: name.to_owned(),
             config: config.to_owned(),
             metrics,
-            modules: Mutex::new(BTreeMap::from([(0, module)])),
+            modules: Mutex::new(Modules {
+                in_force: (0, module.clone()),
+                known: BTreeMap::from([(0, module)]),
+            }),
             last_calls: (0..workers).map(|_| Arc::default()).collect(),
         }
     }
 
-    fn modules(&self) -> MutexGuard<'_, BTreeMap<Version, Module>> {
+    fn modules(&self) -> MutexGuard<'_, Modules> {
         self.modules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The version that was added last, and its module: the one in force unless a swap is under
-    /// way.
-    pub(super) fn newest(&self) -> (Version, Module) {
-        let modules = self.modules();
-        let (version, module) = modules.last_key_value().expect("there is always a version");
-        (*version, module.clone())
+    /// The version in force, and its module; while one is on probation, the one before it.
+    pub(super) fn running(&self) -> (Version, Module) {
+        self.modules().in_force.clone()
+    }
+
+    /// A version has passed its probation.
+    pub(super) fn put_in_force(&self, version: Version, module: Module) {
+        self.modules().in_force = (version, module);
     }
 
     /// Makes a version known, so that instances can be made of it.
     pub(super) fn add(&self, version: Version, module: Module) {
-        self.modules().insert(version, module);
+        self.modules().known.insert(version, module);
     }
 
     /// Forgets a version that no worker has in force, or will have.
     pub(super) fn remove(&self, version: Version) {
-        self.modules().remove(&version);
+        self.modules().known.remove(&version);
     }
 
     /// How long each worker did no work of this transform when `version` took over, where it did
@@ -137,7 +149,7 @@ impl Codes {
         version: Version,
     ) -> Result<Measured, Failure> {
         let code = self.of(TransformId { subtopology: task.subtopology, transform });
-        let module = code.modules().get(&version).cloned();
+        let module = code.modules().known.get(&version).cloned();
         let module = module.expect("a version is known for as long as it may be in force");
         let guest = self.guest(&module, task, transform).inspect_err(|failure| {
             if let Some(metrics) = &code.metrics {

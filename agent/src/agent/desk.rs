@@ -17,6 +17,7 @@ use tracing::info;
 
 use super::{
     board::{Board, TaskView, WorkerBoard},
+    swap::{Swapper, Wish},
     thread::Stop,
 };
 use crate::{
@@ -35,8 +36,8 @@ pub(super) struct Desk {
     pub(super) stores: Arc<Stores>,
     /// The transforms: name, file of the module, stores.
     pub(super) transforms: Vec<(String, PathBuf, Vec<String>)>,
-    /// The digests of their modules, once they are loaded.
-    pub(super) digests: OnceLock<Vec<String>>,
+    /// Set once the workers run.
+    pub(super) swapper: OnceLock<Arc<Swapper>>,
     pub(super) http_address: OnceLock<SocketAddr>,
 }
 
@@ -50,16 +51,25 @@ impl Desk {
     }
 
     fn transforms(&self) -> Vec<proto::Transform> {
-        let digests = self.digests.get();
-        let transform =
-            |(index, (name, module, stores)): (usize, &(String, PathBuf, _))| proto::Transform {
+        let swapper = self.swapper.get();
+        let transform = |(name, module, stores): &(String, PathBuf, Vec<String>)| {
+            let id = swapper.and_then(|swapper| swapper.codes.find(name));
+            let known = swapper.zip(id).map(|(swapper, id)| swapper.versions(id));
+            let (digest, versions) = known.unzip();
+            proto::Transform {
                 name: name.clone(),
                 module: module.display().to_string(),
-                digest: digests.map(|digests| digests[index].clone()).unwrap_or_default(),
-                stores: Vec::clone(stores),
-                versions: Vec::new(),
-            };
-        self.transforms.iter().enumerate().map(transform).collect()
+                digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
+                stores: stores.clone(),
+                versions: versions.unwrap_or_default(),
+            }
+        };
+        self.transforms.iter().map(transform).collect()
+    }
+
+    fn swapper(&self) -> Result<&Arc<Swapper>, Refusal> {
+        let starting = || Refusal::NotReady("the agent is starting".to_owned());
+        self.swapper.get().ok_or_else(starting)
     }
 
     fn worker(&self, number: usize, worker: &WorkerBoard) -> proto::Worker {
@@ -278,15 +288,24 @@ impl Operator for Desk {
         Ok(Page { position, entries, more: found.more })
     }
 
-    fn swap(&self, _: proto::SwapRequest) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
-        Err(Refusal::NotReady("the agent can't swap modules yet".to_owned()))
+    fn swap(
+        &self,
+        request: proto::SwapRequest,
+    ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
+        let swapper = self.swapper()?;
+        let proto::SwapRequest { transform, module, name, dry_run } = request;
+        let transform = swapper.find(&transform)?;
+        swapper.begin(Wish { transform, module, name, dry_run, probation: true })
     }
 
     fn rollback(
         &self,
-        _: proto::RollbackRequest,
+        request: proto::RollbackRequest,
     ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
-        Err(Refusal::NotReady("the agent can't swap modules yet".to_owned()))
+        let swapper = self.swapper()?;
+        let transform = swapper.find(&request.transform)?;
+        let digest = Some(request.digest.as_str()).filter(|digest| !digest.is_empty());
+        swapper.roll_back(transform, digest)
     }
 
     fn metrics(&self) -> (String, &'static str) {

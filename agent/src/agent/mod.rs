@@ -3,15 +3,19 @@
 mod board;
 mod check;
 mod code;
+pub mod dead_letters;
 mod desk;
 mod environment;
+mod files;
 mod lag;
 mod measured;
 mod memory;
 mod modules;
 mod notices;
+mod swap;
 mod thread;
 mod topics;
+mod versions;
 mod watch;
 
 use std::{
@@ -27,9 +31,12 @@ use self::{
     code::Codes,
     desk::Desk,
     environment::{Environment, Parts},
+    files::{Files, News},
     lag::Lag,
     memory::{Shares, Wanted},
     modules::Modules,
+    swap::Swapper,
+    versions::Versions,
 };
 pub use self::{
     check::{check_modules, check_topics, kafka_properties},
@@ -79,6 +86,9 @@ pub enum Error {
     /// Look at the state directory.
     #[error(transparent)]
     State(#[from] state::Error),
+    /// Look at the versions of modules in the state directory.
+    #[error("{0}")]
+    Versions(String),
     /// Look at the keys `control` and `http`.
     #[error(transparent)]
     Control(#[from] control::Error),
@@ -93,6 +103,12 @@ pub enum Error {
     Deadline(Duration),
 }
 
+impl From<versions::Error> for Error {
+    fn from(error: versions::Error) -> Self {
+        Self::Versions(error.to_string())
+    }
+}
+
 /// A running agent.
 pub struct Agent {
     workers: Vec<JoinHandle<Result<(), String>>>,
@@ -101,6 +117,8 @@ pub struct Agent {
     /// Serves until the agent is gone.
     _server: Server,
     _lag: Lag,
+    /// Watches the module files.
+    _files: Option<Files>,
 }
 
 impl Agent {
@@ -115,8 +133,8 @@ impl Agent {
         let stores = Stores::open_directory(&state)?;
         let desk = desk(pipeline, &stop, &stores);
         let server = serve(pipeline, &desk)?;
-        let modules = Modules::load(pipeline, shares(pipeline, 1).guests)?;
-        desk.digests.get_or_init(|| modules.digests());
+        let versions = open_versions(pipeline)?;
+        let modules = Modules::load(pipeline, shares(pipeline, 1).guests, &versions)?;
         let config = kafka_config(pipeline, stores.identity());
         config.validate()?;
         let admin = Admin::new(&config)?;
@@ -132,12 +150,17 @@ impl Agent {
             tasks = plan.topology.subtopologies.iter().map(|s| s.partitions).sum::<i32>(),
             "starting"
         );
-        let workers = start_workers(pipeline, &plan, &config, &modules, &desk)?;
+        let codes = codes(pipeline, &plan, &modules, &desk);
+        let workers = start_workers(pipeline, &plan, &config, &codes, &desk)?;
+        let (board, settings) = (Arc::clone(&desk.board), pipeline.swap.clone());
+        let swapper = Swapper::new(codes, board, stop.clone(), versions, settings);
+        desk.swapper.get_or_init(|| Arc::clone(&swapper));
         desk.board.started.store(true, Ordering::Relaxed);
         desk.board.events.tell("started", "all workers run");
         let lag = Lag::start(Arc::clone(&desk.board), admin).map_err(Error::Thread)?;
+        let files = watch_files(pipeline, &modules, &swapper).map_err(Error::Thread)?;
         let shutdown = pipeline.shutdown.clone();
-        Ok(Self { workers, stop, shutdown, _server: server, _lag: lag })
+        Ok(Self { workers, stop, shutdown, _server: server, _lag: lag, _files: files })
     }
 
     /// Waits until the workers have stopped: because `stop` was requested, or because one can't
@@ -169,19 +192,13 @@ fn start_workers(
     pipeline: &Pipeline,
     plan: &Plan,
     config: &kafka::Config,
-    modules: &Modules,
+    codes: &Arc<Codes>,
     desk: &Desk,
 ) -> Result<Vec<JoinHandle<Result<(), String>>>, Error> {
     let Desk { board, stores, stop, .. } = desk;
-    let topology = Arc::clone(board.topology.get_or_init(|| Arc::new(plan.topology.clone())));
-    let codes = Arc::new(Codes {
-        application: pipeline.application.clone(),
-        topology: Arc::clone(&topology),
-        engine: modules.engine.clone(),
-        codes: modules.by_subtopology(pipeline, plan, &board.metrics),
-    });
-    let parts =
-        Arc::new(Parts { stores: Arc::clone(stores), task_stores: task_stores(plan), codes });
+    let topology = Arc::clone(&codes.topology);
+    let (stores, codes) = (Arc::clone(stores), Arc::clone(codes));
+    let parts = Arc::new(Parts { stores, task_stores: task_stores(plan), codes });
     let partitions = topology.subtopologies.iter();
     let partitions: i32 = partitions.map(|s| s.partitions * s.inputs.len() as i32).sum();
     let shares = shares(pipeline, usize::try_from(partitions).unwrap_or(1));
@@ -203,6 +220,43 @@ fn start_workers(
     Ok(workers)
 }
 
+fn codes(pipeline: &Pipeline, plan: &Plan, modules: &Modules, desk: &Desk) -> Arc<Codes> {
+    let board = &desk.board;
+    let topology = Arc::clone(board.topology.get_or_init(|| Arc::new(plan.topology.clone())));
+    Arc::new(Codes {
+        application: pipeline.application.clone(),
+        topology,
+        engine: modules.engine.clone(),
+        codes: modules.by_subtopology(pipeline, plan, &board.metrics),
+    })
+}
+
+fn open_versions(pipeline: &Pipeline) -> Result<Versions, Error> {
+    let folder = pipeline.state.directory.join("modules");
+    let transforms: Vec<&str> = pipeline.transforms.iter().map(|of| of.name.as_str()).collect();
+    Ok(Versions::open(&folder, pipeline.swap.versions_max as usize, Some(&transforms))?)
+}
+
+/// Swaps a transform's module when its file has changed.
+fn watch_files(
+    pipeline: &Pipeline,
+    modules: &Modules,
+    swapper: &Arc<Swapper>,
+) -> std::io::Result<Option<Files>> {
+    if !pipeline.swap.watch {
+        return Ok(None);
+    }
+    let swapper = Arc::clone(swapper);
+    let tell = move |news| match news {
+        News::Changed(change) => swapper.take_file(&change),
+        News::Problem(problem) => {
+            warn!(transforms = ?problem.transforms, reason = problem.message, "a module file");
+            swapper.board.events.tell("module_file_unusable", problem.message);
+        }
+    };
+    Files::start(modules.files(pipeline), pipeline.limits.module_bytes_max, tell).map(Some)
+}
+
 /// What the control service asks, for an agent that starts.
 fn desk(pipeline: &Pipeline, stop: &Stop, stores: &Arc<Stores>) -> Arc<Desk> {
     let names = pipeline.transforms.iter().map(|transform| transform.name.as_str());
@@ -219,7 +273,7 @@ fn desk(pipeline: &Pipeline, stop: &Stop, stores: &Arc<Stores>) -> Arc<Desk> {
         stop: stop.clone(),
         stores: Arc::clone(stores),
         transforms: pipeline.transforms.iter().map(transform).collect(),
-        digests: OnceLock::new(),
+        swapper: OnceLock::new(),
         http_address: OnceLock::new(),
     })
 }

@@ -8,10 +8,16 @@ use std::{
 
 use tracing::info;
 
-use super::{Error, bytes, code::Code};
+use super::{
+    Error, bytes,
+    code::Code,
+    files::Watched,
+    versions::{Choice, Versions},
+};
 use crate::{
     config::Pipeline,
-    guest::{self, Engine, Module},
+    control::now_ms,
+    guest::{self, Digest, Engine, Module},
     plan::Plan,
     telemetry::metrics::Metrics,
 };
@@ -20,35 +26,59 @@ use crate::{
 pub(super) struct Modules {
     pub(super) engine: Engine,
     modules: Vec<Module>,
+    /// The content of the transforms' module files, whichever module they start with.
+    files: Vec<Digest>,
 }
 
 impl Modules {
-    /// Reads, checks and compiles every module (or takes compiled code from the cache in the state
-    /// directory); all instances together may use `memory_total` bytes.
-    pub(super) fn load(pipeline: &Pipeline, memory_total: usize) -> Result<Self, Error> {
+    /// Checks and compiles the module of every transform (or takes compiled code from the cache in
+    /// the state directory): that of its file, or the one that was swapped in last. All instances
+    /// together may use `memory_total` bytes.
+    pub(super) fn load(
+        pipeline: &Pipeline,
+        memory_total: usize,
+        versions: &Versions,
+    ) -> Result<Self, Error> {
         let cache = Some(pipeline.state.directory.join("compiled"));
         let engine = engine(pipeline, memory_total, cache)?;
-        let mut modules: Vec<(&Path, Module)> = Vec::new();
+        let (mut modules, mut files): (Vec<Module>, Vec<Digest>) = (Vec::new(), Vec::new());
         for transform in &pipeline.transforms {
-            let path = transform.module.as_path();
-            let known = modules.iter().find(|(known, _)| *known == path);
-            let module = match known {
-                Some((_, module)) => module.clone(),
-                None => {
-                    let module = read(&engine, path, pipeline)?;
-                    info!(transform = transform.name, digest = %module.digest(), "module loaded");
-                    module
-                }
+            let file = read_file(&transform.module, pipeline)?;
+            let file_digest = Digest::of(&file);
+            let (bytes, name) = match versions.choose(&transform.name, &file)? {
+                Choice::File => (file, transform.module.display().to_string()),
+                Choice::Kept(version) => (version.module, version.name),
             };
-            modules.push((path, module));
+            let digest = Digest::of(&bytes);
+            let known = modules.iter().find(|known| known.digest() == digest);
+            let module = match known {
+                Some(module) => module.clone(),
+                None => engine.load(&bytes, &name)?,
+            };
+            let is_file = digest == file_digest;
+            info!(transform = transform.name, %digest, name, is_file, "module loaded");
+            versions.keep(&transform.name, &bytes, &name, now_ms())?;
+            versions.handled(&transform.name, file_digest)?;
+            modules.push(module);
+            files.push(file_digest);
         }
-        let modules = modules.into_iter().map(|(_, module)| module).collect();
-        Ok(Self { engine, modules })
+        Ok(Self { engine, modules, files })
     }
 
-    /// The digests of the modules, in the order of the pipeline's transforms.
-    pub(super) fn digests(&self) -> Vec<String> {
-        self.modules.iter().map(|module| module.digest().to_string()).collect()
+    /// The module files of the pipeline, with the transforms that start with them.
+    pub(super) fn files(&self, pipeline: &Pipeline) -> Vec<Watched> {
+        let mut files: Vec<Watched> = Vec::new();
+        for (transform, digest) in pipeline.transforms.iter().zip(&self.files) {
+            match files.iter_mut().find(|file| file.path == transform.module) {
+                Some(file) => file.transforms.push(transform.name.clone()),
+                None => files.push(Watched {
+                    transforms: vec![transform.name.clone()],
+                    path: transform.module.clone(),
+                    seen: Some(*digest),
+                }),
+            }
+        }
+        files
     }
 
     /// What each transform of each sub-topology runs.
@@ -81,6 +111,10 @@ pub(super) fn engine(
 /// Reads, checks and compiles a module. Of a file that is too large, no more is read than it takes
 /// to see that.
 pub(super) fn read(engine: &Engine, path: &Path, pipeline: &Pipeline) -> Result<Module, Error> {
+    Ok(engine.load(&read_file(path, pipeline)?, &path.display().to_string())?)
+}
+
+fn read_file(path: &Path, pipeline: &Pipeline) -> Result<Vec<u8>, Error> {
     let unreadable = |source| Error::ModuleFile { path: PathBuf::from(path), source };
     let mut module = Vec::new();
     File::open(path)
@@ -89,7 +123,7 @@ pub(super) fn read(engine: &Engine, path: &Path, pipeline: &Pipeline) -> Result<
             file.take(bytes_max).read_to_end(&mut module)
         })
         .map_err(unreadable)?;
-    Ok(engine.load(&module, &path.display().to_string())?)
+    Ok(module)
 }
 
 fn config(pipeline: &Pipeline, memory_total: usize) -> guest::Config {

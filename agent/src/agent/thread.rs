@@ -11,7 +11,7 @@ use std::{
 
 use sidestream_core::{
     topology::Topology,
-    worker::{Config, Now, Worker},
+    worker::{Config, Now, Worker, WorkerError},
 };
 use tracing::{error, info};
 
@@ -97,11 +97,9 @@ fn run(setup: Setup) -> Result<(), String> {
         if let Some(leave) = stop.leave() {
             worker.drain(leave);
         }
-        let paused = watcher.instruct(&mut worker);
-        let report = worker.run_once(now(start)).map_err(|reason| {
-            error!(worker = number, %reason, "a worker can't go on");
-            reason.to_string()
-        })?;
+        let paused =
+            watcher.instruct(&mut worker).map_err(|reason| cannot_go_on(number, &reason))?;
+        let report = worker.run_once(now(start)).map_err(|reason| cannot_go_on(number, &reason))?;
         let elapsed = start.elapsed();
         watcher.turned(&worker, &report.notices, paused, elapsed);
         report.notices.into_iter().for_each(|notice| teller.tell(notice, elapsed));
@@ -110,6 +108,11 @@ fn run(setup: Setup) -> Result<(), String> {
             return Ok(());
         }
     }
+}
+
+fn cannot_go_on(worker: usize, reason: &WorkerError) -> String {
+    error!(worker, %reason, "a worker can't go on");
+    reason.to_string()
 }
 
 fn now(start: Instant) -> Now {

@@ -9,10 +9,13 @@ use std::{
 use sidestream_core::{
     record::{TaskId, TransformId},
     topology::Topology,
-    worker::{CommitNotice, Environment, Log, Notice, TaskState, Version, Worker},
+    worker::{CommitNotice, Log, Notice, TaskState, Version, Worker, WorkerError},
 };
 
-use super::board::{Board, Swapped, TaskView, WorkerBoard};
+use super::{
+    board::{Board, Instruction, SwapState, TaskView, WorkerBoard},
+    environment::Environment,
+};
 use crate::telemetry::metrics::TransformMetrics;
 
 /// How often it is written down how far the tasks are.
@@ -43,19 +46,36 @@ impl Watcher {
     }
 
     /// Before a turn: tells the worker what was asked for; says whether that is to rest.
-    pub(super) fn instruct<L: Log, E: Environment>(&self, worker: &mut Worker<L, E>) -> bool {
+    pub(super) fn instruct<L: Log>(
+        &self,
+        worker: &mut Worker<L, Environment>,
+    ) -> Result<bool, WorkerError> {
+        for instruction in self.own().take_mail() {
+            match instruction {
+                Instruction::Swap(swap) => worker.swap(*swap),
+                Instruction::Keep(version) => {
+                    if worker.keep(version) {
+                        self.own().set_swap_state(version, SwapState::Kept);
+                    }
+                }
+                Instruction::TakeBack { version, reason } => {
+                    worker.revert(version, &reason)?;
+                    self.own().set_swap_state(version, SwapState::TakenBack(reason));
+                }
+            }
+        }
         let paused = self.board.is_paused();
         match paused {
             true => worker.pause(),
             false => worker.resume(),
         }
-        paused
+        Ok(paused)
     }
 
     /// After a turn that ended at `now` (since the start) and was begun paused or not.
-    pub(super) fn turned<L: Log, E: Environment>(
+    pub(super) fn turned<L: Log>(
         &mut self,
-        worker: &Worker<L, E>,
+        worker: &Worker<L, Environment>,
         notices: &[Notice],
         paused: bool,
         now: Duration,
@@ -63,6 +83,10 @@ impl Watcher {
         self.turns += 1;
         self.own().metrics.turns.store(self.turns, Ordering::Relaxed);
         notices.iter().for_each(|notice| self.told(notice));
+        let probation = worker.probation();
+        if probation.is_some() {
+            self.own().view().probation = probation;
+        }
         let rests = paused && !worker.has_open_work();
         // Positions first: who sees that it rests sees where.
         if now >= self.positions_at || (rests && !self.own().rests.load(Ordering::Relaxed)) {
@@ -128,7 +152,10 @@ impl Watcher {
                 );
             }
         }
-        self.own().view().swapped = Some(Swapped { version, reverted: reverted.cloned() });
+        self.own().set_swap_state(
+            version,
+            reverted.map_or(SwapState::TakenOver, |reason| SwapState::TakenBack(reason.clone())),
+        );
     }
 
     fn task(&mut self, task: TaskId, state: &TaskState) {

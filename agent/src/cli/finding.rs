@@ -115,7 +115,7 @@ pub(super) fn of_agent(file: &Path, error: agent::Error) -> Vec<Finding> {
         _ if error.is_of_pipeline() => About::Pipeline,
         Error::Topics(_) | Error::Kafka(_) => About::Topics,
         Error::Module(_) | Error::ModuleFile { .. } | Error::Initialise { .. } => About::Module,
-        Error::State(_) => About::State,
+        Error::State(_) | Error::Versions(_) => About::State,
         Error::Control(_) => About::Pipeline,
         Error::Thread(_) | Error::Worker(_) | Error::Deadline(_) => About::Run,
     };

@@ -98,6 +98,7 @@ impl Engine {
             shared: Arc::clone(shared),
             name: name.to_owned(),
             digest,
+            imports: imports::names(&shared.engine, &component),
             code: Code::Columnar(code),
         };
         Ok(Module { inner: Arc::new(inner) })

@@ -40,6 +40,11 @@ pub(super) fn check(
     Ok(())
 }
 
+/// The names of what a component imports.
+pub(super) fn names(engine: &Engine, component: &Component) -> Vec<String> {
+    component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
+}
+
 /// Whose an imported interface is.
 enum Interface<'a> {
     /// One of `wit/transform.wit`.

@@ -68,6 +68,7 @@ pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     pub(super) name: String,
     pub(super) digest: Digest,
+    pub(super) imports: Vec<String>,
     pub(super) code: Code,
 }
 
@@ -96,6 +97,12 @@ impl Module {
         match self.inner.code {
             Code::Columnar(_) => World::Columnar,
         }
+    }
+
+    /// The names of the interfaces that it imports.
+    #[must_use]
+    pub fn imports(&self) -> &[String] {
+        &self.inner.imports
     }
 
     /// Makes an instance for a task and initialises it, within the limits of a call. Fails with

@@ -25,7 +25,7 @@ pub struct Swap<P> {
     pub version: Version,
     /// Processors that were made ahead. Other tasks make theirs when they work next.
     pub processors: BTreeMap<TaskId, P>,
-    /// How much worse than the version in force it may be; `None` without a probation.
+    /// How much worse than the version in force it may be; `None` if it is not compared.
     pub probation: Option<Ratios>,
 }
 
@@ -76,7 +76,7 @@ impl<P> Code<P> {
 
     /// Why the version on probation has failed in the tasks of a sub-topology, if it has.
     fn verdict(&self, subtopology: u16) -> Option<String> {
-        let trial = self.trial.as_ref().filter(|of| of.transform.subtopology == subtopology)?;
+        let trial = self.trial.as_ref().filter(|of| of.is_compared_in(subtopology))?;
         trial.verdict(&self.tallies[usize::from(subtopology)][trial.transform.transform])
     }
 
@@ -94,11 +94,14 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.code.asked = Some(swap);
     }
 
-    /// Ends the probation of a version: only limits and policies stop it from now on.
-    pub fn keep(&mut self, version: Version) {
-        if self.code.is_on_probation(version) {
+    /// Ends the probation of a version: only limits and policies stop it from now on. Says whether
+    /// it was on probation.
+    pub fn keep(&mut self, version: Version) -> bool {
+        let is_on_probation = self.code.is_on_probation(version);
+        if is_on_probation {
             self.code.trial = None;
         }
+        is_on_probation
     }
 
     /// Drops the open transaction and brings the code back that was in force before a version that
@@ -133,8 +136,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let Some(swap) = self.code.asked.take() else { return Ok(()) };
         let Swap { transform, version, processors, probation } = swap;
         let before = self.code.put(transform, version, Tally::default());
-        self.code.trial =
-            probation.map(|ratios| Trial::new(transform, (version, before.0), before.1, ratios));
+        self.code.trial = Some(Trial::new(transform, (version, before.0), before.1, probation));
         self.replace_processors(transform, processors);
         self.notice(Notice::Swapped { transform, version });
         Ok(())
@@ -189,7 +191,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         subtopology: u16,
         reason: &str,
     ) -> Result<bool, WorkerError> {
-        let is_of = |trial: &Trial| trial.transform.subtopology == subtopology;
+        let is_of = |trial: &Trial| trial.is_compared_in(subtopology);
         match self.code.trial.as_ref().is_some_and(is_of) {
             true => self.revert_trial(reason).map(|()| true),
             false => Ok(false),

@@ -52,7 +52,7 @@ pub(super) struct Trial {
     /// The version that comes back if this one fails, and what it did.
     pub(super) before: Version,
     pub(super) baseline: Tally,
-    pub(super) ratios: Ratios,
+    ratios: Option<Ratios>,
     /// Records that are committed.
     committed: u64,
     /// Records that had been processed at the last commit, or the last drop.
@@ -64,9 +64,14 @@ impl Trial {
         transform: TransformId,
         (version, before): (Version, Version),
         baseline: Tally,
-        ratios: Ratios,
+        ratios: Option<Ratios>,
     ) -> Self {
         Self { transform, version, before, baseline, ratios, committed: 0, seen: 0 }
+    }
+
+    /// Whether it is compared with the version before it, in the tasks of a sub-topology.
+    pub(super) const fn is_compared_in(&self, subtopology: u16) -> bool {
+        self.ratios.is_some() && self.transform.subtopology == subtopology
     }
 
     /// The open transaction came to its end, with what the version did so far.
@@ -83,47 +88,48 @@ impl Trial {
 
     /// Why the version has failed, if it has.
     pub(super) fn verdict(&self, new: &Tally) -> Option<String> {
+        let ratios = self.ratios?;
         if new.breaks > 0 && self.baseline.breaks == 0 {
             return Some("it trapped, went over a limit or gave a malformed answer".to_owned());
         }
-        let failed = self.failures(new).or_else(|| self.memory(new));
-        failed.or_else(|| self.cpu(new)).or_else(|| self.output(new))
+        let failed = self.failures(new, ratios).or_else(|| self.memory(new, ratios));
+        failed.or_else(|| self.cpu(new, ratios)).or_else(|| self.output(new, ratios))
     }
 
-    fn failures(&self, new: &Tally) -> Option<String> {
+    fn failures(&self, new: &Tally, ratios: Ratios) -> Option<String> {
         if new.failures < FAILURES_MIN {
             return None;
         }
         let rate = |tally: &Tally| by_record(tally.failures as f64, tally);
         let before = rate(&self.baseline).max(FAILURES_FREE);
-        rises("failures a record", rate(new), before, self.ratios.failures)
+        rises("failures a record", rate(new), before, ratios.failures)
     }
 
-    fn memory(&self, new: &Tally) -> Option<String> {
+    fn memory(&self, new: &Tally, ratios: Ratios) -> Option<String> {
         if self.baseline.memory_bytes == 0 {
             return None;
         }
         let before = (self.baseline.memory_bytes as f64).max(MEMORY_FREE);
-        rises("bytes of an instance's memory", new.memory_bytes as f64, before, self.ratios.memory)
+        rises("bytes of an instance's memory", new.memory_bytes as f64, before, ratios.memory)
     }
 
-    fn cpu(&self, new: &Tally) -> Option<String> {
+    fn cpu(&self, new: &Tally, ratios: Ratios) -> Option<String> {
         let old = &self.baseline;
         let is_known = new.records >= RECORDS_MIN && new.cpu >= CPU_MIN;
         if old.records < RECORDS_MIN || old.cpu.is_zero() || !(is_known || new.cpu >= CPU_OF_FEW) {
             return None;
         }
         let micros = |tally: &Tally| by_record(tally.cpu.as_secs_f64() * 1e6, tally);
-        rises("microseconds of processor time a record", micros(new), micros(old), self.ratios.cpu)
+        rises("microseconds of processor time a record", micros(new), micros(old), ratios.cpu)
     }
 
-    fn output(&self, new: &Tally) -> Option<String> {
+    fn output(&self, new: &Tally, ratios: Ratios) -> Option<String> {
         if self.baseline.records < RECORDS_MIN || new.records < RECORDS_MIN {
             return None;
         }
         let bytes = |tally: &Tally| by_record(tally.output_bytes as f64, tally);
         let before = bytes(&self.baseline).max(OUTPUT_FREE);
-        rises("bytes emitted a record", bytes(new), before, self.ratios.output)
+        rises("bytes emitted a record", bytes(new), before, ratios.output)
     }
 }
 
@@ -156,7 +162,7 @@ mod tests {
 
     fn verdict(old: Tally, new: Tally) -> Option<String> {
         let transform = TransformId { subtopology: 0, transform: 0 };
-        Trial::new(transform, (1, 0), old, RATIOS).verdict(&new)
+        Trial::new(transform, (1, 0), old, Some(RATIOS)).verdict(&new)
     }
 
     #[test]
@@ -208,7 +214,7 @@ mod tests {
     #[test]
     fn only_what_is_committed_counts_for_the_probation() {
         let transform = TransformId { subtopology: 0, transform: 0 };
-        let mut trial = Trial::new(transform, (1, 0), Tally::default(), RATIOS);
+        let mut trial = Trial::new(transform, (1, 0), Tally::default(), Some(RATIOS));
         for (ever, committed, expected) in [(10, true, 10), (25, false, 10), (30, true, 15)] {
             trial.ended(&Tally { ever, ..Tally::default() }, committed);
             assert_eq!(trial.progress(), Probation { version: 1, records: expected });

@@ -188,6 +188,8 @@ pub struct TransformMetrics {
     failures: Mutex<BTreeMap<FailureKind, u64>>,
     /// By how they failed, and whether they were dead-lettered.
     passed_over: Mutex<BTreeMap<(FailureKind, bool), u64>>,
+    swaps: Mutex<BTreeMap<&'static str, u64>>,
+    swap_pause: Histogram,
     own: Mutex<Own>,
     own_dropped: Counter,
 }
@@ -209,6 +211,8 @@ impl TransformMetrics {
             memory_bytes: AtomicI64::new(0),
             failures: Mutex::default(),
             passed_over: Mutex::default(),
+            swaps: Mutex::default(),
+            swap_pause: Histogram::new(SECONDS),
             own: Mutex::default(),
             own_dropped: Counter::default(),
         }
@@ -231,6 +235,17 @@ impl TransformMetrics {
     pub fn passed_over(&self, kind: FailureKind, dead_lettered: bool, count: u64) {
         let mut passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         *passed_over.entry((kind, dead_lettered)).or_default() += count;
+    }
+
+    /// Counts a swap, by what it came to.
+    pub fn swap(&self, outcome: &'static str) {
+        let mut swaps = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
+        *swaps.entry(outcome).or_default() += 1;
+    }
+
+    /// Notes for how long a worker did nothing of the transform while another module took over.
+    pub fn swap_pause(&self, pause: Duration) {
+        self.swap_pause.observe(pause.as_secs_f64());
     }
 
     /// Notes that an instance's memory has changed from `before` to `now` bytes.
@@ -362,7 +377,21 @@ impl Metrics {
                 text.sample(&names::PASSED_OVER, &[&of.name, kind.name(), policy], count);
             }
         }
+        self.write_swaps(text);
         self.write_own(text);
+    }
+
+    fn write_swaps(&self, text: &mut Text) {
+        text.metric(&names::SWAPS);
+        for of in &self.transforms {
+            for (outcome, count) in &*of.swaps.lock().unwrap_or_else(PoisonError::into_inner) {
+                text.sample(&names::SWAPS, &[&of.name, outcome], count);
+            }
+        }
+        text.metric(&names::SWAP_PAUSE);
+        for of in &self.transforms {
+            text.histogram(&names::SWAP_PAUSE, &[&of.name], &of.swap_pause);
+        }
     }
 
     fn write_own(&self, text: &mut Text) {

@@ -46,6 +46,8 @@ metrics! {
     GUEST_MEMORY = Gauge "sidestream_guest_memory_bytes" ["transform"] "Memory of the instances of a module.";
     FAILURES = Counter "sidestream_failures_total" ["transform" "kind"] "Failed calls of a module, by how they failed.";
     PASSED_OVER = Counter "sidestream_passed_over_records_total" ["transform" "kind" "policy"] "Records that failed and were passed over in committed transactions, by how they failed and the error policy.";
+    SWAPS = Counter "sidestream_swaps_total" ["transform" "outcome"] "Swaps of a transform's module, by what they came to.";
+    SWAP_PAUSE = Histogram "sidestream_swap_pause_seconds" ["transform"] "Between the last call of the module before and the first of the new one, in each worker that had work.";
     STORE_BYTES = Gauge "sidestream_store_bytes" ["store" "task"] "Bytes of a task's store, on disk and in memory.";
     STORE_KEYS = Gauge "sidestream_store_keys" ["store" "task"] "Keys of a task's store; an estimate for one on disk.";
     CACHE_HITS = Counter "sidestream_store_cache_hits_total" [] "Blocks of stores that were found in the cache.";

@@ -1,0 +1,86 @@
+//! What is told of a swap while it goes on.
+
+use tokio::sync::mpsc;
+
+use crate::control::proto::{SwapPhase, SwapPlan, SwapUpdate};
+
+/// A swap has fewer updates.
+const UPDATES_MAX: usize = 64;
+
+/// What a swap came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::agent) enum End {
+    /// It was a dry run.
+    Planned,
+    /// The new module stays.
+    Kept(String),
+    /// The old module runs again.
+    RolledBack(String),
+    /// Nothing was replaced.
+    Refused(String),
+}
+
+impl End {
+    /// A word for events and metrics.
+    pub(in crate::agent) const fn name(&self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Kept(_) => "kept",
+            Self::RolledBack(_) => "rolled_back",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Why it came to this.
+    pub(in crate::agent) fn reason(&self) -> &str {
+        match self {
+            Self::Planned => "",
+            Self::Kept(reason) | Self::RolledBack(reason) | Self::Refused(reason) => reason,
+        }
+    }
+}
+
+/// Tells whoever asked for a swap how it goes on; nobody may be there.
+pub(in crate::agent) struct Updates(Option<mpsc::Sender<SwapUpdate>>);
+
+impl Updates {
+    /// With a reader.
+    pub(super) fn new() -> (Self, mpsc::Receiver<SwapUpdate>) {
+        let (sender, reader) = mpsc::channel(UPDATES_MAX);
+        (Self(Some(sender)), reader)
+    }
+
+    /// For a swap that nobody waits for.
+    pub(in crate::agent) const fn to_nobody() -> Self {
+        Self(None)
+    }
+
+    fn send(&self, update: SwapUpdate) {
+        if let Some(sender) = &self.0 {
+            // A reader that is gone, or does not read, misses it.
+            sender.try_send(update).ok();
+        }
+    }
+
+    /// A phase begins, or goes on.
+    pub(super) fn tell(&self, phase: SwapPhase, message: &str) {
+        self.send(SwapUpdate { phase: phase.into(), message: message.to_owned(), plan: None });
+    }
+
+    /// It is known what the swap would do.
+    pub(super) fn plan(&self, plan: SwapPlan) {
+        let message = String::new();
+        self.send(SwapUpdate { phase: SwapPhase::Planned.into(), message, plan: Some(plan) });
+    }
+
+    /// The swap has ended. A plan was told already.
+    pub(super) fn end(&self, end: &End) {
+        let phase = match end {
+            End::Planned => return,
+            End::Kept(_) => SwapPhase::Kept,
+            End::RolledBack(_) => SwapPhase::RolledBack,
+            End::Refused(_) => SwapPhase::Refused,
+        };
+        self.tell(phase, end.reason());
+    }
+}
