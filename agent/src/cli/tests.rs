@@ -13,6 +13,16 @@ fn the_arguments_are_sound() {
     Arguments::command().debug_assert();
     let drain = ["sidestream", "drain", "--leave", "--state", "s"];
     assert!(Arguments::try_parse_from(drain).is_ok());
+    let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+    for line in
+        ["swap count m.wasm --dry-run", "swap count m.wasm --no-wait", "rollback count --to 3f"]
+    {
+        assert!(parse(&format!("sidestream {line} --state s")).is_ok(), "{line}");
+    }
+    for line in ["swap count", "swap count m.wasm --dry-run --no-wait", "rollback count --to x"] {
+        let error = parse(&format!("sidestream {line} --state s")).unwrap_err();
+        assert_eq!(error.exit_code(), Exit::Usage as i32, "{line}");
+    }
     let arguments =
         Arguments::try_parse_from(["sidestream", "check", "p.yaml", "--output", "json"]).unwrap();
     assert_eq!(arguments.output, OutputFormat::Json);

@@ -32,7 +32,6 @@ pub use self::{
     pipeline::Pipeline,
     problem::{Error, Position, Problem},
     setting::{Choice, Start},
-    swap::Swap,
 };
 
 /// How large a pipeline file may be, in bytes.

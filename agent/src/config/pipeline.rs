@@ -7,8 +7,9 @@ use crate::config::{
     defaults,
     problem::Position,
     setting::{Choice, Start},
-    swap::Swap,
 };
+
+pub use crate::config::swap::Swap;
 
 /// A pipeline: what one agent runs. Names are known to be sound and references to lead somewhere;
 /// whether modules, brokers and topics are there is not known yet.

@@ -16,6 +16,8 @@ pub mod proto;
 mod scan;
 mod server;
 mod service;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 use std::{io, ops::Bound, path::PathBuf};

@@ -1,5 +1,6 @@
 //! The verbs that speak with a running agent.
 
+mod course;
 mod events;
 mod state;
 mod status;
@@ -211,8 +212,7 @@ fn of_client(error: &Error) -> Finding {
         Error::Refused(_) => (About::Run, ""),
         Error::Busy(_) => (
             About::Run,
-            "wait until it has ended, which `sidestream status` shows, or end its probation with \
-             `sidestream rollback`",
+            "`sidestream events` tells when it has ended; `sidestream rollback` ends its probation",
         ),
     };
     Finding { remedy: remedy.to_owned(), ..Finding::new(about, error.to_string()) }

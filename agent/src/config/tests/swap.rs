@@ -1,6 +1,6 @@
 //! How modules are replaced.
 
-use super::*;
+use super::{pipeline::Swap, *};
 
 #[test]
 fn a_swap_has_a_probation_without_being_told() {
@@ -94,6 +94,6 @@ fn the_schema_tells_the_range_of_a_ratio() {
     let schema = schema();
     let ratio = &schema["$defs"]["SwapSection"]["properties"]["cpu_ratio_max"];
     assert_eq!(ratio["default"], 3);
-    assert_eq!(ratio["anyOf"][0]["exclusiveMinimum"], 1);
+    assert!(ratio.to_string().contains("\"exclusiveMinimum\":1,"), "{ratio}");
     assert!(ratio["description"].as_str().unwrap().starts_with("How many times the CPU time"));
 }

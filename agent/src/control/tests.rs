@@ -1,0 +1,247 @@
+//! Swaps through a real server and a real client, with an agent that does what a test says.
+
+use std::{
+    path::Path,
+    sync::{Arc, Barrier, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    client::{Client, Error, Target},
+    proto::{GetRequest, RollbackRequest, SwapPhase, SwapPlan, SwapRequest, SwapUpdate},
+    *,
+};
+use crate::config::{Control, Listen};
+
+/// How large a module may be here.
+const MODULE_BYTES_MAX: u64 = 6 << 20;
+
+/// What a test's agent answers a swap with.
+type Answer = Box<dyn Fn() -> Result<mpsc::Receiver<SwapUpdate>, Refusal> + Send + Sync>;
+
+/// An agent that does nothing but remember how it was asked.
+struct Asked {
+    answer: Answer,
+    swaps: Mutex<Vec<SwapRequest>>,
+    rollbacks: Mutex<Vec<RollbackRequest>>,
+}
+
+impl Operator for Asked {
+    fn status(&self) -> proto::Status {
+        proto::Status::default()
+    }
+
+    fn live(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn pause(&self, _: bool) {}
+
+    fn rests(&self) -> bool {
+        true
+    }
+
+    fn drain(&self, _: Option<bool>) {}
+
+    fn partitions(&self, _: &str) -> Result<Vec<i32>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    fn get(&self, _: &str, _: i32, _: &[Vec<u8>]) -> Result<proto::Reading, Refusal> {
+        Ok(proto::Reading::default())
+    }
+
+    fn scan(&self, _: &str, _: i32, _: &Range) -> Result<Page, Refusal> {
+        Ok(Page::default())
+    }
+
+    fn swap(&self, request: SwapRequest) -> Result<mpsc::Receiver<SwapUpdate>, Refusal> {
+        self.swaps.lock().unwrap().push(request);
+        (self.answer)()
+    }
+
+    fn rollback(&self, request: RollbackRequest) -> Result<mpsc::Receiver<SwapUpdate>, Refusal> {
+        self.rollbacks.lock().unwrap().push(request);
+        (self.answer)()
+    }
+
+    fn metrics(&self) -> (String, &'static str) {
+        (String::new(), "text/plain")
+    }
+}
+
+/// An agent that listens on a socket until it is dropped.
+struct Listening {
+    agent: Arc<Asked>,
+    target: Target,
+    // In this order: the server removes its socket.
+    _server: Server,
+    _folder: tempfile::TempDir,
+}
+
+impl Listening {
+    fn start(
+        answer: impl Fn() -> Result<mpsc::Receiver<SwapUpdate>, Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let agent = Arc::new(Asked {
+            answer: Box::new(answer),
+            swaps: Mutex::default(),
+            rollbacks: Mutex::default(),
+        });
+        let operator: Arc<dyn Operator> = Arc::<Asked>::clone(&agent);
+        let target = Target { address: address(&socket), ..Target::default() };
+        let control = Control { listen: Listen::Unix(socket), tls: None, token_file: None };
+        let events = Arc::new(Events::default());
+        let server = Server::start(&control, None, MODULE_BYTES_MAX, &operator, &events).unwrap();
+        Self { agent, target, _server: server, _folder: folder }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&self.target).unwrap()
+    }
+}
+
+fn address(socket: &Path) -> String {
+    format!("unix:{}", socket.display())
+}
+
+fn update(phase: SwapPhase, message: &str) -> SwapUpdate {
+    SwapUpdate { phase: phase.into(), message: message.to_owned(), plan: None }
+}
+
+/// Updates that are all there from the start.
+fn told(updates: &[SwapUpdate]) -> mpsc::Receiver<SwapUpdate> {
+    let (sender, receiver) = mpsc::channel(updates.len());
+    updates.iter().for_each(|update| sender.try_send(update.clone()).unwrap());
+    receiver
+}
+
+fn module(bytes: usize) -> SwapRequest {
+    let module = vec![7; bytes];
+    SwapRequest { transform: "count".into(), module, name: "m.wasm".into(), dry_run: false }
+}
+
+#[test]
+fn a_swap_and_a_rollback_tell_how_they_go_on() {
+    let plan = SwapPlan { tasks: 4, differences: vec!["new import".into()], ..SwapPlan::default() };
+    let planned = SwapUpdate { plan: Some(plan), ..update(SwapPhase::Planned, "") };
+    let updates =
+        [update(SwapPhase::Compiling, "m.wasm"), planned, update(SwapPhase::Kept, "all is well")];
+    let expected = updates.to_vec();
+    let agent = Listening::start(move || Ok(told(&updates)));
+    // More than a message may have otherwise.
+    let request = module(5 << 20);
+    let mut found = Vec::new();
+    let take = |update| {
+        found.push(update);
+        true
+    };
+    agent.client().swap(request.clone(), take).unwrap();
+    assert_eq!(found, expected);
+    assert_eq!(*agent.agent.swaps.lock().unwrap(), [request]);
+    let request = RollbackRequest { transform: "count".into(), digest: "3f".into() };
+    let mut count = 0;
+    let take = |_| {
+        count += 1;
+        count < 2
+    };
+    agent.client().rollback(request.clone(), take).unwrap();
+    assert_eq!(count, 2, "a reader may stop");
+    assert_eq!(*agent.agent.rollbacks.lock().unwrap(), [request]);
+}
+
+#[test]
+fn a_module_has_a_limit_and_other_messages_keep_theirs() {
+    let agent = Listening::start(|| Ok(told(&[update(SwapPhase::Kept, "")])));
+    let max = usize::try_from(MODULE_BYTES_MAX).unwrap();
+    agent.client().swap(module(max), |_| true).unwrap();
+    for bytes in [0, max + 1, max + (1 << 20)] {
+        let refused = agent.client().swap(module(bytes), |_| true).unwrap_err();
+        let message = refused.to_string();
+        assert!(matches!(refused, Error::Refused(_)), "{bytes}: {refused:?}");
+        let says = if bytes == 0 { "empty" } else { "limits.module_bytes_max" };
+        assert!(message.contains(says), "{bytes}: {message}");
+    }
+    let keys = vec![vec![7; max - (1 << 20)]];
+    let get = GetRequest { store: "counts".into(), keys, ..GetRequest::default() };
+    let refused = agent.client().get(get).unwrap_err();
+    assert!(matches!(&refused, Error::Refused(m) if m.contains("too large")), "{refused:?}");
+    let digest = "0".repeat(max - (1 << 20));
+    let rollback = RollbackRequest { transform: "count".into(), digest };
+    let refused = agent.client().rollback(rollback, |_| true).unwrap_err();
+    assert!(matches!(&refused, Error::Refused(m) if m.contains("too large")), "{refused:?}");
+    assert_eq!(agent.agent.swaps.lock().unwrap().len(), 1, "the others never reach the agent");
+    assert!(agent.agent.rollbacks.lock().unwrap().is_empty());
+}
+
+#[test]
+fn what_the_agent_refuses_is_told_as_what_to_do() {
+    for refusal in [
+        Refusal::NotFound("there is no transform `cuont`; there are: count".into()),
+        Refusal::NotReady("the agent is starting".into()),
+        Refusal::Busy("a swap of `count` is under way".into()),
+    ] {
+        let answer = refusal.clone();
+        let agent = Listening::start(move || Err(answer.clone()));
+        let failed = agent.client().swap(module(1), |_| true).unwrap_err();
+        assert_eq!(failed.to_string(), refusal.to_string());
+        let busy = matches!(failed, Error::Busy(_));
+        assert_eq!(busy, matches!(refusal, Refusal::Busy(_)), "{failed:?}");
+        let rollback = RollbackRequest::default();
+        let failed = agent.client().rollback(rollback, |_| true).unwrap_err();
+        assert_eq!(failed.to_string(), refusal.to_string());
+    }
+}
+
+#[test]
+fn one_module_is_taken_in_at_a_time() {
+    let (reached, goes_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let agent = Listening::start({
+        let (reached, goes_on) = (Arc::clone(&reached), Arc::clone(&goes_on));
+        move || {
+            reached.wait();
+            goes_on.wait();
+            Ok(told(&[update(SwapPhase::Kept, "")]))
+        }
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| agent.client().swap(module(1), |_| true));
+        reached.wait();
+        let second = agent.client().swap(module(1), |_| true);
+        let others = agent.client().status();
+        goes_on.wait();
+        assert!(matches!(second, Err(Error::Busy(_))), "{second:?}");
+        assert!(others.is_ok(), "{others:?}");
+        first.join().unwrap().unwrap();
+    });
+    assert_eq!(agent.agent.swaps.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn an_agent_learns_that_its_reader_has_gone_and_a_reader_that_the_agent_has() {
+    let (sender, receiver) = mpsc::channel(4);
+    let receiver = Mutex::new(Some(receiver));
+    let agent = Listening::start(move || Ok(receiver.lock().unwrap().take().unwrap()));
+    sender.try_send(update(SwapPhase::Compiling, "")).unwrap();
+    agent.client().swap(module(1), |_| false).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let closed = async { tokio::time::timeout(Duration::from_secs(30), sender.closed()).await };
+    runtime.block_on(closed).unwrap();
+    // A stream that ends without its last phase ends for the reader as well.
+    let agent = Listening::start(|| Ok(told(&[update(SwapPhase::Switching, "")])));
+    let mut phases = Vec::new();
+    let take = |update: SwapUpdate| {
+        phases.push(update.phase());
+        true
+    };
+    agent.client().swap(module(1), take).unwrap();
+    assert_eq!(phases, [SwapPhase::Switching]);
+}
