@@ -2,13 +2,14 @@
 //!
 //! - [`broker`]: Apache Kafka on loopback, killed and restarted as a test likes.
 //! - [`agent`]: `sidestream` processes, killed, frozen and restarted likewise.
-//! - [`scene`]: a pipeline at work, with all of these; [`chaos`]: one under kills.
+//! - [`scene`]: a pipeline at work, with all of these; [`chaos`]: one under kills;
+//!   [`swap_chaos`]: one whose module is swapped meanwhile.
 //! - [`proxy`]: delivers the end of a transaction late.
 //! - [`load`]: records at a steady pace, from a seed.
 //! - [`checks`]: what any broker has to do.
 //! - [`topics`], [`follow`], [`members`]: topics, what is in them, and who has them.
 //! - [`word_count`], [`examples`], [`ticks`], [`at_least_once`], [`policies`]: pipelines, their load, and what it has to come to.
-//! - [`modules`]: modules written by hand.
+//! - [`modules`]: modules written by hand. [`versions`]: one module, well-behaved or not.
 //! - [`process`], [`wait`], [`random`]: what these stand on.
 
 pub mod agent;
@@ -27,7 +28,9 @@ pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod scene;
+pub mod swap_chaos;
 pub mod ticks;
 pub mod topics;
+pub mod versions;
 pub mod wait;
 pub mod word_count;
