@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
-    cli::{control::Control, dev_broker::Broker, exit},
+    cli::{control::Control, dead_letter::DeadLetter, dev_broker::Broker, exit},
     config::pipeline,
 };
 
@@ -47,6 +47,9 @@ pub enum Verb {
     },
     #[command(flatten)]
     Control(Box<Control>),
+    /// List the records that failed for good, show one, or put them back.
+    #[command(subcommand)]
+    DeadLetter(Box<DeadLetter>),
     /// Run a Kafka broker in memory, for development: no security, and nothing is kept.
     DevBroker(Broker),
     /// Print the JSON Schema of the pipeline file.

@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod control;
+mod dead_letter;
 mod dev_broker;
 mod exit;
 mod finding;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Verb::Run { file } => run::run(&arguments, file, &mut output),
         Verb::Check { file, offline } => check::check(file, *offline, &mut output),
         Verb::Control(verb) => control::run(verb, &mut output),
+        Verb::DeadLetter(verb) => dead_letter::run(verb, &mut output),
         Verb::DevBroker(broker) => dev_broker::run(&arguments, broker, &mut output),
         Verb::Schema => {
             output.text(&format!("{:#}", config::schema()));

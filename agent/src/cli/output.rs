@@ -27,6 +27,14 @@ impl Output {
         }
     }
 
+    /// Writes bytes as they are, and nothing else.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        let mut stdout = std::io::stdout();
+        if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            tracing::debug!(%error, "nobody reads the output");
+        }
+    }
+
     /// Prints problems; as JSON together with what else is known.
     pub(super) fn findings(&mut self, findings: &[Finding], details: &Value) {
         match self.format {

@@ -4,6 +4,7 @@
 //! - [`KafkaLog`]: one worker's member of the group, its transactional producer and its reader of
 //!   changelogs, as the core's [`Log`].
 //! - [`Admin`]: topics, and transactional ids of workers that are gone.
+//! - [`TopicReader`], [`TopicWriter`]: a topic read once, and records written, outside of any group.
 //!
 //! Only `native` names librdkafka's C interface. Why no client of rust-rdkafka is used, and what
 //! each of the settings is for, is told in ARCHITECTURE.md.
@@ -18,6 +19,8 @@ mod native;
 mod offsets;
 mod producer;
 mod restore;
+mod topic_reader;
+mod topic_writer;
 
 use std::{
     sync::Arc,
@@ -41,6 +44,8 @@ pub use self::{
     admin::{Admin, Creation, NewTopic, TopicInfo},
     config::{Config, Properties},
     error::Error,
+    topic_reader::{End, StoredHeader, StoredRecord, TopicReader},
+    topic_writer::{NewRecord, TopicWriter},
 };
 
 /// Whether Kafka clients can be configured with a property of this name.

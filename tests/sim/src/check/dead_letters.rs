@@ -8,13 +8,18 @@ use sidestream_core::{
 };
 
 use super::{Stamp, key_of, text};
-use crate::{cluster::LogRecord, pipeline::CHAIN, poison, world::State};
+use crate::{
+    cluster::LogRecord,
+    pipeline::{CHAIN, COUNT},
+    poison,
+    world::State,
+};
 
 /// What a dead letter says: the headers' values by the last part of their names, key and value.
 type Letter = (Vec<(&'static str, String)>, Vec<u8>, Option<Vec<u8>>);
 
-const HEADERS: [&str; 6] =
-    ["exception", "topic", "partition", "offset", "processor.node.id", "task.id"];
+const HEADERS: [&str; 7] =
+    ["exception", "topic", "partition", "offset", "handed.over.by", "processor.node.id", "task.id"];
 
 /// Checks them all.
 pub(super) fn check(state: &State) -> Result<(), String> {
@@ -83,6 +88,7 @@ fn letter(
         state.plan.topology.topic(topic).name.clone(),
         partition.to_string(),
         offset.to_string(),
+        if transform == CHAIN { COUNT } else { "" }.to_owned(),
         transform.to_owned(),
         task.to_string(),
     ];
