@@ -106,7 +106,8 @@ fn anything(_: u64, random: &mut Random) -> Record {
     Record { key: Some(key), value: (!random.once_in(10)).then_some(value), timestamp: None }
 }
 
-pub(crate) fn event(number: u64, random: &mut Random) -> Record {
+/// A record of one of many keys, now and then without one.
+pub fn event(number: u64, random: &mut Random) -> Record {
     Record {
         key: Some(format!("event-{}", random.skewed(2_000)).into_bytes()),
         value: Some(number.to_string().into_bytes()),

@@ -178,11 +178,12 @@ impl Swapper {
             }
             if told_at.is_none_or(|at: Instant| at.elapsed() >= PROGRESS_INTERVAL) {
                 told_at = Some(Instant::now());
-                let (wanted, least) = (settings.probation_records, settings.probation_time);
-                updates.tell(
-                    SwapPhase::Probation,
-                    &format!("{records} of {wanted} records, {elapsed:.0?} of {least:?}"),
-                );
+                let (wanted, least) =
+                    (settings.probation_records, settings.probation_time.as_secs_f64());
+                let elapsed = elapsed.as_secs_f64();
+                let progress =
+                    format!("{records} of {wanted} records, {elapsed:.1} of {least:.1} s");
+                updates.tell(SwapPhase::Probation, &progress);
             }
             std::thread::park_timeout(LOOK_INTERVAL);
         }

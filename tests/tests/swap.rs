@@ -1,0 +1,207 @@
+//! A real agent whose module is swapped while records flow: by its operator, and by its file.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use sidestream::guest::Digest;
+use sidestream_tests::{
+    agent::{Agent, PATIENCE},
+    broker, examples,
+    operate::{self, Answer, ask},
+    scene::{Play, Scene},
+    swap_chaos,
+    versions::{Behaviour, Candidate},
+    wait,
+};
+
+/// A module whose file is the agent's own, which a test puts there. On probation each of the four
+/// instances comes to its thousandth record.
+const PLAY: Play = Play {
+    pipeline: "\
+{head}
+swap: { probation_records: 8000, probation_time: 1s, probation_time_max: 30s, versions_max: 3 }
+transforms:
+  - name: stamp
+    module: '{state}.wasm'
+    inputs: ['{topic:in}']
+    stores: [stamps]
+    outputs: { stamped: '{topic:stamped}', copies: '{topic:copies}' }
+",
+    inputs: &[("in", examples::event, 5_000)],
+    outputs: &["stamped", "copies"],
+    repartitions: &[],
+    stores: &["stamps"],
+    check: |scene| swap_chaos::check(scene, &std::collections::BTreeSet::new()),
+};
+
+struct Stage {
+    scene: Scene,
+    folder: tempfile::TempDir,
+    next_version: u32,
+}
+
+impl Stage {
+    /// One agent at work, with version 1 in its module file.
+    fn new() -> Result<Self> {
+        let mut scene = Scene::new(&broker::shared().bootstrap(), PLAY)?;
+        scene.add_agent()?;
+        let folder = tempfile::tempdir()?;
+        let mut stage = Self { scene, folder, next_version: 1 };
+        stage.put_file(Candidate::GOOD)?;
+        stage.scene.start_load(1)?;
+        stage.scene.agents[0].start()?;
+        stage.scene.wait_for_progress()?;
+        Ok(stage)
+    }
+
+    fn agent(&mut self) -> &mut Agent {
+        &mut self.scene.agents[0]
+    }
+
+    fn bytes(&mut self, candidate: Candidate) -> Result<Vec<u8>> {
+        let version = self.next_version;
+        self.next_version += 1;
+        candidate.bytes(version)
+    }
+
+    /// Puts another module into the agent's file, as an editor does; says which.
+    fn put_file(&mut self, candidate: Candidate) -> Result<String> {
+        let bytes = self.bytes(candidate)?;
+        let file = self.agent().state_directory().with_extension("wasm");
+        let new = file.with_extension("new");
+        fs::write(&new, &bytes)?;
+        fs::rename(new, file)?;
+        Ok(Digest::of(&bytes).to_string())
+    }
+
+    /// A file that nobody watches.
+    fn file(&mut self, candidate: Candidate) -> Result<(PathBuf, String)> {
+        let bytes = self.bytes(candidate)?;
+        let file = self.folder.path().join(format!("{}.wasm", self.next_version));
+        fs::write(&file, &bytes)?;
+        Ok((file, Digest::of(&bytes).to_string()))
+    }
+
+    /// Runs a verb of the operator.
+    fn run(&mut self, arguments: &[&str]) -> Result<Answer> {
+        let state = self.agent().state_directory().display().to_string();
+        operate::run(&[arguments, &["--state", &state]].concat())
+    }
+
+    /// Swaps, and says what came of it and which module it was.
+    fn swap(&mut self, candidate: Candidate, arguments: &[&str]) -> Result<(Answer, String)> {
+        let (file, digest) = self.file(candidate)?;
+        let file = file.display().to_string();
+        let answer = self.run(&[&["swap", "stamp", &file], arguments].concat())?;
+        Ok((answer, digest))
+    }
+
+    fn transform(&mut self) -> Result<Value> {
+        Ok(ask(self.agent(), &["status"])?["transforms"][0].clone())
+    }
+
+    fn running(&mut self) -> Result<String> {
+        Ok(self.transform()?["digest"].as_str().context("a digest")?.to_owned())
+    }
+
+    fn wait_until_runs(&mut self, digest: &str) -> Result<()> {
+        let runs = || Ok(self.running().is_ok_and(|running| running == digest));
+        let waited = wait::until_true(&format!("version {digest}"), PATIENCE, runs);
+        waited.with_context(|| self.scene.told())
+    }
+
+    /// Everything is processed, and comes to what it should.
+    fn finish(mut self) -> Result<()> {
+        self.scene.settle()?;
+        self.scene.check().map(drop)
+    }
+}
+
+/// The last phase that an answer tells of.
+fn end(answer: &Answer) -> Result<String> {
+    let told: Value = serde_json::from_str(&answer.text).with_context(|| answer.text.clone())?;
+    let phases = told["phases"].as_array().with_context(|| answer.text.clone())?;
+    Ok(phases.last().context("a phase")?["phase"].as_str().context("a name")?.to_owned())
+}
+
+#[test]
+fn good_modules_are_kept_and_bad_ones_leave_by_themselves() -> Result<()> {
+    let mut stage = Stage::new()?;
+    let first = stage.running()?;
+    let (planned, _) = stage.swap(Candidate::GOOD, &["--dry-run"])?;
+    let plan = planned.json()?["plan"].clone();
+    ensure!(plan["from_digest"] == first.as_str(), "{plan}");
+    ensure!((plan["tasks"].as_u64(), plan["tasks_initialised"].as_u64()) == (Some(4), Some(4)));
+    ensure!(stage.running()? == first, "a dry run replaces nothing");
+    let (kept, second) = stage.swap(Candidate::GOOD, &[])?;
+    ensure!((kept.exit, end(&kept)?.as_str()) == (0, "kept"), "{kept:?}");
+    for bad in Candidate::BAD {
+        ensure!(stage.running()? == second);
+        let (answer, digest) = stage.swap(bad, &[])?;
+        let expected = if bad.is_refused() { "refused" } else { "rolled_back" };
+        ensure!(answer.exit != 0 && end(&answer)? == expected, "{bad:?}: {answer:?}");
+        let after = stage.transform()?;
+        ensure!(after["digest"] == second.as_str(), "{bad:?} stays: {after}");
+        ensure!(!after["versions"].to_string().contains(&digest), "{bad:?} is listed: {after}");
+    }
+    stage.finish()
+}
+
+#[test]
+fn what_was_kept_comes_back_after_a_restart_and_can_be_left_again() -> Result<()> {
+    let mut stage = Stage::new()?;
+    let first = stage.running()?;
+    let (_, second) = stage.swap(Candidate::GOOD, &[])?;
+    // Killed on probation: what was not kept is forgotten, and what it committed stays.
+    let (answer, third) = stage.swap(Candidate::GOOD, &["--no-wait"])?;
+    ensure!(end(&answer)? == "probation" && stage.running()? == third, "{answer:?}");
+    stage.agent().kill()?;
+    stage.agent().start()?;
+    stage.wait_until_runs(&second)?;
+    stage.scene.wait_for_progress()?;
+    // One swap at a time; a rollback ends a probation.
+    stage.swap(Candidate::GOOD, &["--no-wait"])?;
+    let (busy, _) = stage.swap(Candidate::GOOD, &[])?;
+    ensure!(busy.exit != 0, "two at once: {busy:?}");
+    let back = stage.run(&["rollback", "stamp"])?;
+    ensure!(back.exit == 0 && stage.running()? == second, "{back:?}");
+    // Back to the file's module, forth by the digits of a digest, and over a stop in good order.
+    let back = stage.run(&["rollback", "stamp"])?;
+    ensure!(back.exit == 0 && stage.running()? == first, "{back:?}");
+    let unknown = stage.run(&["rollback", "stamp", "--to", &third[..12]])?;
+    ensure!(unknown.exit != 0, "it was never kept: {unknown:?}");
+    let forth = stage.run(&["rollback", "stamp", "--to", &second[..12]])?;
+    ensure!(forth.exit == 0 && stage.running()? == second, "{forth:?}");
+    ensure!(stage.agent().terminate()?.success(), "it drains");
+    stage.agent().start()?;
+    stage.wait_until_runs(&second)?;
+    stage.finish()
+}
+
+#[test]
+fn a_module_file_that_changes_is_swapped_in() -> Result<()> {
+    let mut stage = Stage::new()?;
+    let first = stage.running()?;
+    let second = stage.put_file(Candidate::GOOD)?;
+    stage.wait_until_runs(&second)?;
+    stage.agent().wait_for_log("outcome=\"kept\"")?;
+    // A bad file is taken back, and a restart does not try it again.
+    stage.put_file(Candidate::Version(Behaviour::TrapAt(1)))?;
+    stage.agent().wait_for_log("outcome=\"rolled_back\"")?;
+    ensure!(stage.running()? == second);
+    stage.put_file(Candidate::NotAModule)?;
+    stage.agent().wait_for_log("outcome=\"refused\"")?;
+    stage.agent().kill()?;
+    stage.agent().start()?;
+    stage.wait_until_runs(&second)?;
+    // A file that was put there while nobody looked is new.
+    stage.agent().kill()?;
+    let fourth = stage.put_file(Candidate::GOOD)?;
+    stage.agent().start()?;
+    stage.wait_until_runs(&fourth)?;
+    ensure!(first != second && second != fourth);
+    stage.finish()
+}
