@@ -26,6 +26,7 @@ use crate::{
     plan::Plan,
     poison::Policies,
     prng::Prng,
+    swap::Owner,
     world::{Pod, World},
 };
 
@@ -36,6 +37,10 @@ fn calm_world(topology: Topology) -> World {
     // There are no workers, and positions are of no real changelog.
     world.lock().checks_workers = false;
     world
+}
+
+fn owner(pod: usize) -> Owner {
+    Owner { pod, worker: 0 }
 }
 
 /// A new life of a process; earlier ones with its identity are over.
@@ -81,7 +86,7 @@ impl SimHome {
 impl Home for SimHome {
     fn open(&mut self) -> Box<dyn StateStore> {
         self.world.lock().pods[self.pod].open.clear();
-        let mut environment = SimEnvironment { world: self.world.clone(), pod: self.pod };
+        let mut environment = SimEnvironment { world: self.world.clone(), owner: owner(self.pod) };
         environment.open(TASK).unwrap()
     }
 
@@ -132,7 +137,7 @@ impl Subject for SimSubject {
     }
 
     fn processor(&mut self) -> SimProcessor {
-        SimProcessor::new(&self.world, self.pod, TASK, 0).unwrap()
+        SimProcessor::new(&self.world, owner(self.pod), (TASK, 0), 0).unwrap()
     }
 
     fn batch(&self) -> Batch {

@@ -3,17 +3,19 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     rc::Rc,
     sync::Arc,
 };
 
-use sidestream_core::worker::{Notice, PassedOver, Report, TaskState, Worker};
+use sidestream_core::worker::{Notice, Now, PassedOver, Report, TaskState, Worker, WorkerError};
 
 use crate::{
     check,
     environment::SimEnvironment,
     log::{FENCED, SimLog},
+    swap::{Director, Instruction, Owner},
     world::{Interrupt, State, World},
 };
 
@@ -23,18 +25,22 @@ type SimWorker = Worker<SimLog, SimEnvironment>;
 const DEPTH_MAX: u32 = 2;
 
 struct Slot {
-    pod: usize,
+    owner: Owner,
     /// `None` while it runs, and after its end.
     worker: Option<Box<SimWorker>>,
     done: bool,
     /// How many turns it took since it was paused, if it is.
     paused: Option<u64>,
+    /// What it is told before its next turn.
+    mail: VecDeque<Instruction>,
 }
 
 /// The workers.
 #[derive(Default)]
 pub(crate) struct Crew {
     slots: RefCell<Vec<Slot>>,
+    /// By process; none in a run without swaps.
+    directors: RefCell<BTreeMap<usize, Director>>,
     depth: Cell<u32>,
 }
 
@@ -42,12 +48,21 @@ impl Crew {
     /// Starts the workers of a process.
     pub(crate) fn start(self: &Rc<Self>, world: &World, pod: usize) {
         let plan = Arc::clone(&world.lock().plan);
+        if !plan.swaps.is_empty() {
+            let mut state = world.lock();
+            let identity = state.pods[pod].identity;
+            state.swaps.begin(pod, identity);
+            let director = Director::new(plan.seed, pod, identity, plan.workers);
+            self.directors.borrow_mut().insert(pod, director);
+        }
         for worker in 0..plan.workers {
             let log = SimLog::new(world, self, pod, worker);
-            let environment = SimEnvironment { world: world.clone(), pod };
+            let owner = Owner { pod, worker };
+            let environment = SimEnvironment { world: world.clone(), owner };
             let topology = Arc::clone(&plan.topology);
             let worker = Worker::new(plan.config.clone(), topology, log, environment);
-            let slot = Slot { pod, worker: Some(Box::new(worker)), done: false, paused: None };
+            let (worker, mail) = (Some(Box::new(worker)), VecDeque::new());
+            let slot = Slot { owner, worker, done: false, paused: None, mail };
             self.slots.borrow_mut().push(slot);
         }
     }
@@ -56,7 +71,7 @@ impl Crew {
     fn ready(&self, state: &State) -> Vec<usize> {
         let slots = self.slots.borrow();
         let ready = |slot: &Slot| {
-            let pod = &state.pods[slot.pod];
+            let pod = &state.pods[slot.owner.pod];
             slot.worker.is_some() && !slot.done && pod.alive && !pod.stopped
         };
         (0..slots.len()).filter(|&place| ready(&slots[place])).collect()
@@ -92,24 +107,27 @@ impl Crew {
     }
 
     fn turn(&self, world: &World, place: usize) {
-        let (pod, worker, rests) = {
+        let (owner, worker, mail, rests) = {
             let slot = &mut self.slots.borrow_mut()[place];
             let turns = slot.paused.as_mut().map_or(0, |turns| {
                 *turns += 1;
                 *turns
             });
             // What was processed before the pause is committed in the first turn after it.
-            (slot.pod, slot.worker.take(), turns > 1)
+            (slot.owner, slot.worker.take(), std::mem::take(&mut slot.mail), turns > 1)
         };
         let Some(mut worker) = worker else { return };
+        let pod = owner.pod;
         let now = world.lock().clocks(pod);
         let depth = self.depth.get();
-        let result = catch_unwind(AssertUnwindSafe(|| worker.run_once(now)));
+        let result =
+            catch_unwind(AssertUnwindSafe(|| take_turn(world, owner, &mut worker, mail, now)));
         self.depth.set(depth);
         match result {
             Ok(Ok(report)) => {
                 let done = report.done;
-                observe(&mut world.lock(), pod, &report, rests);
+                observe(&mut world.lock(), owner, &report, rests);
+                self.hold_to_ledger(world, owner, &worker, &report);
                 let alive = world.lock().pods[pod].alive;
                 let slot = &mut self.slots.borrow_mut()[place];
                 slot.worker = alive.then_some(worker);
@@ -139,20 +157,76 @@ impl Crew {
             },
         }
         self.bury(&world.lock());
+        self.direct(world, pod);
+    }
+
+    /// Holds what a worker says of versions against what it must do.
+    fn hold_to_ledger(&self, world: &World, owner: Owner, worker: &SimWorker, report: &Report) {
+        let mut state = world.lock();
+        if state.swaps.is_empty() {
+            return;
+        }
+        let probation = worker.probation().map(|probation| (probation.version, probation.records));
+        let mut directors = self.directors.borrow_mut();
+        let stops = directors.get(&owner.pod).is_none_or(|director| director.stops);
+        let now = state.now;
+        if !worker.is_assigned() {
+            state.swaps.ledger(owner).waits(now);
+        }
+        if let Err(text) = state.swaps.ledger(owner).reported(probation, (now, stops)) {
+            state.violate(format_args!("{owner:?}: {text}"));
+        }
+        if report.notices.iter().any(|notice| matches!(notice, Notice::Dropped { .. }))
+            && let Some(director) = directors.get_mut(&owner.pod)
+        {
+            director.dropped();
+        }
+    }
+
+    /// Lets the director of a process tell its workers what is to be done now.
+    fn direct(&self, world: &World, pod: usize) {
+        let mut directors = self.directors.borrow_mut();
+        let Some(director) = directors.get_mut(&pod) else { return };
+        let mut slots = self.slots.borrow_mut();
+        let mut own: Vec<&mut Slot> =
+            slots.iter_mut().filter(|slot| slot.owner.pod == pod).collect();
+        let has_mail: Vec<bool> = own.iter().map(|slot| !slot.mail.is_empty()).collect();
+        for (worker, instruction) in director.step(world, &has_mail) {
+            own[worker].mail.push_back(instruction);
+        }
+    }
+
+    /// A process is told of the swaps of a step.
+    pub(crate) fn swap(&self, world: &World, pod: usize, step: u64) {
+        if let Some(director) = self.directors.borrow_mut().get_mut(&pod) {
+            director.arrive(&world.lock().swaps, step);
+        }
+    }
+
+    /// There are no faults any more.
+    pub(crate) fn calm_down(&self) {
+        self.directors.borrow_mut().values_mut().for_each(Director::calm_down);
+    }
+
+    /// Which swap is not at its end.
+    pub(crate) fn unsettled(&self, state: &State) -> Option<String> {
+        self.directors.borrow().values().find_map(|director| director.unsettled(&state.swaps))
     }
 
     /// Drops the workers of processes that died.
     pub(crate) fn bury(&self, state: &State) {
         for slot in self.slots.borrow_mut().iter_mut() {
-            if !state.pods[slot.pod].alive {
+            if !state.pods[slot.owner.pod].alive {
                 slot.worker = None;
+                slot.mail.clear();
             }
         }
+        self.directors.borrow_mut().retain(|pod, _| state.pods[*pod].alive);
     }
 
     /// Lets the workers of a process rest, or go on.
     pub(crate) fn pause(&self, pod: usize, pause: bool) {
-        for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.pod == pod) {
+        for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.owner.pod == pod) {
             let Some(worker) = &mut slot.worker else { continue };
             if pause {
                 worker.pause();
@@ -165,22 +239,59 @@ impl Crew {
 
     /// Asks the workers of a process to stop.
     pub(crate) fn drain(&self, pod: usize, leave: bool) {
-        for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.pod == pod) {
+        for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.owner.pod == pod) {
             if let Some(worker) = &mut slot.worker {
                 worker.drain(leave);
             }
+        }
+        if let Some(director) = self.directors.borrow_mut().get_mut(&pod) {
+            director.stops = true;
         }
     }
 
     /// Whether all workers of a process have stopped.
     pub(crate) fn is_done(&self, pod: usize) -> bool {
-        self.slots.borrow().iter().filter(|slot| slot.pod == pod).all(|slot| slot.done)
+        self.slots.borrow().iter().filter(|slot| slot.owner.pod == pod).all(|slot| slot.done)
     }
 }
 
+/// A worker is told what it has to know, and takes a turn.
+fn take_turn(
+    world: &World,
+    owner: Owner,
+    worker: &mut SimWorker,
+    mail: VecDeque<Instruction>,
+    now: Now,
+) -> Result<Report, WorkerError> {
+    for instruction in mail {
+        let mut state = world.lock();
+        let now = state.now;
+        let is_on_probation = state.swaps.ledger(owner).instructed(&instruction, now);
+        state.note(owner.pod, format_args!("worker {} is told {instruction:?}", owner.worker));
+        drop(state);
+        match instruction {
+            Instruction::Swap(swap) => worker.swap(*swap),
+            Instruction::Keep(version) => {
+                if worker.keep(version) != is_on_probation {
+                    world.violate(format_args!("{owner:?} keeps {version}, or not"));
+                }
+            }
+            Instruction::TakeBack(version) => worker.revert(version, "an operator does")?,
+        }
+    }
+    worker.run_once(now)
+}
+
 /// Checks what a worker says of itself; one that `rests` may process nothing.
-fn observe(state: &mut State, pod: usize, report: &Report, rests: bool) {
+fn observe(state: &mut State, owner: Owner, report: &Report, rests: bool) {
+    let pod = owner.pod;
     for notice in &report.notices {
+        if !state.swaps.is_empty() {
+            let has_lost = matches!(notice, Notice::Task { task, .. } if state.has_lost(*task));
+            if let Err(text) = state.swaps.told(owner, notice, has_lost) {
+                state.violate(format_args!("{owner:?}: {text}"));
+            }
+        }
         match notice {
             Notice::Committed(commit) => {
                 state.note(pod, format_args!("committed {:?}", commit.offsets));
@@ -205,7 +316,8 @@ fn observe(state: &mut State, pod: usize, report: &Report, rests: bool) {
             }
             Notice::Task { task, state: TaskState::Failed(reason) } => {
                 state.note(pod, format_args!("{task} failed: {reason}"));
-                if !state.is_poisoned(*task) && !state.has_lost(*task) {
+                let may_stop = state.swaps.may_stop(owner, *task);
+                if !may_stop && !state.is_poisoned(*task) && !state.has_lost(*task) {
                     state.violate(format_args!("{task} failed without cause: {reason}"));
                 }
             }

@@ -1,52 +1,58 @@
 //! What makes simulated stores and processors.
 
 use sidestream_core::{
-    record::TaskId,
+    record::{TaskId, TransformId},
     task::{Failure, StateStore, StoreError},
     worker::{Environment, Version},
 };
 
-use crate::{disk::SimStore, guest::SimProcessor, world::World};
+use crate::{disk::SimStore, guest::SimProcessor, swap::Owner, world::World};
 
 /// The environment of a worker.
 pub(crate) struct SimEnvironment {
     pub(crate) world: World,
-    pub(crate) pod: usize,
+    pub(crate) owner: Owner,
 }
 
 impl Environment for SimEnvironment {
     type Processor = SimProcessor;
 
     fn open(&mut self, task: TaskId) -> Result<Box<dyn StateStore>, StoreError> {
-        self.world.point(self.pod, "store.open");
+        self.world.point(self.owner.pod, "store.open");
         let mut state = self.world.lock();
-        let disk = state.pods[self.pod].disk;
-        if !state.pods[self.pod].open.insert(task) {
+        let disk = state.pods[self.owner.pod].disk;
+        if !state.pods[self.owner.pod].open.insert(task) {
             return Err(StoreError::Busy);
         }
         state.last_disk.insert(task, disk);
-        state.note(self.pod, format_args!("{task} opened"));
-        Ok(Box::new(SimStore { world: self.world.clone(), pod: self.pod, task }))
+        state.note(self.owner.pod, format_args!("{task} opened"));
+        Ok(Box::new(SimStore { world: self.world.clone(), pod: self.owner.pod, task }))
     }
 
     fn close(&mut self, task: TaskId, store: Box<dyn StateStore>) {
         drop(store);
         let mut state = self.world.lock();
-        state.note(self.pod, format_args!("{task} closed"));
-        if !state.pods[self.pod].open.remove(&task) {
+        state.note(self.owner.pod, format_args!("{task} closed"));
+        if !state.pods[self.owner.pod].open.remove(&task) {
             state.violate(format_args!("{task} was closed without being open"));
         }
         drop(state);
-        self.world.point(self.pod, "store.close");
+        self.world.point(self.owner.pod, "store.close");
     }
 
     fn processor(
         &mut self,
         task: TaskId,
         transform: usize,
-        _: Version,
+        version: Version,
     ) -> Result<SimProcessor, Failure> {
-        self.world.point(self.pod, "guest.new");
-        SimProcessor::new(&self.world, self.pod, task, transform)
+        self.world.point(self.owner.pod, "guest.new");
+        SimProcessor::new(&self.world, self.owner, (task, transform), version).inspect_err(
+            |failure| {
+                let id = TransformId { subtopology: task.subtopology, transform };
+                let mut state = self.world.lock();
+                state.swaps.ledger(self.owner).failed(id, version, failure.kind);
+            },
+        )
     }
 }

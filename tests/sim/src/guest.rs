@@ -1,18 +1,19 @@
 //! Simulated user code: it counts, keeps a table, hands records on, punctuates, and fails as the
 //! plan says.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use sidestream_core::{
     record::{
         Batch, Emits, NO_CAUSE, NO_TIMESTAMP, PARTITION_BY_KEY, TIMESTAMP_OF_CAUSE, TaskId,
-        TopicPartition,
+        TopicPartition, TransformId,
     },
     task::{
-        Clock, Cost, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation,
-        Schedule, Setup, State, StoreError, Telemetry,
+        Clock, Cost, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Sample,
+        SampleValue, Schedule, Setup, State, StoreError, Telemetry,
     },
     topology::{ErrorPolicy, OnError},
+    worker::Version,
 };
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     pipeline::{CHAIN, CHAINED, COUNT, COUNTS, HANDED, LATEST, NEXT, OUT, TABLE, TICKS},
     plan::FAILURES_MAX,
     poison::{self, Way},
+    swap::{Behaviour, Call, Owner, VERSION_HEADER},
     world::World,
 };
 
@@ -32,15 +34,22 @@ pub(crate) const WALL_TICKS: &[u8] = b"#wall";
 /// An instance of a transform.
 pub(crate) struct SimProcessor {
     world: World,
-    pod: usize,
+    owner: Owner,
     task: TaskId,
     transform: usize,
+    version: Version,
+    behaviour: Behaviour,
+    /// What it says of its version with each record; nothing in runs without swaps.
+    says: Option<String>,
     name: String,
     outputs: BTreeMap<String, u32>,
     on_error: ErrorPolicy,
     setup: Setup,
     /// The last offset of each input: what an instance must never see again.
     memory: BTreeMap<u32, i64>,
+    /// How many records it was given, and how many with its last call.
+    records: u64,
+    last: u32,
     failed: bool,
 }
 
@@ -59,38 +68,48 @@ impl SimProcessor {
     /// Initialises one, if the plan lets it.
     pub(crate) fn new(
         world: &World,
-        pod: usize,
-        task: TaskId,
-        transform: usize,
+        owner: Owner,
+        (task, transform): (TaskId, usize),
+        version: Version,
     ) -> Result<Self, Failure> {
         let mut state = world.lock();
+        let id = TransformId { subtopology: task.subtopology, transform };
+        let behaviour = state.swaps.behaviour(owner.pod, id, version);
+        if behaviour == Behaviour::FailsToInitialise {
+            return Err(failure(FailureKind::Initialise, None, "it never does"));
+        }
         let rate = state.faults().initialise;
         let strike = state.prng.one_in(rate);
         if strike && state.strike(task) {
             return Err(failure(FailureKind::Initialise, None, "no luck"));
         }
         let plan = state.plan.clone();
+        let has_swaps = !state.swaps.is_empty();
         drop(state);
         let definition = &plan.topology.subtopology(task).transforms[transform];
         let outputs = definition.outputs.iter().zip(0..);
         let mut setup = Setup::default();
         if definition.name != CHAIN {
-            let stream = plan.shape.stream_punctuation.map(|ms| (Clock::StreamTime, ms));
-            let wall = plan.shape.wall_punctuation.map(|ms| (Clock::WallClock, ms));
-            let schedules = stream.into_iter().chain(wall);
-            let schedule = |(clock, ms)| Schedule { clock, interval: Duration::from_millis(ms) };
-            setup.schedules = schedules.map(schedule).collect();
+            let (stream, wall) = (plan.shape.stream_punctuation, plan.shape.wall_punctuation);
+            let schedules = behaviour.schedules(stream, wall).into_iter();
+            setup.schedules =
+                schedules.map(|(clock, interval)| Schedule { clock, interval }).collect();
         }
         Ok(Self {
             world: world.clone(),
-            pod,
+            owner,
             task,
             transform,
+            version,
+            behaviour,
+            says: has_swaps.then(|| format!("{}.{transform}.{version}", task.subtopology)),
             name: definition.name.clone(),
             on_error: definition.on_error,
             outputs: outputs.map(|(output, index)| (output.name.clone(), index)).collect(),
             setup,
             memory: BTreeMap::new(),
+            records: 0,
+            last: 0,
             failed: false,
         })
     }
@@ -140,12 +159,13 @@ impl SimProcessor {
             let (task, found) = (self.task, batch.stream_time);
             state.violate(format_args!("stream time of {task} is {found} instead of {known}"));
             drop(state);
-            self.world.survive(self.pod);
+            self.world.survive(self.owner.pod);
         }
     }
 
     /// Whether a record fails now: always if it is poison, else as often as the seed says.
     fn check_failure(&self, row: &Row<'_>) -> Result<(), Failure> {
+        self.check_version(row)?;
         let mut state = self.world.lock();
         if row.value.is_some_and(|value| state.plan.poison.contains(value)) {
             return Err(failure(FailureKind::Reject, Some(row.row), "poison"));
@@ -182,8 +202,33 @@ impl SimProcessor {
         }
     }
 
+    /// Whether the version fails at a record where others don't.
+    fn check_version(&self, row: &Row<'_>) -> Result<(), Failure> {
+        match self.behaviour {
+            Behaviour::TrapsAlways => Err(failure(FailureKind::Trap, None, "it always does")),
+            Behaviour::TrapsAt(number) if self.records + row.row as u64 + 1 == number => {
+                Err(failure(FailureKind::Trap, None, "it is worn out"))
+            }
+            Behaviour::Rejects(rate) => {
+                let place = (self.task, self.transform, row.input, row.offset);
+                match mixed(self.version, place).is_multiple_of(rate) {
+                    true => Err(failure(FailureKind::Reject, Some(row.row), "not by this version")),
+                    false => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn emit(&self, emits: &mut Emits, output: &str, cause: i32, key: &[u8], value: &str) {
         let Some(&output) = self.outputs.get(output) else { return };
+        if let Some(says) = &self.says {
+            let headers = emits.headers.get_or_insert_default();
+            let own = (Some(VERSION_HEADER), Some(says.as_bytes()));
+            let pad = (self.behaviour == Behaviour::EmitsMore)
+                .then_some((Some(b"pad".as_slice()), Some([b'x'; 200].as_slice())));
+            headers.push(emits.outputs.len(), std::iter::once(own).chain(pad));
+        }
         emits.causes.push(cause);
         emits.outputs.push(output);
         emits.keys.push(Some(key));
@@ -236,14 +281,40 @@ impl SimProcessor {
         for (row, (key, value)) in records.keys.iter().zip(&records.values).enumerate() {
             let input = batch.inputs[row];
             let offset = records.offsets[row];
-            let stamp = match self.name.as_str() {
-                CHAIN => check::stamp(value.unwrap_or_default()).expect("it is handed stamps").0,
-                _ => (input, batch.partition, offset),
-            };
+            let stamp = self.stamp(batch, row);
             let row = Row { row, input, offset, key: key.unwrap_or(b"-"), value, stamp };
             self.handle(batch, &row, state, &mut effects)?;
         }
+        if self.says.is_some() {
+            let value = SampleValue::Count(self.version);
+            effects.telemetry.samples.push(Sample { name: "version".to_owned(), value });
+        }
         Ok(effects)
+    }
+
+    /// Where a record of a batch comes from.
+    fn stamp(&self, batch: &Batch, row: usize) -> Stamp {
+        if self.name != CHAIN {
+            return (batch.inputs[row], batch.partition, batch.records.offsets[row]);
+        }
+        let value = batch.records.values.iter().nth(row).flatten();
+        check::stamp(value.unwrap_or_default()).expect("it is handed stamps").0
+    }
+
+    /// Tells the worker's ledger of a call.
+    fn account(&mut self, batch: &Batch, failure: Option<FailureKind>) {
+        let records = batch.records.len();
+        self.last = u32::try_from(records).expect("a batch is small");
+        self.records += records as u64;
+        if self.says.is_none() {
+            return;
+        }
+        let stamps: Vec<Stamp> = (0..records).map(|row| self.stamp(batch, row)).collect();
+        let transform =
+            TransformId { subtopology: self.task.subtopology, transform: self.transform };
+        let (version, behaviour) = (self.version, self.behaviour);
+        let call = Call { transform, version, behaviour, stamps: &stamps, failure };
+        self.world.lock().swaps.ledger(self.owner).called(&call);
     }
 }
 
@@ -253,21 +324,23 @@ impl Processor for SimProcessor {
     }
 
     fn process(&mut self, batch: &Batch, state: &mut State) -> Result<Effects, Failure> {
-        self.world.point(self.pod, "guest.process");
+        self.world.point(self.owner.pod, "guest.process");
         self.check_memory(batch);
         self.check_stream_time(batch);
         let result = self.handle_all(batch, state);
         self.failed = result.is_err();
+        self.account(batch, result.as_ref().err().map(|failure| failure.kind));
         let (task, name, rows) = (self.task, &self.name, &batch.records.offsets);
-        let failure = result.as_ref().err();
-        self.world
-            .lock()
-            .note(self.pod, format_args!("{task} {name} processes {rows:?} {failure:?}"));
+        let (version, failure) = (self.version, result.as_ref().err());
+        self.world.lock().note(
+            self.owner.pod,
+            format_args!("{task} {name} v{version} processes {rows:?} {failure:?}"),
+        );
         result
     }
 
     fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure> {
-        self.world.point(self.pod, "guest.process");
+        self.world.point(self.owner.pod, "guest.process");
         if self.failed || due.time > due.stream_time.max(due.wall_clock) {
             let task = self.task;
             self.world.violate(format_args!("{task} was punctuated wrongly: {due:?}"));
@@ -287,13 +360,16 @@ impl Processor for SimProcessor {
             self.emit(&mut effects.emits, TICKS, NO_CAUSE, key.as_bytes(), &value);
         });
         self.failed = result.is_err();
+        self.account(&Batch::default(), result.as_ref().err().map(|failure| failure.kind));
         let task = self.task;
-        self.world.lock().note(self.pod, format_args!("{task} punctuates {due:?} {result:?}"));
+        self.world
+            .lock()
+            .note(self.owner.pod, format_args!("{task} punctuates {due:?} {result:?}"));
         result.map(|()| effects)
     }
 
     fn cost(&self) -> Cost {
-        Cost::default()
+        self.behaviour.cost(self.last)
     }
 }
 

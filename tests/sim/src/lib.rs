@@ -20,6 +20,7 @@ mod plan;
 mod poison;
 mod prng;
 mod run;
+mod swap;
 mod trace;
 mod world;
 

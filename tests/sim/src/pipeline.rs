@@ -60,6 +60,9 @@ pub(crate) const NEXT: &str = "next";
 /// Output: to the chained transform.
 pub(crate) const HANDED: &str = "handed";
 
+/// The topic of dead letters.
+pub(crate) const DEAD_LETTERS: &str = "dead-letters";
+
 /// Store of counts, in every transform.
 pub(crate) const COUNTS: usize = 0;
 /// Store of the last values, in the first stage.
@@ -102,7 +105,7 @@ pub(crate) fn topology(shape: &Shape) -> Topology {
     let (policies, dead_letters) = (&shape.policies, TopicIndex(0));
     let mut builder = Builder { topics: Vec::new(), policies, dead_letters };
     if policies.rate > 0 {
-        builder.dead_letters = builder.topic("dead-letters", 2, TopicKind::External);
+        builder.dead_letters = builder.topic(DEAD_LETTERS, 2, TopicKind::External);
     }
     let next = shape.second_stage.map(|partitions| {
         (builder.topic("sim-next-repartition", partitions, TopicKind::Repartition), partitions)

@@ -13,6 +13,7 @@ use crate::{
     pipeline::{self, Shape},
     poison::Policies,
     prng::Prng,
+    swap::{self, Planned},
 };
 
 /// How long the simulated brokers wait for whom, in milliseconds.
@@ -100,6 +101,8 @@ pub(crate) struct Plan {
     pub(crate) arrivals: Vec<Arrival>,
     /// At which steps the processes that are there then are paused (true) or resumed.
     pub(crate) pauses: Vec<(u64, bool)>,
+    /// Other versions of transforms' code.
+    pub(crate) swaps: Vec<Planned>,
     /// Records that always fail and stop their task, by partition and place among its records (aborted ones too).
     pub(crate) poison: BTreeSet<Vec<u8>>,
     /// Failures by chance say which record failed, and a task has no more attempts than one record
@@ -123,6 +126,7 @@ impl Plan {
         plan.timeouts.transaction = 60_000;
         plan.arrivals.clear();
         plan.poison = [b"poison".to_vec()].into();
+        plan.swaps.clear();
         plan.loss = None;
         plan.named = false;
         plan.config.exactly_once = true;
@@ -166,16 +170,20 @@ impl Plan {
         }
         let lost = [Loss::Recreated, Loss::Truncated, Loss::Expired];
         let loss = seed.is_multiple_of(LOSSES).then(|| lost[index_of(seed / LOSSES, lost.len())]);
+        let (identities, workers) = (prng.between(1, 3), prng.between(1, 2));
+        let (static_members, durable) = (prng.coin(), prng.coin());
+        let steps = prng.between(150, 500);
         Self {
             seed,
             config,
             timeouts,
             faults,
-            identities: prng.between(1, 3).try_into().expect("small"),
-            workers: prng.between(1, 2).try_into().expect("small"),
-            static_members: prng.coin(),
-            durable: prng.coin(),
-            steps: prng.between(150, 500),
+            identities: identities.try_into().expect("small"),
+            workers: workers.try_into().expect("small"),
+            static_members,
+            durable,
+            steps,
+            swaps: swap::draw(seed, steps, &topology),
             shape,
             topology,
             arrivals,

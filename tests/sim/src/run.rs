@@ -24,6 +24,12 @@ pub struct Outcome {
     pub lines: u64,
     /// How often a process was killed.
     pub kills: u64,
+    /// How often a worker took another version of a transform's code over.
+    pub taken_over: u64,
+    /// How often a worker took one back.
+    pub taken_back: u64,
+    /// How often a process kept one.
+    pub kept: u64,
     /// How many milliseconds went by in it.
     pub milliseconds: u64,
 }
@@ -85,6 +91,9 @@ pub fn run(seed: u64) -> Result<Outcome, Box<Violation>> {
             hash: state.trace.hash(),
             lines: state.trace.lines(),
             kills: state.kills,
+            taken_over: state.swaps.taken_over,
+            taken_back: state.swaps.taken_back,
+            kept: state.swaps.kept_ever,
             milliseconds: state.now,
         }),
     }
@@ -208,6 +217,7 @@ impl Run {
         if let Some((_, pause)) = pauses.iter().find(|(at, _)| *at == step) {
             self.crew.pause(pod, *pause);
         }
+        self.crew.swap(&self.world, pod, step);
         if self.crew.is_done(pod) {
             self.end(identity, pod);
         }
@@ -276,7 +286,7 @@ impl Run {
         self.calm_down();
         while self.arrive() {}
         for _ in 0..FINISH_TURNS_MAX {
-            if check::is_finished(&self.world.lock()) {
+            if self.is_finished() {
                 self.drain_all();
                 return;
             }
@@ -294,8 +304,16 @@ impl Run {
             }
         }
         let mut state = self.world.lock();
-        let text = check::unfinished(&state);
+        let text = match check::is_finished(&state) {
+            true => self.crew.unsettled(&state).unwrap_or_default(),
+            false => check::unfinished(&state),
+        };
         state.violate(format_args!("no progress without faults: {text}"));
+    }
+
+    fn is_finished(&self) -> bool {
+        let state = self.world.lock();
+        self.crew.unsettled(&state).is_none() && check::is_finished(&state)
     }
 
     fn calm_down(&mut self) {
@@ -315,6 +333,7 @@ impl Run {
             *current = current.filter(|&pod| state.pods[pod].alive);
         }
         self.crew.bury(&state);
+        self.crew.calm_down();
     }
 
     fn drain_all(&mut self) {

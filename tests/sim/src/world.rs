@@ -20,6 +20,7 @@ use crate::{
     disk::{Disk, TaskFiles},
     plan::{Faults, Loss, POSITION_AGE_MAX, Plan},
     prng::Prng,
+    swap::Swaps,
     trace::Trace,
 };
 
@@ -105,6 +106,8 @@ pub(crate) struct State {
     pub(crate) passed: BTreeSet<(TopicPartition, Offset)>,
     /// Changelogs that were lost: what stops a task for good.
     pub(crate) lost: BTreeSet<TopicIndex>,
+    /// Versions of transforms' code, and what workers do about them.
+    pub(crate) swaps: Swaps,
     /// Whether workers are held against the whole of what happened; not in contract tests.
     pub(crate) checks_workers: bool,
     pub(crate) violation: Option<String>,
@@ -311,6 +314,7 @@ impl World {
         let cluster = Cluster::new(&plan.topology, &plan.timeouts);
         Self(Arc::new(Mutex::new(State {
             cluster,
+            swaps: Swaps::new(plan.swaps.clone()),
             plan: Arc::new(plan),
             prng,
             trace: Trace::default(),

@@ -7,10 +7,15 @@ const SEEDS: u64 = 500;
 
 #[test]
 fn all_rules_hold_whatever_fails() {
-    let (mut kills, mut failures) = (0, Vec::new());
+    let (mut kills, mut swaps, mut failures) = (0, [0; 3], Vec::new());
     for seed in 0..SEEDS {
         match run(seed) {
-            Ok(outcome) => kills += outcome.kills,
+            Ok(outcome) => {
+                kills += outcome.kills;
+                swaps[0] += outcome.taken_over;
+                swaps[1] += outcome.taken_back;
+                swaps[2] += outcome.kept;
+            }
             Err(violation) => {
                 let tail = violation.tail.iter().rev().take(60).rev();
                 let tail: Vec<&str> = tail.map(String::as_str).collect();
@@ -23,6 +28,7 @@ fn all_rules_hold_whatever_fails() {
     }
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n\n"));
     assert!(kills > SEEDS, "the faults hardly ever happened: {kills} kills");
+    assert!(swaps.iter().all(|&times| times > SEEDS / 4), "swaps hardly ever happened: {swaps:?}");
 }
 
 /// Seeds that found a bug of the core once.

@@ -4,7 +4,7 @@
 
 use std::{env, process::ExitCode};
 
-use sidestream_sim::{Violation, run};
+use sidestream_sim::{Outcome, Violation, run};
 
 /// How many lines of a failing run's trace are printed.
 const TAIL_LINES: usize = 120;
@@ -20,12 +20,16 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let (mut kills, mut lines) = (0, 0);
+    let (mut kills, mut lines, mut swaps) = (0, 0, [0; 3]);
     for seed in first..first.saturating_add(seeds) {
         match run(seed) {
             Ok(outcome) => {
                 kills += outcome.kills;
                 lines += outcome.lines;
+                let Outcome { taken_over, taken_back, kept, .. } = outcome;
+                for (sum, more) in swaps.iter_mut().zip([taken_over, taken_back, kept]) {
+                    *sum += more;
+                }
             }
             Err(violation) => {
                 tell(&violation);
@@ -37,7 +41,11 @@ fn main() -> ExitCode {
             eprintln!("{done} of {seeds} seeds");
         }
     }
-    eprintln!("{seeds} seeds from {first}: all rules held; {kills} kills, {lines} events");
+    let [over, back, kept] = swaps;
+    eprintln!(
+        "{seeds} seeds from {first}: all rules held; {kills} kills, {lines} events; versions of \
+         code: {over} taken over, {back} taken back, {kept} kept"
+    );
     ExitCode::SUCCESS
 }
 

@@ -156,7 +156,7 @@ fn check_ticks(state: &State, subtopology: u16, topic: TopicIndex) -> Result<(),
     }
     let definition = &state.plan.topology.subtopologies[usize::from(subtopology)];
     let Some(interval) = state.plan.shape.stream_punctuation else { return Ok(()) };
-    if definition.inputs.len() > 1 {
+    if definition.inputs.len() > 1 || state.swaps.reschedule(subtopology) {
         return Ok(());
     }
     for partition in 0..definition.partitions {

@@ -24,7 +24,7 @@ use sidestream_core::{
 };
 
 use self::producer::Producer;
-use crate::{cluster::Standing, crew::Crew, world::World};
+use crate::{cluster::Standing, crew::Crew, swap::Owner, world::World};
 
 /// What a process is told when another one has taken its identity.
 pub(crate) const FENCED: &str = "another process has this identity";
@@ -55,6 +55,7 @@ pub(crate) struct SimLog {
     world: World,
     crew: Rc<Crew>,
     pod: usize,
+    owner: Owner,
     instance: Option<String>,
     member: Option<String>,
     part: Part,
@@ -76,6 +77,7 @@ impl SimLog {
             world: world.clone(),
             crew: Rc::clone(crew),
             pod,
+            owner: Owner { pod, worker },
             instance: state.plan.static_members.then(|| name.clone()),
             member: None,
             part: Part::Nothing,
@@ -115,6 +117,24 @@ impl SimLog {
             return Err(LogError::Unavailable("no broker answers".to_owned()));
         }
         Ok(())
+    }
+
+    /// What an error says of the open transaction.
+    fn note_failure(&self, error: Option<&LogError>) {
+        match error {
+            Some(LogError::Aborted(_) | LogError::Unknown(_)) => self.note_dropped(),
+            Some(LogError::Refused { .. }) => {
+                self.world.lock().swaps.ledger(self.owner).something_failed();
+            }
+            Some(LogError::Unavailable(_) | LogError::Fatal(_)) | None => {}
+        }
+    }
+
+    fn note_dropped(&self) {
+        let dropped = self.world.lock().swaps.ledger(self.owner).dropped();
+        if let Err(text) = dropped {
+            self.world.violate(format_args!("p{}: {text}", self.pod));
+        }
     }
 
     fn assigned(&self, partition: TopicPartition) {
@@ -359,23 +379,34 @@ impl Log for SimLog {
     }
 
     fn produce(&mut self, outputs: &Outputs) -> Result<(), LogError> {
-        self.reach("log.produce")?;
-        self.produce_early(outputs)
+        let result = self.reach("log.produce").and_then(|()| self.produce_early(outputs));
+        self.note_failure(result.as_ref().err());
+        result
     }
 
     fn commit(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
-        self.reach("commit.begin")?;
-        self.commit_transaction(transaction)
+        let result = self.reach("commit.begin").and_then(|()| self.commit_transaction(transaction));
+        if result.is_ok() {
+            self.world.lock().swaps.ledger(self.owner).committed();
+        }
+        self.note_failure(result.as_ref().err());
+        result
     }
 
     fn abort(&mut self) -> Result<(), LogError> {
         self.point("log.abort");
+        self.note_dropped();
         self.abort_transaction()
     }
 
     fn recover(&mut self) -> Result<(), LogError> {
-        self.reach("log.recover")?;
-        self.renew_producer()
+        let result = self.reach("log.recover").and_then(|()| self.renew_producer());
+        if result.is_err() {
+            let mut state = self.world.lock();
+            let now = state.now;
+            state.swaps.ledger(self.owner).waits(now);
+        }
+        result
     }
 
     fn purge(&mut self, below: &[(TopicPartition, Offset)]) {

@@ -125,11 +125,27 @@ impl SimLog {
             state.checks_workers && state.prng.coin()
         };
         match self.placed(outputs, first) {
-            Ok(records) => self.producer.buffer.extend(records),
+            Ok(records) => {
+                self.note_versions(&records);
+                self.producer.buffer.extend(records);
+            }
             Err(error) if late => drop(self.producer.refused.get_or_insert(error)),
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    fn note_versions(&self, records: &[(TopicPartition, LogRecord)]) {
+        let mut state = self.world.lock();
+        if state.swaps.is_empty() {
+            return;
+        }
+        let plan = state.plan.clone();
+        let ledger = state.swaps.ledger(self.owner);
+        for (partition, record) in records {
+            let topic = &plan.topology.topic(partition.topic).name;
+            ledger.produced(&plan.topology, topic, record);
+        }
     }
 
     /// Where each output goes; refuses a partition that is not there.
