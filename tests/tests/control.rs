@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use sidestream::control::client::{Client, Error, Target};
 use sidestream_tests::{
@@ -124,6 +124,10 @@ fn check_status(status: &Value) -> Result<()> {
     for transform in status["transforms"].as_array().context("transforms")? {
         let digest = text(&transform["digest"]);
         ensure!(digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()), "{digest}");
+        let versions = transform["versions"].as_array().context("versions")?;
+        let [version] = versions.as_slice() else { bail!("one was never swapped: {transform}") };
+        ensure!(version["digest"] == digest.as_str() && version["running"] == true, "{transform}");
+        ensure!(version["on_probation"] == false, "{transform}");
     }
     Ok(())
 }
@@ -207,9 +211,12 @@ fn check_metrics(address: &str) -> Result<()> {
     }
     ensure!(http(address, "GET", "/livez")?.0 == 200, "live");
     ensure!(http(address, "GET", "/readyz")?.0 == 200, "ready");
-    for (method, path, status) in
-        [("POST", "/metrics", 405), ("DELETE", "/livez", 405), ("GET", "/", 404)]
-    {
+    for (method, path, status) in [
+        ("POST", "/metrics", 405),
+        ("DELETE", "/livez", 405),
+        ("GET", "/", 404),
+        ("POST", "/swap", 404),
+    ] {
         ensure!(http(address, method, path)?.0 == status, "{method} {path}");
     }
     Ok(())
@@ -347,15 +354,22 @@ fn certificates(folder: &Path, name: &str) -> Result<[PathBuf; 3]> {
 
 /// Every call, with what it comes to.
 fn calls(client: &mut Client) -> Vec<(&'static str, Result<(), Error>)> {
-    use sidestream::control::proto::{GetRequest, ScanRequest, WatchEventsRequest};
+    use sidestream::control::proto::{
+        GetRequest, RollbackRequest, ScanRequest, SwapRequest, WatchEventsRequest,
+    };
     let get = GetRequest { store: "s".into(), keys: vec![vec![1]], ..GetRequest::default() };
     let watch = WatchEventsRequest { only_past: true, ..WatchEventsRequest::default() };
+    let (transform, module) = ("split".to_owned(), b"\0asm".to_vec());
+    let rollback = RollbackRequest { transform: transform.clone(), ..RollbackRequest::default() };
+    let swap = SwapRequest { transform, module, ..SwapRequest::default() };
     vec![
         ("status", client.status().map(drop)),
         ("resume", client.resume()),
         ("get", client.get(get).map(drop)),
         ("scan", client.scan(ScanRequest::default()).map(drop)),
         ("events", client.events(watch, |_| true)),
+        ("swap", client.swap(swap, |_| true)),
+        ("rollback", client.rollback(rollback, |_| true)),
         ("reflection", client.services().map(drop)),
         ("drain", client.drain(None)),
     ]
@@ -391,7 +405,9 @@ fn who_brings_no_token_or_certificate_is_refused() -> Result<()> {
     wait::until("answer", PATIENCE, answers).with_context(|| agent.log_tail())?;
     for token_file in [None, Some(wrong_token)] {
         let mut client = Client::connect(&Target { token_file, ..whole.clone() })?;
-        for (call, outcome) in calls(&mut client) {
+        // A pause that is allowed waits for workers, which an agent without brokers has none of.
+        let pause = ("pause", client.pause().map(drop));
+        for (call, outcome) in calls(&mut client).into_iter().chain([pause]) {
             ensure!(matches!(outcome, Err(Error::Unauthenticated(_))), "{call}: {outcome:?}");
         }
         client.health("")?; // For probes, which can't bring one.
@@ -410,6 +426,40 @@ fn who_brings_no_token_or_certificate_is_refused() -> Result<()> {
         ensure!(allowed, "{call}: {outcome:?}");
     }
     agent.wait_for_end().map(drop)
+}
+
+#[test]
+fn a_swap_that_cannot_be_says_why() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut agent = lonely(folder.path(), "a", "limits: { module_bytes_max: 200KiB }")?;
+    let state = agent.state_directory().display().to_string();
+    let file = |name: &str, bytes: usize| -> Result<String> {
+        let path = folder.path().join(name);
+        fs::write(&path, vec![7; bytes])?;
+        Ok(path.display().to_string())
+    };
+    let (small, large) = (file("small.wasm", 9)?, file("large.wasm", 300 << 10)?);
+    let absent = folder.path().join("absent.wasm").display().to_string();
+    let swap = |file: &str| run(&["swap", "split", file, "--state", &state]);
+    let away = swap(&small)?;
+    ensure!(away.exit == 7 && away.text.contains("sidestream run"), "{away:?}");
+    agent.start()?;
+    let answers = || Ok(ask(&agent, &["status"]).ok());
+    wait::until("answer", PATIENCE, answers).with_context(|| agent.log_tail())?;
+    let unread = swap(&absent)?;
+    ensure!(unread.exit == 5 && unread.text.contains("absent.wasm"), "{unread:?}");
+    let too_large = swap(&large)?;
+    ensure!(
+        too_large.exit == 1 && too_large.text.contains("limits.module_bytes_max"),
+        "{too_large:?}"
+    );
+    let rollback = run(&["rollback", "split", "--state", &state])?;
+    for refused in [swap(&small)?, rollback] {
+        let told: Value = serde_json::from_str(&refused.text)?;
+        ensure!(refused.exit == 1 && refused.text.contains("starting"), "{refused:?}");
+        ensure!(told["ok"] == false && told["phases"] == serde_json::json!([]), "{told}");
+    }
+    agent.terminate().map(drop)
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the process says to whoever started it. The one place that prints.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
+#![expect(clippy::print_stderr, reason = "this is the command line")]
 
 use std::io::{IsTerminal, Write};
 
@@ -48,7 +48,7 @@ impl Output {
                 if let (Value::Object(answer), Value::Object(details)) = (&mut answer, details) {
                     answer.extend(details.clone());
                 }
-                println!("{answer}");
+                self.text(&answer.to_string());
             }
         }
     }
@@ -95,7 +95,7 @@ impl Output {
     pub(super) fn human(&mut self, lines: &[String]) {
         if self.is_for_people() {
             for line in lines {
-                println!("{line}");
+                self.text(line);
             }
         }
     }

@@ -155,7 +155,12 @@ impl Course {
         let (text, remedy) = match (phase, self.act) {
             (SwapPhase::Refused, Act::Swap) => (
                 format!("the swap of `{transform}` was refused: {message}"),
-                "nothing was replaced; correct the module, and try it with `--dry-run`",
+                match self.until {
+                    Until::Plan => "nothing was replaced, nor would be; correct the module",
+                    Until::Probation | Until::End => {
+                        "nothing was replaced; correct the module, and try it with `--dry-run`"
+                    }
+                },
             ),
             (SwapPhase::Refused, Act::Rollback) => (
                 format!("the rollback of `{transform}` was refused: {message}"),
@@ -347,6 +352,7 @@ mod tests {
         let refused = [update(Compiling, ""), update(Refused, "no world of ours")];
         let text = ["the swap of `count` was refused: no world of ours\n", "--dry-run"];
         check(Act::Swap, Until::End, &refused, Exit::Module, &text);
+        check(Act::Swap, Until::Plan, &refused, Exit::Module, &["nor would be"]);
         let text = ["the rollback of `count` was refused", "sidestream status"];
         check(Act::Rollback, Until::End, &refused, Exit::Module, &text);
         let text = ["`count` is on probation", "sidestream status"];

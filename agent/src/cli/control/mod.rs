@@ -80,7 +80,8 @@ pub enum Control {
     },
     /// Take a transform back to a module that it ran before.
     ///
-    /// Goes the same way as a swap; a probation that is under way ends at once.
+    /// Goes the same way as a swap, without a probation. While a new module is on probation, that is
+    /// over at once, and the one before runs again.
     Rollback {
         #[command(flatten)]
         to: ToRollBack,

@@ -99,3 +99,38 @@ fn of_input(input: &Input) -> String {
         number(input.lag.map(|lag| lag.to_string()))
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(digest: &str, running: bool, on_probation: bool) -> Version {
+        let (digest, name) = (digest.repeat(32), format!("{digest}.wasm"));
+        Version { digest, since_ms: 1_700_000_000_000, running, on_probation, name }
+    }
+
+    fn check(versions: &[Version], brief: &str, all: &[&str]) {
+        let digest = versions.first().map(|version| version.digest.clone()).unwrap_or_default();
+        let (name, module) = ("count".to_owned(), "count.wasm".to_owned());
+        let versions = versions.to_vec();
+        let transform = Transform { name, module, digest, versions, ..Transform::default() };
+        let status = Status { transforms: vec![transform], ..Status::default() };
+        assert_eq!(brief_lines(&status)[1..], [brief]);
+        assert_eq!(lines(&status)[1..], [&[brief], all].concat());
+    }
+
+    #[test]
+    fn versions_are_listed_where_there_are_several() {
+        check(&[], "transform count: count.wasm (not loaded yet)", &[]);
+        let one = "transform count: count.wasm (3f3f3f3f3f3f)";
+        check(&[version("3f", true, false)], one, &[]);
+        check(
+            &[version("3f", true, true), version("1b", false, false)],
+            "transform count: count.wasm (3f3f3f3f3f3f, on probation)",
+            &[
+                "  version 3f3f3f3f3f3f since 2023-11-14T22:13:20Z 3f.wasm runs, on probation",
+                "  version 1b1b1b1b1b1b since 2023-11-14T22:13:20Z 1b.wasm",
+            ],
+        );
+    }
+}
