@@ -19,6 +19,7 @@ use sidestream::{
 };
 use sidestream_tests::{
     agent::{self, PATIENCE},
+    broker,
     follow::{self, Record},
     load,
     operate::{self, Answer},
@@ -37,13 +38,13 @@ transforms:
     module: {modules}/poison.wasm
     inputs: ['{topic:in}']
     outputs: { out: }
-    on_error: { dead_letter: dead }
+    on_error: { dead_letter: '{application}-dead' }
     config: { reject: ['bad'], trap: ['boom'] }
   - name: second
     module: {modules}/poison.wasm
     inputs: [{ transform: first, output: out }]
     outputs: { out: '{topic:out}' }
-    on_error: { dead_letter: dead }
+    on_error: { dead_letter: '{application}-dead' }
     config: { reject: ['late'] }
 ",
     inputs: &[("in", record, 0), ("elsewhere", record, 0)],
@@ -93,8 +94,9 @@ struct Letters {
 
 impl Letters {
     /// Lets an agent make letters of what is sent.
-    fn made(bootstrap: &str) -> Result<Self> {
-        let mut scene = Scene::on_own_broker(bootstrap, POISONED)?;
+    fn made(mut scene: Scene) -> Result<Self> {
+        let bootstrap = scene.bootstrap().to_owned();
+        let bootstrap = bootstrap.as_str();
         let topic = scene.topic("in");
         load::send_all(bootstrap, &topic, (1, record), RECORDS)?;
         send_with_headers(bootstrap, &topic)?;
@@ -158,7 +160,7 @@ fn kind(transform: &str, exception: &str) -> (String, String) {
 #[test]
 fn letters_are_counted_shown_and_put_back_each_once_over_kills() -> Result<()> {
     let broker = DevBroker::start(Options::default())?;
-    let mut letters = Letters::made(&broker.bootstrap())?;
+    let mut letters = Letters::made(Scene::on_own_broker(&broker.bootstrap(), POISONED)?)?;
     let (bad, boom, late) = (BAD as u64 + 1, BOOM as u64, LATE as u64);
     let count = |waiting: (u64, u64), back: (u64, u64)| {
         BTreeMap::from([
@@ -217,7 +219,7 @@ fn check_shown(letters: &Letters) -> Result<()> {
     ensure!(raw.text == "bad with headers", "{raw:?}");
     let trap = list.iter().find(|letter| letter["exception"] == "trap").context("no trap")?;
     ensure!(text(&trap["message"]).contains("poisoned at offset"), "{trap}");
-    let nothing = letters.verb(&["show", "dead:0:1000000"])?;
+    let nothing = letters.verb(&["show", "scene-dead:0:1000000"])?;
     ensure!(nothing.exit == 1 && nothing.text.contains("no dead letter"), "{nothing:?}");
     Ok(())
 }
@@ -239,7 +241,7 @@ fn replay_over_kills(letters: &Letters) -> Result<()> {
         let status = letters.replay_and_die(point, passes)?;
         ensure!(status.code().is_none(), "it did not die {}: {status}", point.name());
         // A transaction that nobody ends hides what is behind it until the next replay ends it.
-        let next = letters.verb(&["replay", "dead:0:1000000"])?;
+        let next = letters.verb(&["replay", "scene-dead:0:1000000"])?;
         ensure!(next.exit == 1 && next.text.contains("no dead letter at"), "{next:?}");
         let now = back()?;
         ensure!(now == before + 100 * transactions, "{now} after {before} at {}", point.name());
@@ -278,8 +280,7 @@ fn check_homeless(letters: &Letters) -> Result<()> {
 #[test]
 fn replays_at_once_put_nothing_back_twice() -> Result<()> {
     const AT_ONCE: usize = 4;
-    let broker = DevBroker::start(Options::default())?;
-    let mut letters = Letters::made(&broker.bootstrap())?;
+    let mut letters = Letters::made(Scene::new(&broker::shared().bootstrap(), POISONED)?)?;
     ensure!(letters.scene.agents[0].terminate()?.success(), "{}", letters.scene.told());
     std::thread::scope(|scope| {
         let replay = || letters.verb(&["replay", "--transform", "first"]);
