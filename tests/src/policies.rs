@@ -1,4 +1,4 @@
-//! Transforms that meet poison, and what their policies make of it: one record in a hundred traps,
+//! Transforms that meet poison, and what their policies make of it: one record in a thousand traps,
 //! is rejected, asks for another try, emits too much or something that Kafka refuses, and a few
 //! never come to an end. All others pass, in order, and nothing of what failed is seen but where a
 //! policy puts it.
@@ -45,9 +45,9 @@ transforms:
     config: *poison
 ",
     inputs: &[
-        ("skipped-in", record, 150),
-        ("dead-in", record, 150),
-        ("retried-in", record, 150),
+        ("skipped-in", record, 1_000),
+        ("dead-in", record, 1_000),
+        ("retried-in", record, 1_000),
     ],
     outputs: &["skipped-out", "dead-out", "retried-out"],
     repartitions: &[],
@@ -67,8 +67,8 @@ const WAYS: [(&str, &str); 5] = [
 /// A record of one of a few keys; its value has a number that no other has.
 fn record(number: u64, random: &mut Random) -> load::Record {
     let word = match number {
-        _ if number % 2_000 == 777 => "spin",
-        _ if number % 100 == 50 => WAYS[usize::try_from(number / 100 % 5).unwrap_or(0)].0,
+        _ if number % 10_000 == 7_777 => "spin",
+        _ if number % 1_000 == 500 => WAYS[usize::try_from(number / 1_000 % 5).unwrap_or(0)].0,
         _ => "fine",
     };
     load::Record {
@@ -99,6 +99,7 @@ fn check(scene: &Scene) -> Result<Vec<Verdict>> {
         let (poison, fine): (Vec<_>, Vec<_>) =
             inputs.into_iter().partition(|record| kind(record).is_some());
         let outputs = scene.read(&scene.topic(&format!("{name}-out")))?;
+        ensure!(poison.len() >= WAYS.len(), "{topic} had only {} that fail", poison.len());
         check_outputs(&fine, &outputs).with_context(|| topic.clone())?;
         check_store(&fine, &scene.read(&scene.changelog(name))?).with_context(|| topic.clone())?;
         if let Some(dead_letters) = dead_letters {
@@ -177,15 +178,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_record_in_a_hundred_fails_in_each_way() {
+    fn one_record_in_a_thousand_fails_in_each_way() {
         let mut random = Random::new(1);
         let mut counts = BTreeMap::<_, u32>::new();
-        for number in 0..4_000 {
+        for number in 0..40_000 {
             let load::Record { key, value, .. } = record(number, &mut random);
             *counts.entry(kind(&Record { key, value, ..Record::default() })).or_default() += 1;
         }
         let kinds = ["trap", "reject", "retry", "limit", "refused"].map(|kind| (Some(kind), 8));
-        let all = kinds.into_iter().chain([(Some("deadline"), 2), (None, 3_958)]).collect();
+        let all = kinds.into_iter().chain([(Some("deadline"), 4), (None, 39_956)]).collect();
         assert_eq!(counts, all);
     }
 

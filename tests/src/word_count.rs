@@ -13,6 +13,7 @@ use crate::{
 const PIPELINE: &str = "\
 {head}
 memory_max: 128MiB
+swap: { probation_records: 200, probation_time: 2s }
 transforms:
   - name: split
     module: {modules}/split-words.wasm

@@ -1,11 +1,13 @@
 //! The whole thing in a minute: a broker, a generator, two agents with word count; one is
-//! killed without warning, the other takes over, the first comes back, and in the end every count
-//! is compared with one made without the agents. The exit code is 0 if all are exact.
+//! killed without warning, the other takes over, the first comes back; a module is swapped while
+//! records flow, and a bad one is rolled back by itself; in the end every count is compared with
+//! one made without the agents. The exit code is 0 if all are exact.
 //!
 //! The broker is the embedded one, or with `--brokers SERVERS` any that is there.
 
 #![allow(clippy::print_stdout, reason = "a program for people to watch")]
 
+mod swaps;
 mod watch;
 
 use std::{
@@ -13,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use sidestream::dev_broker::{self, DevBroker};
 use sidestream_tests::{scene::Scene, word_count::WORD_COUNT_FOR_PEOPLE};
 use watch::Watch;
@@ -49,6 +51,25 @@ fn scene() -> Result<(Scene, Option<DevBroker>)> {
     }
 }
 
+/// A new build takes over on both agents, and a bad module on none.
+fn swap(scene: &Scene, watch: &mut Watch) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("sidestream-demo-").tempdir()?;
+    let (good, bad) = (swaps::new_build()?, swaps::trapping()?);
+    for (agent, name) in [(0, "agent-a"), (1, "agent-b")] {
+        watch.say(&format!("{name} is given a new build of `count`, while records flow"));
+        let file = folder.path().join("new-build.wasm");
+        let (outcome, why) = swaps::swap(scene, watch, agent, (&file, &good))?;
+        watch.say(&format!("{name}: {outcome}: {why}"));
+        ensure!(outcome == "kept", "a good module is kept");
+    }
+    watch.say("agent-a is given a module that traps at its first record");
+    let file = folder.path().join("trapping.wasm");
+    let (outcome, why) = swaps::swap(scene, watch, 0, (&file, &bad))?;
+    watch.say(&format!("agent-a: {outcome}: {why}"));
+    ensure!(outcome == "rolled_back", "a bad module is rolled back");
+    Ok(())
+}
+
 fn play() -> Result<()> {
     let started = Instant::now();
     let (mut scene, _broker) = scene()?;
@@ -72,6 +93,8 @@ fn play() -> Result<()> {
     scene.agents[0].start()?;
     watch.until("both agents have tasks", PATIENCE, |watch| watch.tasks.both())?;
     watch.for_a_while(LOOK)?;
+
+    swap(&scene, &mut watch)?;
 
     watch.say("the generator stops; the agents finish what is there and stop");
     let lines = scene.settle()?;
