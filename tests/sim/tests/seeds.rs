@@ -34,7 +34,7 @@ fn all_rules_hold_whatever_fails() {
 /// Seeds that found a bug of the core once.
 #[test]
 fn what_was_found_once_stays_found() {
-    for seed in [18, 469, 669, 1_589, 2_379, 4_675, 6_361] {
+    for seed in [18, 469, 632, 669, 1_589, 2_379, 4_675, 6_361] {
         if let Err(violation) = run(seed) {
             panic!("{violation}");
         }

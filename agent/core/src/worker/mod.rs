@@ -193,7 +193,10 @@ impl<L: Log, E: Environment> Worker<L, E> {
             return Duration::from_millis(10);
         }
         let mut until = self.now.monotonic + WAIT_MAX;
-        if let Some(since) = self.transaction.since {
+        if let Some(since) = self.transaction.since
+            && self.assigned
+            && self.recover_at.is_none()
+        {
             until = until.min(since + self.config.commit_interval);
         }
         if let Some(at) = self.recover_at {

@@ -29,6 +29,9 @@ use crate::{cluster::Standing, crew::Crew, swap::Owner, world::World};
 /// What a process is told when another one has taken its identity.
 pub(crate) const FENCED: &str = "another process has this identity";
 
+/// How many times in a row a worker may poll without waiting when nothing happens.
+const SPINS_MAX: u32 = 8;
+
 /// What is read of an assigned partition.
 #[derive(Clone, Copy, Debug)]
 struct Fetch {
@@ -66,6 +69,8 @@ pub(crate) struct SimLog {
     restores: BTreeMap<TopicPartition, Offset>,
     producer: Producer,
     waiting_told: bool,
+    /// How many polls in a row waited for nothing and found nothing, and what had happened by then.
+    spins: (u32, u64),
 }
 
 impl SimLog {
@@ -87,6 +92,7 @@ impl SimLog {
             restores: BTreeMap::new(),
             producer: Producer::new(name),
             waiting_told: false,
+            spins: (0, 0),
         }
     }
 
@@ -134,6 +140,17 @@ impl SimLog {
         let dropped = self.world.lock().swaps.ledger(self.owner).dropped();
         if let Err(text) = dropped {
             self.world.violate(format_args!("p{}: {text}", self.pod));
+        }
+    }
+
+    /// A worker with nothing to do waits.
+    fn check_wait(&mut self, wait: Duration) {
+        let lines = self.world.lock().trace.lines();
+        let (times, before) = self.spins;
+        let spins = wait.is_zero() && before == lines;
+        self.spins = (if spins { times + 1 } else { 0 }, lines);
+        if times > SPINS_MAX {
+            self.world.violate(format_args!("p{} spins", self.pod));
         }
     }
 
@@ -246,6 +263,7 @@ impl Log for SimLog {
         self.deliver(events);
         self.deliver_changelogs(events);
         if events.len() == told {
+            self.check_wait(wait);
             let mut state = self.world.lock();
             let most = u64::try_from(wait.as_millis()).unwrap_or(0).min(50);
             let milliseconds = state.prng.between(0, most);
