@@ -25,16 +25,15 @@ pub use self::{
 use crate::{
     agent::PATIENCE,
     broker::{Cluster, Options},
-    examples, members, operate,
+    examples, operate,
     scene::{Play, Scene},
     versions::{self, Behaviour, Candidate},
-    wait,
 };
 
 /// The transform that is swapped.
 const TRANSFORM: &str = "stamp";
 
-/// How many agents there are all the time; one more comes and goes.
+/// How many agents there are.
 const AGENTS: usize = 2;
 
 /// How many swaps can be told before somebody listens.
@@ -45,7 +44,7 @@ const TOLD_MAX: usize = 1_000;
 pub const SWAPS: Play = Play {
     pipeline: "\
 {head}
-swap: { probation_records: 2500, probation_time: 1s, probation_time_max: 60s }
+swap: { probation_records: 2200, probation_time: 1s, probation_time_max: 60s }
 transforms:
   - name: stamp
     module: {modules}/versions.wasm
@@ -189,11 +188,11 @@ impl Stage<'_> {
                 self.scene.agents[agent].start()
             }
             Trouble::KillBoth => {
-                for agent in &mut self.scene.agents[..AGENTS] {
+                for agent in &mut self.scene.agents {
                     agent.kill()?;
                     summary.kills += 1;
                 }
-                self.scene.agents[..AGENTS].iter_mut().try_for_each(|agent| agent.start())
+                self.scene.agents.iter_mut().try_for_each(|agent| agent.start())
             }
             Trouble::RestartBroker { node } => {
                 self.cluster.kill(node)?;
@@ -201,34 +200,16 @@ impl Stage<'_> {
                 summary.broker_restarts += 1;
                 self.cluster.restart(node)
             }
-            Trouble::Join => {
-                summary.joins += 1;
-                self.join_and_leave()
+            Trouble::Leave { agent } => {
+                summary.leaves += 1;
+                operate::ask(&self.scene.agents[agent], &["drain", "--leave"])?;
+                let ended = self.scene.agents[agent].wait_for_end()?;
+                ensure!(ended.success(), "the agent that left ended with {ended}");
+                // The other one has everything now.
+                self.scene.wait_for_progress()?;
+                self.scene.agents[agent].start()
             }
         }
-    }
-
-    /// One more agent gets partitions and leaves the group. It has the module of the pipeline
-    /// file, whatever the others run.
-    fn join_and_leave(&mut self) -> Result<()> {
-        if self.scene.agents.len() == AGENTS {
-            self.scene.add_agent()?;
-        }
-        self.scene.agents[AGENTS].start()?;
-        let scene = &*self.scene;
-        let name = scene.agents[AGENTS].name();
-        let has_some = || {
-            let members = members::assignments(scene.bootstrap(), scene.application())?;
-            let mut own = members.iter().filter(|(member, _)| member.starts_with(name));
-            Ok(own.any(|(_, partitions)| !partitions.is_empty()))
-        };
-        wait::until_true("partitions of one more agent", PATIENCE, has_some)
-            .with_context(|| scene.told())?;
-        scene.wait_for_progress()?;
-        operate::ask(&scene.agents[AGENTS], &["drain", "--leave"])?;
-        let ended = self.scene.agents[AGENTS].wait_for_end()?;
-        ensure!(ended.success(), "the agent that left ended with {ended}");
-        Ok(())
     }
 }
 

@@ -46,8 +46,11 @@ pub enum Trouble {
         /// Which one.
         node: usize,
     },
-    /// A third agent joins the group, gets partitions, and leaves it again.
-    Join,
+    /// An agent leaves the group, so that the other one gets its partitions, and joins it again.
+    Leave {
+        /// Which one.
+        agent: usize,
+    },
 }
 
 /// What is to happen. The same duration and seed give the same plan.
@@ -106,7 +109,7 @@ fn troubles(duration: Duration, random: &mut Random) -> Vec<(Duration, Trouble)>
                 Trouble::Kill { agent: 1, away: random.duration(AWAY_MAX) },
                 Trouble::KillBoth,
                 Trouble::RestartBroker { node: usize::from(random.once_in(2)) },
-                Trouble::Join,
+                Trouble::Leave { agent: usize::from(random.once_in(2)) },
             ]);
             shuffle(&mut deck, random);
         }

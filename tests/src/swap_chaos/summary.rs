@@ -37,8 +37,8 @@ pub struct Summary {
     pub kills: u64,
     /// How many brokers were killed and started again.
     pub broker_restarts: u64,
-    /// How often an agent joined and left again.
-    pub joins: u64,
+    /// How often an agent left the group and joined it again.
+    pub leaves: u64,
 }
 
 impl Summary {
@@ -133,8 +133,9 @@ impl fmt::Display for Summary {
         let [half, most] = [50, 99].map(|percent| percentile(&pauses, percent));
         let longest = pauses.last().copied().unwrap_or_default();
         write!(f, "pause of {} switches: p50 {half:.1?}, p99 {most:.1?}, ", pauses.len())?;
-        write!(f, "longest {longest:.1?}; {} agents killed, ", self.kills)?;
-        write!(f, "{} brokers restarted, {} agents came and went", self.broker_restarts, self.joins)
+        let Self { kills, broker_restarts, leaves, .. } = self;
+        write!(f, "longest {longest:.1?}; {kills} agents killed, {broker_restarts} brokers ")?;
+        write!(f, "restarted, {leaves} agents left and came back")
     }
 }
 
