@@ -78,7 +78,7 @@ impl<P: Processor> Task<P> {
             };
             let Err(failure) = done else { continue };
             self.undo(transform, &savepoint);
-            turn.tallies[transform].broke(failure.kind);
+            turn.failed(transform, &failure);
             if !failure.kind.is_of_record() || self.state.has_failed() {
                 return Err(failure);
             }

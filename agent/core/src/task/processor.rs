@@ -193,6 +193,15 @@ impl FailureKind {
         }
     }
 
+    /// Whether the code broke off, rather than to refuse a record or to lack something.
+    #[must_use]
+    pub const fn is_break(self) -> bool {
+        match self {
+            Self::Initialise | Self::Trap | Self::Deadline | Self::Limit | Self::Malformed => true,
+            Self::Retry | Self::Reject | Self::Refused | Self::Budget | Self::State => false,
+        }
+    }
+
     /// Whether a record may be to blame, so that without it others go through.
     #[must_use]
     pub const fn is_of_record(self) -> bool {

@@ -34,6 +34,18 @@ pub(crate) struct Turn<'a, P> {
     pub(crate) produced: Produced,
     /// Whether a record was passed over.
     pub(crate) passed_over: bool,
+    /// The first call in which a transform's code broke off, and how.
+    pub(crate) broke: Option<(usize, String)>,
+}
+
+impl<P> Turn<'_, P> {
+    /// A call of a transform failed.
+    pub(super) fn failed(&mut self, transform: usize, failure: &Failure) {
+        if failure.kind.is_break() {
+            self.tallies[transform].broke();
+            self.broke.get_or_insert_with(|| (transform, failure.to_string()));
+        }
+    }
 }
 
 /// Records to produce, and for each the record at which its work failed if it is refused.
@@ -195,8 +207,13 @@ impl<P: Processor> Task<P> {
     pub(crate) fn prepare(&mut self, turn: &mut Turn<'_, P>) -> Result<(), Failure> {
         for (transform, processor) in self.processors.iter_mut().enumerate() {
             if processor.is_none() {
-                let made = (turn.make)(transform)
-                    .inspect_err(|failure| turn.tallies[transform].broke(failure.kind))?;
+                let made = match (turn.make)(transform) {
+                    Ok(made) => made,
+                    Err(failure) => {
+                        turn.failed(transform, &failure);
+                        return Err(failure);
+                    }
+                };
                 let schedules = &made.setup().schedules;
                 self.open.time.schedule(transform, schedules, turn.wall_clock);
                 *processor = Some(made);
@@ -301,7 +318,7 @@ impl<P: Processor> Task<P> {
             });
         if let Err(failure) = done {
             self.undo(due.transform, &savepoint);
-            turn.tallies[due.transform].broke(failure.kind);
+            turn.failed(due.transform, &failure);
             return Err(failure);
         }
         self.run(round, turn)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::task::{Cost, Effects, Failure, FailureKind};
+use crate::task::{Cost, Effects, Failure};
 
 /// Beyond so many records older ones count for less.
 const RECORDS_MAX: u64 = 1 << 17;
@@ -51,20 +51,9 @@ impl Tally {
         }
     }
 
-    /// A call failed.
-    pub(crate) const fn broke(&mut self, kind: FailureKind) {
-        self.breaks += match kind {
-            FailureKind::Initialise
-            | FailureKind::Trap
-            | FailureKind::Deadline
-            | FailureKind::Limit
-            | FailureKind::Malformed => 1,
-            FailureKind::Retry
-            | FailureKind::Reject
-            | FailureKind::Refused
-            | FailureKind::Budget
-            | FailureKind::State => 0,
-        };
+    /// The code broke off in a call.
+    pub(crate) const fn broke(&mut self) {
+        self.breaks += 1;
     }
 
     /// A record failed.

@@ -74,6 +74,13 @@ impl<P> Code<P> {
         }
     }
 
+    /// The code of a transform broke off.
+    pub(super) fn broke(&mut self, id: TransformId, how: String) {
+        if let Some(trial) = self.trial.as_mut().filter(|trial| trial.transform == id) {
+            trial.broke.get_or_insert(how);
+        }
+    }
+
     /// Why the version on probation has failed in the tasks of a sub-topology, if it has.
     fn verdict(&self, subtopology: u16) -> Option<String> {
         let trial = self.trial.as_ref().filter(|of| of.is_compared_in(subtopology))?;

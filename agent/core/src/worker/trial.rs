@@ -53,6 +53,8 @@ pub(super) struct Trial {
     pub(super) before: Version,
     pub(super) baseline: Tally,
     ratios: Option<Ratios>,
+    /// How its code broke off first.
+    pub(super) broke: Option<String>,
     /// Records that are committed.
     committed: u64,
     /// Records that had been processed at the last commit, or the last drop.
@@ -66,7 +68,7 @@ impl Trial {
         baseline: Tally,
         ratios: Option<Ratios>,
     ) -> Self {
-        Self { transform, version, before, baseline, ratios, committed: 0, seen: 0 }
+        Self { transform, version, before, baseline, ratios, broke: None, committed: 0, seen: 0 }
     }
 
     /// Whether it is compared with the version before it, in the tasks of a sub-topology.
@@ -90,7 +92,8 @@ impl Trial {
     pub(super) fn verdict(&self, new: &Tally) -> Option<String> {
         let ratios = self.ratios?;
         if new.breaks > 0 && self.baseline.breaks == 0 {
-            return Some("it trapped, went over a limit or gave a malformed answer".to_owned());
+            let how = self.broke.as_deref().unwrap_or("its code broke off");
+            return Some(how.to_owned());
         }
         let failed = self.failures(new, ratios).or_else(|| self.memory(new, ratios));
         failed.or_else(|| self.cpu(new, ratios)).or_else(|| self.output(new, ratios))
@@ -185,7 +188,7 @@ mod tests {
             ("processor", Tally { cpu: Duration::from_micros(61 * 1_000), ..tally(1_000) }),
             ("processor", Tally { cpu: Duration::from_millis(300), ..tally(2) }),
             ("emitted", Tally { output_bytes: 301_000, ..tally(1_000) }),
-            ("trapped", Tally { breaks: 1, ..tally(1) }),
+            ("broke", Tally { breaks: 1, ..tally(1) }),
         ];
         for (what, new) in rises {
             let found = verdict(old, new);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Environment, Fetched, Log, LogError, Slot, Worker, WorkerError};
 use crate::{
-    record::TaskId,
+    record::{TaskId, TransformId},
     task::{Clock, Produced, Readiness, Turn},
 };
 
@@ -117,6 +117,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             tallies,
             produced: Produced::default(),
             passed_over: false,
+            broke: None,
         };
         let before = task.bytes();
         let result = task.prepare(&mut turn).and_then(|()| {
@@ -127,7 +128,10 @@ impl<L: Log, E: Environment> Worker<L, E> {
             task.punctuate(Clock::WallClock, &mut turn)?;
             Ok(ready)
         });
-        let Turn { produced, passed_over, .. } = turn;
+        let Turn { produced, passed_over, broke, .. } = turn;
+        if let Some((transform, how)) = broke {
+            self.code.broke(TransformId { subtopology: id.subtopology, transform }, how);
+        }
         self.transaction.is_urgent |= passed_over;
         if task.has_work() {
             self.transaction.begin(now.monotonic);
