@@ -151,7 +151,7 @@ struct Watcher {
 impl Watcher {
     /// Looks at the files whenever there may be something new, until it is stopped.
     fn run(mut self, mut tell: impl FnMut(News)) {
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.is_stopped() {
             // First the folders: what changes after the look at the files is notified then.
             if let Some(folders) = &mut self.folders
                 && let Err(error) = folders.watch(self.files.iter().map(File::path))
@@ -159,10 +159,21 @@ impl Watcher {
                 poll_instead(&error);
                 self.folders = None;
             }
-            let now = Instant::now();
-            self.files.iter_mut().filter_map(|file| file.look(now)).for_each(&mut tell);
+            for index in 0..self.files.len() {
+                // Telling may take long, so each file has a time of its own.
+                if let Some(news) = self.files[index].look(Instant::now()) {
+                    tell(news);
+                }
+                if self.is_stopped() {
+                    return;
+                }
+            }
             self.wait();
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     /// Waits until there may be something new, or it is stopped.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::symlink,
     path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -16,6 +17,20 @@ const BYTES_MAX: u64 = 1000;
 fn watched(path: &Path) -> Watched {
     let seen = fs::read(path).ok().map(|module| Digest::of(&module));
     Watched { transforms: vec!["count".to_owned()], path: path.to_owned(), seen }
+}
+
+/// Puts a file there that is whole from the beginning.
+fn place(path: &Path, content: impl AsRef<[u8]>) {
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, content).unwrap();
+    fs::rename(&temporary, path).unwrap();
+}
+
+/// Writes over what is there, which is shorter, at once: nobody sees half of it, however slow the
+/// machine is.
+fn overwrite(path: &Path, content: &str) {
+    let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    assert_eq!(file.write(content.as_bytes()).unwrap(), content.len());
 }
 
 /// Watches files whose content is known.
@@ -56,20 +71,22 @@ fn a_file_is_overwritten() {
     let path = folder.path().join("count.wasm");
     fs::write(&path, "old").unwrap();
     let (_files, news) = start(&[&path]);
-    fs::write(&path, "new").unwrap();
+    overwrite(&path, "new");
     changed(&news, &path, b"new");
-    fs::write(&path, "newer").unwrap();
+    overwrite(&path, "newer");
     changed(&news, &path, b"newer");
 }
 
 #[test]
 fn a_file_is_renamed_into_place() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("count.wasm");
+    let path = folder.path().join("modules/count.wasm");
+    fs::create_dir(folder.path().join("modules")).unwrap();
     fs::write(&path, "old").unwrap();
     let (_files, news) = start(&[&path]);
     for content in ["new", "newer"] {
-        let temporary = folder.path().join(".count.wasm.tmp");
+        // In another folder, so that nothing but the rename is to be seen.
+        let temporary = folder.path().join("count.wasm");
         fs::write(&temporary, content).unwrap();
         fs::rename(&temporary, &path).unwrap();
         changed(&news, &path, content.as_bytes());
@@ -108,19 +125,22 @@ fn a_folder_on_the_way_is_switched_or_made_anew() {
     let release = |name: &str, content: &str| {
         let release = folder.path().join(name);
         fs::create_dir_all(&release).unwrap();
-        fs::write(release.join("count.wasm"), content).unwrap();
+        place(&release.join("count.wasm"), content);
         symlink(&release, folder.path().join("next")).unwrap();
         fs::rename(folder.path().join("next"), folder.path().join("current")).unwrap();
     };
     release("releases/1", "old");
     let path = folder.path().join("current/count.wasm");
     let (_files, news) = start(&[&path]);
-    release("releases/2", "new");
-    changed(&news, &path, b"new");
+    // The first time it is looked at anyway, since it has just begun to be watched.
+    for (name, content) in [("releases/2", "new"), ("releases/3", "newer")] {
+        release(name, content);
+        changed(&news, &path, content.as_bytes());
+    }
     fs::remove_dir_all(folder.path().join("releases")).unwrap();
     assert!(problem(&news).contains("is gone"));
-    release("releases/2", "newer");
-    changed(&news, &path, b"newer");
+    release("releases/3", "newest");
+    changed(&news, &path, b"newest");
 }
 
 #[test]
@@ -131,11 +151,10 @@ fn a_file_that_has_the_same_content_is_no_news() {
         fs::write(path, "old").unwrap();
     }
     let (_files, news) = start(&[&touched, &replaced, &other]);
-    fs::write(&touched, "old").unwrap();
-    fs::write(folder.path().join("tmp"), "old").unwrap();
-    fs::rename(folder.path().join("tmp"), &replaced).unwrap();
+    overwrite(&touched, "old");
+    place(&replaced, "old");
     // It is looked at after the others, and was written after them: so its news are the last.
-    fs::write(&other, "new").unwrap();
+    place(&other, "new");
     changed(&news, &other, b"new");
 }
 
@@ -150,7 +169,7 @@ fn a_file_vanishes_and_comes_back() {
     for part in [path.to_str().unwrap(), "is gone", "the running module stays"] {
         assert!(message.contains(part), "{message}");
     }
-    fs::write(&path, "new").unwrap();
+    place(&path, "new");
     changed(&news, &path, b"new");
 }
 
@@ -160,10 +179,10 @@ fn a_file_that_is_too_large_is_not_taken() {
     let path = folder.path().join("count.wasm");
     fs::write(&path, "old").unwrap();
     let (_files, news) = start(&[&path]);
-    fs::write(&path, vec![0; 1001]).unwrap();
+    place(&path, vec![0; 1001]);
     let message = problem(&news);
     assert!(message.contains("larger than 1000 bytes"), "{message}");
-    fs::write(&path, vec![0; 1000]).unwrap();
+    place(&path, vec![0; 1000]);
     changed(&news, &path, &[0; 1000]);
 }
 
@@ -189,9 +208,9 @@ fn files_are_looked_at_where_nobody_notifies() {
     let none = |_: &Registry| Err(io::Error::from_raw_os_error(libc::EMFILE));
     let tell = move |news| sender.send(news).unwrap();
     let _files = Files::start_with(vec![watched(&path)], BYTES_MAX, none, tell).unwrap();
-    fs::write(&path, "new").unwrap();
+    overwrite(&path, "new");
     changed(&news, &path, b"new");
-    fs::write(&path, "newer").unwrap();
+    overwrite(&path, "newer");
     changed(&news, &path, b"newer");
 }
 

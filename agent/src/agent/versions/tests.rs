@@ -199,6 +199,7 @@ fn a_damaged_module_is_never_used() {
     let place = Place::new();
     let versions = place.open();
     start(&versions, OLD, 1);
+    versions.keep("count", b"between", "between.wasm", 1).unwrap();
     versions.keep("count", NEW, "new.wasm", 2).unwrap();
     let path = place.module(NEW);
     for damaged in [b"the NEW module".as_slice(), b"the new", b"the new module and more"] {
@@ -214,9 +215,10 @@ fn a_damaged_module_is_never_used() {
     fs::remove_file(&path).unwrap();
     assert!(versions.choose("count", OLD).unwrap_err().to_string().contains("it is gone"));
     drop(versions);
+    // Not the one before it: nobody has asked for that.
     let versions = place.open();
     assert_eq!(start(&versions, OLD, 3), Choice::File);
-    assert_eq!(names(&versions, "count"), ["count.wasm"]);
+    assert_eq!(names(&versions, "count"), ["count.wasm", "between.wasm"]);
 }
 
 #[test]
@@ -318,6 +320,11 @@ fn what_can_not_be_written_down_did_not_happen() {
     assert!(message.contains("can't write") && message.contains(INDEX), "{message}");
     assert_eq!(names(&versions, "count"), ["count.wasm"]);
     fs::remove_dir(&path).unwrap();
+    // Nor is a module named that is not there.
+    fs::create_dir(place.module(b"newer")).unwrap();
+    versions.keep("count", b"newer", "newer.wasm", 2).unwrap_err();
+    assert!(!path.exists());
+    fs::remove_dir(place.module(b"newer")).unwrap();
     fs::write(&path, index).unwrap();
     assert_eq!(names(&place.open(), "count"), ["count.wasm"]);
     assert_eq!(place.files(), place.files_of(&[OLD]));
