@@ -92,6 +92,11 @@ impl Crew {
         self.depth.set(self.depth.get() - 1);
     }
 
+    /// Whether a worker stands still in a call.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.depth.get() > 0
+    }
+
     /// Lets one worker run once. Returns whether there was one.
     pub(crate) fn turn_some(&self, world: &World) -> bool {
         let mut state = world.lock();

@@ -131,10 +131,11 @@ impl Failures {
     }
 
     /// Forgets what `transform` failed at, and what failed of no known record: another version of
-    /// its code may do better.
+    /// its code may do better. Also what those after it failed at: it may hand them other records,
+    /// which their places would be taken for.
     pub(crate) fn forget(&mut self, transform: usize) {
-        let is_other = |record: &RecordId| usize::from(record.transform) != transform;
-        self.counts.retain(|record, _| record.as_ref().is_some_and(is_other));
+        let is_before = |record: &RecordId| usize::from(record.transform) < transform;
+        self.counts.retain(|record, _| record.as_ref().is_some_and(is_before));
         self.retry_at = Duration::ZERO;
         self.drops = 0;
     }
@@ -216,18 +217,22 @@ mod tests {
     }
 
     #[test]
-    fn what_one_transform_failed_at_is_forgotten() {
+    fn what_a_transform_and_those_after_it_failed_at_is_forgotten() {
         let mut failures = Failures::default();
-        let other =
-            Failed { record: Some(RecordId { transform: 1, ..record(3) }), over_at: vec![9] };
-        failures.count(Duration::ZERO, BACKOFF, other.clone());
-        fail(&mut failures, Some(3), &[9]);
+        let of = |transform| Failed {
+            record: Some(RecordId { transform, ..record(3) }),
+            over_at: vec![9],
+        };
+        let fail_at = |failures: &mut Failures, transform| {
+            failures.count(Duration::ZERO, BACKOFF, of(transform))
+        };
+        (0..3).for_each(|transform| assert_eq!(fail_at(&mut failures, transform), 1));
         fail(&mut failures, None, &[9]);
-        failures.forget(0);
+        failures.forget(1);
         assert_eq!(failures.retry_at, Duration::ZERO);
-        assert_eq!(fail(&mut failures, Some(3), &[9]), 1);
         assert_eq!(fail(&mut failures, None, &[9]), 1);
-        assert_eq!(failures.count(Duration::ZERO, BACKOFF, other), 2);
+        let counts = [0, 1, 2].map(|transform| fail_at(&mut failures, transform));
+        assert_eq!(counts, [2, 1, 1], "what comes before it hands on the same as before");
     }
 
     #[test]

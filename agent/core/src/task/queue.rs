@@ -39,9 +39,10 @@ struct Chunk {
 }
 
 impl InputQueue {
-    /// Forgets what waits; goes on with what is fetched from `offset` under `epoch`.
+    /// Forgets what waits; goes on with what is fetched from `offset` under `epoch`. Fetching is not
+    /// paused from then on: whoever reads from elsewhere has the log resume.
     pub(crate) fn reset(&mut self, offset: Offset, epoch: FetchEpoch) {
-        *self = Self { next: offset, epoch, paused: self.paused, ..Self::default() };
+        *self = Self { next: offset, epoch, ..Self::default() };
     }
 
     /// Takes in what was fetched. Returns whether it was fetched under the current epoch.
@@ -319,6 +320,15 @@ mod tests {
             assert!(queue.push(records(rows), 0, next));
         }
         group
+    }
+
+    #[test]
+    fn what_is_read_anew_is_not_paused() {
+        let mut group = group(&[&[(0, 10), (1, 5)]]);
+        group.queues[0].paused = true;
+        group.queues[0].reset(0, 1);
+        assert!(!group.queues[0].paused && group.queues[0].is_empty());
+        assert!(!group.queues[0].push(records(&[(0, 10)]), 0, 1), "fetched before");
     }
 
     #[test]

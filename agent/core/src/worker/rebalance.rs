@@ -136,7 +136,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
         for (queue, partition) in task.queues().iter_mut().zip(&partitions) {
             if let Some(at) = positions.iter().find(|at| at.partition == *partition) {
                 queue.reset(at.offset, at.epoch);
-                queue.paused = false;
             }
         }
         self.task_state(id, TaskState::Running);
