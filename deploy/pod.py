@@ -38,8 +38,9 @@ def set_environment(containers, values):
             entry["value"] = value
 
 
-def plain(container, pod_security):
-    kept = {key: value for key, value in container.items() if key not in CONTAINER_KEYS_LEFT_OUT}
+def plain(container, pod_security, limited):
+    left_out = CONTAINER_KEYS_LEFT_OUT + ([] if limited else ["resources"])
+    kept = {key: value for key, value in container.items() if key not in left_out}
     own = {key: pod_security[key] for key in ("runAsUser", "runAsGroup")}
     kept["securityContext"] = own | container["securityContext"]
     return kept
@@ -49,7 +50,7 @@ def claimed(name, pod):
     return {"name": name, "persistentVolumeClaim": {"claimName": f"{name}-{pod}"}}
 
 
-def pod_of(stateful_set, environment):
+def pod_of(stateful_set, environment, limited):
     """The pod that the StatefulSet starts first, as far as podman knows its parts."""
     spec = stateful_set["spec"]["template"]["spec"]
     name = f"{stateful_set['metadata']['name']}-0"
@@ -57,7 +58,9 @@ def pod_of(stateful_set, environment):
     sidecars = [c for c in init if c.get("restartPolicy") == "Always"]
     if not sidecars:
         sys.exit("the StatefulSet has no native sidecar")
-    containers = [plain(c, spec["securityContext"]) for c in sidecars + spec["containers"]]
+    containers = [
+        plain(c, spec["securityContext"], limited) for c in sidecars + spec["containers"]
+    ]
     set_environment(containers, environment)
     templates = stateful_set["spec"]["volumeClaimTemplates"]
     volumes = [claimed(template["metadata"]["name"], name) for template in templates]
@@ -94,13 +97,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE",
                         help="another value for a variable of the containers")
+    parser.add_argument("--without-limits", action="store_true",
+                        help="leave out resources, where a user may not limit them (cgroups v1)")
     parser.add_argument("modules", nargs="+", help="the files of the modules")
     arguments = parser.parse_args()
     environment = dict(pair.split("=", 1) for pair in arguments.env)
     yaml.safe_dump_all([
         load("configmap.yaml"),
         config_map_of("word-count-modules", arguments.modules),
-        pod_of(load("statefulset.yaml"), environment),
+        pod_of(load("statefulset.yaml"), environment, not arguments.without_limits),
     ], sys.stdout, sort_keys=False)
 
 

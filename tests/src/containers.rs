@@ -4,6 +4,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -24,13 +25,18 @@ const HINT: &str = "no container can run here. `./dev setup` installs what that 
                     with SIDESTREAM_WITHOUT_CONTAINERS=1";
 
 /// Waits for the end of its input, which the system closes when this process ends, however it
-/// ends. Then it ends all containers and removes the folder `$1`.
+/// ends. Then it ends all containers and removes the folder `$1`. Without root's rights, what is in
+/// it belongs to users of podman's namespace, and a process keeps that namespace.
 const GUARD: &str = r#"
 trap '' INT TERM HUP
 read -r _
 podman pod rm --all --force --time 0
 podman rm --all --force --time 0
-rm -rf "$1" || podman unshare rm -rf "$1"
+if [ "$(id -u)" != 0 ]; then
+  podman unshare rm -rf "$1/data" "$1/volumes"
+  kill "$(cat "$1/tmp/pause.pid")"
+fi
+rm -rf "$1"
 "#;
 
 /// A place for images and containers. Dropping it ends and removes all of them.
@@ -47,6 +53,8 @@ impl Containers {
             return Ok(None);
         }
         let folder = tempfile::Builder::new().prefix("sidestream-pod-").tempdir()?.keep();
+        fs::create_dir(folder.join("runtime"))?;
+        fs::set_permissions(folder.join("runtime"), fs::Permissions::from_mode(0o700))?;
         fs::write(folder.join("containers.conf"), settings(&folder)?)?;
         let place = |name| folder.join(name).display().to_string();
         let storage = format!(
@@ -99,6 +107,12 @@ impl Containers {
         Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
+    /// Whether a container's memory can be limited: not without root's rights under cgroups v1.
+    pub fn limits_memory(&self) -> Result<bool> {
+        let controllers = self.podman(&["info", "--format", "{{.Host.CgroupControllers}}"])?;
+        Ok(controllers.contains("memory"))
+    }
+
     /// A file of `/proc` about a container's first process, as its user namespace sees it.
     pub fn process_file(&self, container: &str, name: &str) -> Result<String> {
         let id = self.podman(&["inspect", container, "--format", "{{.State.Pid}}"])?;
@@ -133,6 +147,10 @@ fn command_in(folder: &Path, program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("CONTAINERS_CONF", folder.join("containers.conf"));
     command.env("CONTAINERS_STORAGE_CONF", folder.join("storage.conf"));
+    // Without root's rights, podman goes by these rather than by its files.
+    command
+        .env("XDG_DATA_HOME", folder.join("data"))
+        .env("XDG_RUNTIME_DIR", folder.join("runtime"));
     command
 }
 
@@ -148,7 +166,9 @@ fn settings(folder: &Path) -> Result<String> {
     writeln!(text, "[containers]\ndefault_ulimits = [{}]", ulimits.join(", "))?;
     writeln!(text, "log_driver = \"k8s-file\"\n[engine]\nruntime = \"runc\"")?;
     writeln!(text, "events_logger = \"file\"\nlock_type = \"file\"")?;
-    writeln!(text, "tmp_dir = \"{}\"", folder.join("tmp").display())?;
+    for (key, name) in [("static_dir", "libpod"), ("volume_path", "volumes"), ("tmp_dir", "tmp")] {
+        writeln!(text, "{key} = \"{}\"", folder.join(name).display())?;
+    }
     Ok(text)
 }
 

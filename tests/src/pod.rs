@@ -54,16 +54,17 @@ impl<'a> Pod<'a> {
     /// Describes the pod of the manifests, and prepares its volumes.
     pub fn new(containers: &'a Containers, bootstrap: &str) -> Result<Self> {
         let address = format!("127.0.0.1:{}", broker::free_port()?);
-        let description = output(
-            python()?
-                .arg(deploy("pod.py"))
-                .args(["--env", &format!("KAFKA_BOOTSTRAP_SERVERS={bootstrap}")])
-                .args(["--env", &format!("HTTP_LISTEN={address}")])
-                .args(
-                    ["split-words", "count-words"]
-                        .map(|name| agent::modules().join(format!("{name}.wasm"))),
-                ),
-        )?;
+        let mut describe = python()?;
+        describe
+            .arg(deploy("pod.py"))
+            .args(["--env", &format!("KAFKA_BOOTSTRAP_SERVERS={bootstrap}")])
+            .args(["--env", &format!("HTTP_LISTEN={address}")]);
+        if !containers.limits_memory()? {
+            describe.arg("--without-limits");
+        }
+        let modules = ["split-words", "count-words"];
+        describe.args(modules.map(|name| agent::modules().join(format!("{name}.wasm"))));
+        let description = output(&mut describe)?;
         let file = containers.folder().join("pod.yaml");
         std::fs::write(&file, description)?;
         containers.run(&[
