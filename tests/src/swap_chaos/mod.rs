@@ -144,14 +144,24 @@ impl Stage<'_> {
         for (at, trouble) in &plan.troubles {
             self.listen(Some(self.start + *at), summary, say)?;
             let began = self.start.elapsed();
-            self.make(*trouble, summary).with_context(|| format!("{trouble:?} of {plan:?}"))?;
-            self.scene.wait_for_progress().with_context(|| format!("after {trouble:?}"))?;
+            let made = self.make(*trouble, summary);
+            let done = made.and_then(|()| self.scene.wait_for_progress());
+            done.with_context(|| format!("{trouble:?} of seed {}; {}", plan.seed, self.state()))?;
             let ended = self.start.elapsed();
             summary.disturbances.push(Disturbance { began, ended });
             let took = ended.saturating_sub(began);
             say(&format!("{trouble:?}: all partitions on again after {took:.1?}"));
         }
         self.listen(None, summary, say)
+    }
+
+    /// What the agents say of themselves, for messages.
+    fn state(&self) -> String {
+        let state = |agent| match operate::ask(agent, &["status"]) {
+            Ok(status) => format!("{} says: {}\n", agent.name(), status["workers"]),
+            Err(error) => format!("{} says nothing: {error:#}\n", agent.name()),
+        };
+        self.scene.agents.iter().map(state).collect()
     }
 
     /// Listens until this moment, or until all swaps are told.
