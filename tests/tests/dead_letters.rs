@@ -176,8 +176,14 @@ fn letters_are_counted_shown_and_put_back_each_once_over_kills() -> Result<()> {
     // What was wrong is put right: nothing fails in the first transform any more.
     let file = std::fs::read_to_string(&letters.pipeline)?;
     std::fs::write(&letters.pipeline, file.replace("reject: ['bad'], trap: ['boom']", ""))?;
-    let refused = letters.verb(&["replay", "--all", "--to", "nowhere"])?;
-    ensure!(refused.exit == 4 && refused.text.contains("not there"), "{refused:?}");
+    for (to, why) in [
+        ("nowhere", "not there"),
+        ("scene-dead", "dead-letter topic"),
+        ("scene-counts-changelog", "changelog of a store"),
+    ] {
+        let refused = letters.verb(&["replay", "--all", "--to", to])?;
+        ensure!(refused.exit == 4 && refused.text.contains(why), "{refused:?}");
+    }
     let dry = letters.verb(&["replay", "--transform", "first", "--dry-run"])?.json()?;
     ensure!(dry["put_back"]["in"] == bad + boom && dry["left"] == late, "{dry}");
     replay_over_kills(&letters)?;

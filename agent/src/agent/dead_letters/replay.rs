@@ -200,10 +200,11 @@ impl Act<'_> {
     fn put_back(&mut self, letter: &Letter, decision: Decision) -> Result<(), Error> {
         let Decision::PutBack(topic, partition) = decision else { return Ok(()) };
         let there = self.partitions.get(&topic).copied().unwrap_or(0);
+        let partition = partition.filter(|partition| (0..there).contains(partition));
         let headers = letter.own_headers();
         self.writer.write(&NewRecord {
             topic: &topic,
-            partition: partition.filter(|partition| (0..there).contains(partition)),
+            partition,
             timestamp: Some(letter.timestamp).filter(|time| *time >= 0),
             key: letter.key.as_deref(),
             value: letter.value.as_deref(),
