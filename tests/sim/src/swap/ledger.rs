@@ -80,6 +80,8 @@ struct Done {
 #[derive(Debug, Default)]
 struct Transaction {
     versions: BTreeMap<TransformId, BTreeSet<Version>>,
+    /// What versions had done when it was committed.
+    done: BTreeMap<(TransformId, Version), Done>,
     /// Records that went through each transform.
     records: BTreeMap<TransformId, u64>,
     /// Records that were passed over, with the transform.
@@ -187,7 +189,9 @@ impl Ledger {
 
     /// The open transaction is committed for certain.
     pub(crate) fn committed(&mut self) {
-        self.acknowledged.push_back(std::mem::take(&mut self.open));
+        let mut transaction = std::mem::take(&mut self.open);
+        transaction.done.clone_from(&self.done);
+        self.acknowledged.push_back(transaction);
     }
 
     /// The open transaction is dropped, or nobody knows what becomes of it.
@@ -274,10 +278,11 @@ impl Ledger {
                 return Err(format!("{stamp:?} was passed over by {version}, which never saw it"));
             }
         }
-        let must_go = self.must_go();
         if let Some(trial) = &mut self.trial {
             let id = trial.asked.transform;
             trial.records += transaction.records.get(&id).copied().unwrap_or(0);
+            let done = transaction.done.get(&(id, trial.asked.version));
+            let must_go = done.is_some_and(|done| trial.must_go(done));
             if must_go && transaction.versions.contains_key(&id) {
                 return Err(format!("{trial:?} is committed, but it must go"));
             }
@@ -313,26 +318,22 @@ impl Ledger {
 
     /// Whether a worker may take a version back by itself.
     fn may_go(&self, trial: &Trial) -> bool {
-        trial.asked.compared
-            && (trial.failures || self.failures || self.on(trial).behaviour.is_dear())
+        let done = self.done.get(&(trial.asked.transform, trial.asked.version));
+        let is_dear = done.is_some_and(|done| done.behaviour.is_dear());
+        trial.asked.compared && (trial.failures || self.failures || is_dear)
     }
+}
 
-    /// Whether it must.
-    fn must_go(&self) -> bool {
-        self.trial.as_ref().is_some_and(|trial| {
-            let (done, before) = (self.on(trial), trial.baseline);
-            let broke = done.breaks > 0 && before.breaks == 0;
-            let free = before.behaviour.memory_bytes().max(MEMORY_FREE);
-            let needs = before.calls > 0
-                && done.calls > 0
-                && done.behaviour.memory_bytes() > MEMORY_RATIO_MAX * free;
-            trial.asked.compared && (broke || needs)
-        })
-    }
-
-    /// What a version did on probation.
-    fn on(&self, trial: &Trial) -> Done {
-        self.done.get(&(trial.asked.transform, trial.asked.version)).copied().unwrap_or_default()
+impl Trial {
+    /// Whether a version that did this must be taken back.
+    fn must_go(&self, done: &Done) -> bool {
+        let before = self.baseline;
+        let broke = done.breaks > 0 && before.breaks == 0;
+        let free = before.behaviour.memory_bytes().max(MEMORY_FREE);
+        let needs = before.calls > 0
+            && done.calls > 0
+            && done.behaviour.memory_bytes() > MEMORY_RATIO_MAX * free;
+        self.asked.compared && (broke || needs)
     }
 }
 
