@@ -33,7 +33,7 @@ read -r _
 podman pod rm --all --force --time 0
 podman rm --all --force --time 0
 if [ "$(id -u)" != 0 ]; then
-  podman unshare rm -rf "$1/data" "$1/volumes"
+  podman unshare rm -rf "$1/data"
   kill "$(cat "$1/tmp/pause.pid")"
 fi
 rm -rf "$1"
@@ -166,9 +166,9 @@ fn settings(folder: &Path) -> Result<String> {
     writeln!(text, "[containers]\ndefault_ulimits = [{}]", ulimits.join(", "))?;
     writeln!(text, "log_driver = \"k8s-file\"\n[engine]\nruntime = \"runc\"")?;
     writeln!(text, "events_logger = \"file\"\nlock_type = \"file\"")?;
-    for (key, name) in [("static_dir", "libpod"), ("volume_path", "volumes"), ("tmp_dir", "tmp")] {
-        writeln!(text, "{key} = \"{}\"", folder.join(name).display())?;
-    }
+    // Its other folders go with that of the images: set here, the process that cleans up after a
+    // container would look elsewhere, and podman wait 20 s for it.
+    writeln!(text, "tmp_dir = \"{}\"", folder.join("tmp").display())?;
     Ok(text)
 }
 
