@@ -160,8 +160,10 @@ impl StateStore for SimStore {
         let mut contents = before.clone();
         contents.apply(changes, position);
         files.write(contents);
-        let disk = state.pods[self.pod].disk;
-        state.last_disk.insert(self.task, disk);
+        if state.is_ahead(self.task, position) {
+            let disk = state.pods[self.pod].disk;
+            state.last_disk.insert(self.task, disk);
+        }
         state.check_apply(self.task, &before.position, position);
         state.note(self.pod, format_args!("{} applied to {position:?}", self.task));
         drop(state);

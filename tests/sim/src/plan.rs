@@ -173,6 +173,10 @@ impl Plan {
         let (identities, workers) = (prng.between(1, 3), prng.between(1, 2));
         let (static_members, durable) = (prng.coin(), prng.coin());
         let steps = prng.between(150, 500);
+        let swaps = swap::draw(seed, steps, &topology);
+        if !swaps.is_empty() && (faults.transient, faults.initialise, faults.corrupt) == (0, 0, 0) {
+            config.attempts_max = 3; // Nothing but a version fails: it soon stops its task.
+        }
         Self {
             seed,
             config,
@@ -183,7 +187,7 @@ impl Plan {
             static_members,
             durable,
             steps,
-            swaps: swap::draw(seed, steps, &topology),
+            swaps,
             shape,
             topology,
             arrivals,

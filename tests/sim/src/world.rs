@@ -10,7 +10,7 @@ use std::{
 
 use sidestream_core::{
     record::{Offset, TaskId, Timestamp, TopicIndex, TopicPartition},
-    task::{Position, TopicId},
+    task::{Position, StorePosition, TopicId},
     worker::Now,
 };
 
@@ -272,6 +272,17 @@ impl State {
             // Others may lie in between, of members that can't commit any more.
             self.passed.extend(undecided.into_iter().map(|offset| (partition, offset)));
         }
+    }
+
+    /// Whether a position of a task is no lower than where the task was open last. One that is was
+    /// committed by a process that stood still since, while others went on.
+    pub(crate) fn is_ahead(&self, task: TaskId, position: &Position) -> bool {
+        let offset = |of: &Option<StorePosition>| of.as_ref().map_or(0, |of| of.offset);
+        let last = self.last_disk.get(&task).and_then(|&disk| self.disks[disk].tasks.get(&task));
+        last.is_none_or(|files| {
+            let stores = files.contents().position.stores.iter().zip(&position.stores);
+            stores.into_iter().all(|(last, new)| offset(new) >= offset(last))
+        })
     }
 
     /// The id of a topic; another one once it was created again.

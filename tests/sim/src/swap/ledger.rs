@@ -38,8 +38,9 @@ pub(crate) struct Ledger {
     /// Something failed in this turn.
     failures: bool,
     done: BTreeMap<(TransformId, Version), Done>,
-    /// Which records each version was given since it took over or came back.
-    given: BTreeSet<(TransformId, Version, Stamp)>,
+    /// Which records each version was given since it took over or came back, and in which turn.
+    given: BTreeMap<(TransformId, Version, Stamp), u64>,
+    turn: u64,
     open: Transaction,
     /// Acknowledged, and not told of yet.
     acknowledged: VecDeque<Transaction>,
@@ -140,7 +141,6 @@ impl Ledger {
                 let (transform, version) = (swap.transform, swap.version);
                 let compared = swap.probation.is_some();
                 self.done.remove(&(transform, version));
-                self.given.retain(|(of, given, _)| (*of, *given) != (transform, version));
                 self.asked = Some(Asked { transform, version, compared, turns: 0, since: now });
             }
             Instruction::Keep(version) => {
@@ -158,7 +158,8 @@ impl Ledger {
     pub(crate) fn called(&mut self, call: &Call<'_>) {
         let Call { transform, version, stamps, .. } = *call;
         self.open.versions.entry(transform).or_default().insert(version);
-        self.given.extend(stamps.iter().map(|&stamp| (transform, version, stamp)));
+        let given = stamps.iter().map(|&stamp| ((transform, version, stamp), self.turn));
+        self.given.extend(given);
         let done = self.done.entry((transform, version)).or_default();
         done.calls += 1;
         done.behaviour = call.behaviour;
@@ -246,6 +247,7 @@ impl Ledger {
         if self.taken_back {
             return Err(format!("{:?} was not taken back as it was told", self.trial));
         }
+        self.turn += 1;
         let failures = std::mem::take(&mut self.failures);
         if let Some(trial) = &mut self.trial {
             trial.failures |= failures;
@@ -274,7 +276,7 @@ impl Ledger {
         }
         for (id, stamp) in &transaction.letters {
             let version = self.in_force(*id);
-            if !self.given.contains(&(*id, version, *stamp)) {
+            if !self.given.contains_key(&(*id, version, *stamp)) {
                 return Err(format!("{stamp:?} was passed over by {version}, which never saw it"));
             }
         }
@@ -298,8 +300,14 @@ impl Ledger {
         let before = self.in_force.insert(transform, version).unwrap_or(0);
         let baseline = self.done.get(&(transform, before)).copied().unwrap_or_default();
         self.trial = Some(Trial { asked, before, baseline, records: 0, failures: false });
-        self.given.retain(|(of, given, _)| *of != transform || *given == version);
+        self.forget_given(transform);
         Ok(())
+    }
+
+    /// Other code of a transform runs since some time in this turn.
+    fn forget_given(&mut self, transform: TransformId) {
+        let turn = self.turn;
+        self.given.retain(|(of, ..), given| *of != transform || *given == turn);
     }
 
     fn reverted(&mut self, transform: TransformId, version: Version) -> Result<(), String> {
@@ -312,7 +320,7 @@ impl Ledger {
         }
         self.taken_back = false;
         self.in_force.insert(transform, trial.before);
-        self.given.retain(|(of, given, _)| *of != transform || *given == trial.before);
+        self.forget_given(transform);
         Ok(())
     }
 
