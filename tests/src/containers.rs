@@ -52,22 +52,24 @@ impl Containers {
         if std::env::var_os(WITHOUT).is_some_and(|value| value == "1") {
             return Ok(None);
         }
-        let folder = tempfile::Builder::new().prefix("sidestream-pod-").tempdir()?.keep();
-        fs::create_dir(folder.join("runtime"))?;
-        fs::set_permissions(folder.join("runtime"), fs::Permissions::from_mode(0o700))?;
-        fs::write(folder.join("containers.conf"), settings(&folder)?)?;
-        let place = |name| folder.join(name).display().to_string();
+        let folder = tempfile::Builder::new().prefix("sidestream-pod-").tempdir()?;
+        let place = folder.path();
+        fs::create_dir(place.join("runtime"))?;
+        fs::set_permissions(place.join("runtime"), fs::Permissions::from_mode(0o700))?;
+        fs::write(place.join("containers.conf"), settings(place)?)?;
+        let path = |name| place.join(name).display().to_string();
         let storage = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
-            place("images"),
-            place("run"),
+            path("images"),
+            path("run"),
         );
-        fs::write(folder.join("storage.conf"), storage)?;
-        let mut guard = command_in(&folder, Path::new("sh"));
-        guard.args(["-c", GUARD, "guard"]).arg(&folder);
+        fs::write(place.join("storage.conf"), storage)?;
+        let mut guard = command_in(place, Path::new("sh"));
+        guard.args(["-c", GUARD, "guard"]).arg(place);
         guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let guard = guard.spawn().context("can't start a guard")?;
-        let containers = Self { folder, guard };
+        // From here on the guard removes it.
+        let containers = Self { folder: folder.keep(), guard };
         containers.podman(&["info"]).context(HINT)?;
         Ok(Some(containers))
     }
