@@ -9,7 +9,9 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::RDKafkaErrorCode,
@@ -41,6 +43,21 @@ pub fn create(
     outcome(results.first(), &format!("can't create {name}"))?;
     let there = || Ok(partition_count(bootstrap, name)? == Some(partitions));
     crate::wait::until_true("new topic", ANSWER_WITHIN, there)
+}
+
+/// Gives a topic settings of its own, in place of those it had.
+pub fn configure(bootstrap: &str, name: &str, settings: &[(&str, String)]) -> Result<()> {
+    let mut config = AlterConfig::new(ResourceSpecifier::Topic(name));
+    for (key, value) in settings {
+        config = config.set(key, value);
+    }
+    let admin = admin(bootstrap)?;
+    let results = block_on(admin.alter_configs(&[config], &admin_options()))??;
+    match results.first() {
+        Some(Ok(_)) => Ok(()),
+        Some(Err((_, code))) => Err(anyhow!("can't configure {name}: {code}")),
+        None => Err(anyhow!("can't configure {name}: no answer")),
+    }
 }
 
 /// Deletes a topic.

@@ -1,6 +1,8 @@
 //! Poison against real agents on a real broker, over kills: what fails is passed over as its
 //! transform's policy says, and everything else comes out once and in order.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use sidestream_tests::{
     agent::PATIENCE,
@@ -8,7 +10,7 @@ use sidestream_tests::{
     policies::POLICIES,
     random::Random,
     scene::{Play, Scene},
-    wait,
+    topics, wait,
 };
 
 #[test]
@@ -76,4 +78,64 @@ fn without_a_policy_a_task_stops_at_the_record_and_others_go_on() -> Result<()> 
     ensure!(i64::try_from(own)? <= poison.offset, "something came out after the poison");
     ensure!(scene.agents[0].is_running()?, "the agent goes on");
     scene.agents[0].terminate().map(drop)
+}
+
+/// One transform whose output's topic takes smaller records than its client does.
+const REFUSED: Play = Play {
+    pipeline: "\
+{head}
+limits: { retry_backoff: 10ms }
+transforms:
+  - name: passing
+    module: {modules}/poison.wasm
+    inputs: ['{topic:in}']
+    outputs: { out: '{topic:out}' }
+    on_error: { dead_letter: '{application}-dead' }
+",
+    inputs: &[("in", large_or_small, 0)],
+    outputs: &["out"],
+    repartitions: &[],
+    stores: &[],
+    check: |_| Ok(Vec::new()),
+};
+
+/// What the topic takes in one batch.
+const BATCH_BYTES_MAX: usize = 20_000;
+
+/// One record in forty is too large for the topic.
+fn large_or_small(number: u64, _: &mut Random) -> load::Record {
+    let size = if number % 40 == 3 { 2 * BATCH_BYTES_MAX } else { 10 };
+    let value = Some(format!("{number:0size$}").into_bytes());
+    load::Record { key: Some(number.to_string().into_bytes()), value, timestamp: None }
+}
+
+#[test]
+fn records_that_only_the_broker_refuses_follow_the_policy() -> Result<()> {
+    let mut scene = Scene::new(&broker::shared().bootstrap(), REFUSED)?;
+    let bootstrap = scene.bootstrap().to_owned();
+    let limits = [("max.message.bytes", BATCH_BYTES_MAX.to_string())];
+    topics::configure(&bootstrap, &scene.topic("out"), &limits)?;
+    load::send_all(&bootstrap, &scene.topic("in"), (1, large_or_small), 200)?;
+    scene.add_agent()?;
+    let file = scene.agents[0].pipeline_file();
+    let pipeline = std::fs::read_to_string(&file)?;
+    // Else a batch of small records is too large as well.
+    let batches = format!("    batch.size: {}\n", BATCH_BYTES_MAX / 2);
+    std::fs::write(
+        &file,
+        pipeline.replacen("  producer:\n", &format!("  producer:\n{batches}"), 1),
+    )?;
+    scene.agents[0].start()?;
+    scene.settle()?;
+    let values = |topic: &str| -> Result<BTreeSet<String>> {
+        let records = scene.read(topic)?;
+        let values: BTreeSet<_> = records.iter().map(|record| record.value_text()).collect();
+        ensure!(values.len() == records.len(), "{topic} has records twice");
+        Ok(values)
+    };
+    let (large, small): (BTreeSet<_>, BTreeSet<_>) =
+        values(&scene.topic("in"))?.into_iter().partition(|value| value.len() > BATCH_BYTES_MAX);
+    ensure!(values(&scene.topic("out"))? == small, "all that are small come out");
+    ensure!(values(&format!("{}-dead", scene.application()))? == large && large.len() == 5);
+    Ok(())
 }

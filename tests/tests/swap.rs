@@ -197,6 +197,13 @@ fn a_module_file_that_changes_is_swapped_in() -> Result<()> {
     stage.agent().kill()?;
     stage.agent().start()?;
     stage.wait_until_runs(&second)?;
+    // Killed on probation: it is tried again.
+    let third = stage.put_file(Candidate::GOOD)?;
+    stage.wait_until_runs(&third)?;
+    stage.agent().kill()?;
+    stage.agent().start()?;
+    stage.agent().wait_for_log("outcome=\"kept\"")?;
+    ensure!(stage.running()? == third);
     // A file that was put there while nobody looked is new.
     stage.agent().kill()?;
     let fourth = stage.put_file(Candidate::GOOD)?;

@@ -232,7 +232,8 @@ fn codes(pipeline: &Pipeline, plan: &Plan, modules: &Modules, desk: &Desk) -> Ar
 }
 
 fn open_versions(pipeline: &Pipeline) -> Result<Versions, Error> {
-    let folder = pipeline.state.directory.join("modules");
+    let folders = pipeline.state.directory.join("modules");
+    let folder = folders.join(state::folder_name(&pipeline.application));
     let transforms: Vec<&str> = pipeline.transforms.iter().map(|of| of.name.as_str()).collect();
     Ok(Versions::open(&folder, pipeline.swap.versions_max as usize, Some(&transforms))?)
 }

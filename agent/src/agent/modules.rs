@@ -26,8 +26,9 @@ use crate::{
 pub(super) struct Modules {
     pub(super) engine: Engine,
     modules: Vec<Module>,
-    /// The content of the transforms' module files, whichever module they start with.
-    files: Vec<Digest>,
+    /// The content of the transforms' module files, whichever module they start with; none where
+    /// it is still to be swapped in.
+    files: Vec<Option<Digest>>,
 }
 
 impl Modules {
@@ -41,7 +42,7 @@ impl Modules {
     ) -> Result<Self, Error> {
         let cache = Some(pipeline.state.directory.join("compiled"));
         let engine = engine(pipeline, memory_total, cache)?;
-        let (mut modules, mut files): (Vec<Module>, Vec<Digest>) = (Vec::new(), Vec::new());
+        let (mut modules, mut files): (Vec<Module>, Vec<_>) = (Vec::new(), Vec::new());
         for transform in &pipeline.transforms {
             let file = read_file(&transform.module, pipeline)?;
             let file_digest = Digest::of(&file);
@@ -58,9 +59,13 @@ impl Modules {
             let is_file = digest == file_digest;
             info!(transform = transform.name, %digest, name, is_file, "module loaded");
             versions.keep(&transform.name, &bytes, &name, now_ms())?;
-            versions.handled(&transform.name, file_digest)?;
             modules.push(module);
-            files.push(file_digest);
+            if versions.is_undecided(&transform.name, file_digest) {
+                files.push(None);
+            } else {
+                versions.handled(&transform.name, file_digest)?;
+                files.push(Some(file_digest));
+            }
         }
         Ok(Self { engine, modules, files })
     }
@@ -70,11 +75,14 @@ impl Modules {
         let mut files: Vec<Watched> = Vec::new();
         for (transform, digest) in pipeline.transforms.iter().zip(&self.files) {
             match files.iter_mut().find(|file| file.path == transform.module) {
-                Some(file) => file.transforms.push(transform.name.clone()),
+                Some(file) => {
+                    file.transforms.push(transform.name.clone());
+                    file.seen = file.seen.filter(|_| digest.is_some());
+                }
                 None => files.push(Watched {
                     transforms: vec![transform.name.clone()],
                     path: transform.module.clone(),
-                    seen: Some(*digest),
+                    seen: *digest,
                 }),
             }
         }

@@ -34,7 +34,7 @@ pub use self::{
     database::{POSITION_KEY, STORE_PREFIX},
     directory::FORMAT_VERSION,
     read::{Found, Query, ReadError, Reading},
-    stores::{Opened, StoreSize, Stores, Usage},
+    stores::{Opened, StoreSize, Stores, Usage, folder_name},
 };
 
 /// Where and how state is kept.

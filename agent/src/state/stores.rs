@@ -238,7 +238,7 @@ impl fmt::Debug for Opened {
 
 /// The application's folder: its id, with `%` and two hexadecimal digits for each byte that is not
 /// at home in a file name everywhere.
-fn folder_name(application: &str) -> String {
+pub fn folder_name(application: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let mut name = String::new();
     for (index, byte) in application.bytes().enumerate() {
@@ -249,8 +249,9 @@ fn folder_name(application: &str) -> String {
         }
     }
     // The agent's own files are in the same directory.
-    match ["lock", "format", "identity", "identity.new", "format.new", ""].contains(&name.as_str())
-    {
+    const OWN: [&str; 8] =
+        ["lock", "format", "identity", "identity.new", "format.new", "compiled", "modules", ""];
+    match OWN.contains(&name.as_str()) {
         true => format!("%{name}"),
         false => name,
     }

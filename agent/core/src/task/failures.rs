@@ -11,6 +11,9 @@ use crate::{
 /// The longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
+/// How often batches are halved: down to one record.
+const DROPS_MAX: u32 = 16;
+
 /// A record as a transform of the task was given it, told by the input record it stems from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RecordId {
@@ -34,7 +37,7 @@ pub(crate) struct RecordId {
 pub(crate) struct Failures {
     pub(crate) retry_at: Duration,
     counts: BTreeMap<Option<RecordId>, Count>,
-    /// How often work was dropped since the last commit.
+    /// How often work was dropped, less the commits since.
     drops: u32,
 }
 
@@ -122,7 +125,9 @@ impl Failures {
     /// Work was dropped: the next batch is half as large, so that one that takes too long for a
     /// transaction comes to an end in parts.
     pub(crate) const fn dropped(&mut self) {
-        self.drops = self.drops.saturating_add(1);
+        if self.drops < DROPS_MAX {
+            self.drops += 1;
+        }
     }
 
     /// How many records a batch may have, of at most `max`.
@@ -140,9 +145,10 @@ impl Failures {
         self.drops = 0;
     }
 
-    /// Forgets the failures of what `committed` has passed.
+    /// Forgets the failures of what `committed` has passed. The next batch is twice as large, if
+    /// batches were made smaller: where one record has failed, more may.
     pub(crate) fn settle(&mut self, committed: &[Offset]) {
-        self.drops = 0;
+        self.drops = self.drops.saturating_sub(1);
         self.counts
             .retain(|_, count| count.over_at.iter().zip(committed).any(|(over, at)| at < over));
     }
@@ -248,7 +254,9 @@ mod tests {
         assert_eq!(sizes[11], 1);
         (0..100).for_each(|_| failures.dropped());
         assert_eq!(failures.batch_records_max(1_000), 1);
-        failures.settle(&[1]);
+        (0..8).for_each(|_| failures.settle(&[1]));
+        assert_eq!(failures.batch_records_max(1_000), 3);
+        (0..8).for_each(|_| failures.settle(&[1]));
         assert_eq!(failures.batch_records_max(1_000), 1_000);
     }
 

@@ -38,6 +38,14 @@ impl OpenTransaction {
         self.outputs += outputs.len() as u64;
     }
 
+    /// The record that all outputs are for, if it is one.
+    pub(super) fn only_origin(&self) -> Option<(TaskId, Option<RecordId>)> {
+        let all = self.origins.iter();
+        let mut all = all.flat_map(|(id, of)| of.iter().map(|record| (*id, *record)));
+        let first = all.next().filter(|(_, record)| record.is_some())?;
+        all.all(|other| other == first).then_some(first)
+    }
+
     /// Whose work a row of all outputs is, and for which record.
     pub(super) fn origin(&self, mut row: usize) -> Option<(TaskId, Option<RecordId>)> {
         for (id, origins) in &self.origins {
@@ -95,8 +103,16 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     fn commit_failed(&mut self, error: LogError) -> Result<(), WorkerError> {
         let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
-        if !matches!(error, LogError::Refused { row: Some(_), .. }) {
-            self.rest.count(now, backoff, Failed::default());
+        match error {
+            LogError::Refused { row: Some(_), .. } => {}
+            // Found by smaller transactions, the sooner the better.
+            LogError::Refused { row: None, .. } => self.rest.retry_at = now + backoff,
+            LogError::Aborted(_)
+            | LogError::Unavailable(_)
+            | LogError::Unknown(_)
+            | LogError::Fatal(_) => {
+                self.rest.count(now, backoff, Failed::default());
+            }
         }
         self.handle(error)
     }

@@ -9,15 +9,20 @@ use crate::{
 };
 
 impl<L: Log, E: Environment> Worker<L, E> {
-    /// A row of the open transaction's outputs is refused: the work of the record that caused it
-    /// failed. `producing` is the task that the outputs were taken from, if it was one.
+    /// A row of the open transaction's outputs is refused, or one that is not known: the work of the
+    /// record that caused it failed. `producing` is the task that the outputs were taken from, if it
+    /// was one. Where the record can't be told, the transaction is dropped, and its work comes back
+    /// in smaller ones, until one has no other record.
     pub(super) fn refused(
         &mut self,
         producing: Option<TaskId>,
         row: Option<usize>,
         message: String,
     ) -> Result<(), WorkerError> {
-        let origin = row.and_then(|row| self.transaction.origin(row));
+        let origin = match row {
+            Some(row) => self.transaction.origin(row),
+            None => self.transaction.only_origin(),
+        };
         let Some(id) = origin.map(|(id, _)| id).or(producing) else {
             return self.abort(&message);
         };

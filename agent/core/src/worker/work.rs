@@ -132,7 +132,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if let Some((transform, how)) = broke {
             self.code.broke(TransformId { subtopology: id.subtopology, transform }, how);
         }
-        self.transaction.is_urgent |= passed_over;
+        let is_smaller = records_max < self.config.batch_records_max;
+        self.transaction.is_urgent |= passed_over || (is_smaller && task.has_work());
         if task.has_work() {
             self.transaction.begin(now.monotonic);
             self.transaction.bytes += task.bytes().saturating_sub(before);

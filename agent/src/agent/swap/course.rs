@@ -26,7 +26,7 @@ const SWITCH_TIME_MAX: Duration = Duration::from_secs(60);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Swapper {
-    /// Runs a swap to its end, which is told to everybody.
+    /// Runs a swap to its end, which is told to everybody but whoever asked for it.
     pub(super) fn run(&self, current: &Current, wish: &Wish, updates: &Updates) -> End {
         let code = self.codes.of(wish.transform);
         let version = self.next_version();
@@ -49,7 +49,6 @@ impl Swapper {
             }
         }
         events.tell(&kind, format!("`{transform}`, `{module}`: {reason}"));
-        updates.end(&end);
         end
     }
 
@@ -94,7 +93,12 @@ impl Swapper {
                 if self.end_probation_everywhere(wish.transform, version) {
                     code.remove(before);
                 }
-                End::Kept(format!("{} runs", module.digest()))
+                let (records, time) = (self.records_on_probation(version), started.elapsed());
+                End::Kept(format!(
+                    "it runs on {} workers, {records} records in {:.1} s so far",
+                    self.board.workers.len(),
+                    time.as_secs_f64()
+                ))
             }
             Err(reason) => {
                 if self.take_back(version, &reason) {

@@ -139,9 +139,12 @@ impl Swapper {
                 dry_run: false,
                 probation: true,
             };
+            if let Err(error) = self.versions.begin(name, change.digest) {
+                warn!(transform = name, %error, "a restart amid this swap will not try it again");
+            }
             while !self.stop.is_requested() {
                 match self.swap_and_wait(&wish, &Updates::to_nobody()) {
-                    Ok(_) if self.stop.is_requested() => return, // The next start takes it.
+                    Ok(_) if self.stop.is_requested() => return, // The next start tries it.
                     Ok(_) => break,
                     Err(_) => std::thread::park_timeout(BUSY_INTERVAL),
                 }
@@ -160,7 +163,9 @@ impl Swapper {
         let claim = self.claim(wish.transform)?;
         let (updates, reader) = Updates::new();
         in_thread(move || {
-            claim.swapper.run(&claim.current, &wish, &updates);
+            let end = claim.swapper.run(&claim.current, &wish, &updates);
+            drop(claim); // Whoever hears of the end may begin the next.
+            updates.end(&end);
         })?;
         Ok(reader)
     }

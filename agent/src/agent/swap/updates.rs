@@ -1,11 +1,17 @@
 //! What is told of a swap while it goes on.
 
-use tokio::sync::mpsc;
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use super::LOOK_INTERVAL;
 use crate::control::proto::{SwapPhase, SwapPlan, SwapUpdate};
 
 /// A swap has fewer updates.
 const UPDATES_MAX: usize = 64;
+
+/// How long a reader may leave updates unread.
+const READER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// What a swap came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,10 +61,16 @@ impl Updates {
         Self(None)
     }
 
-    fn send(&self, update: SwapUpdate) {
-        if let Some(sender) = &self.0 {
-            // A reader that is gone, or does not read, misses it.
-            sender.try_send(update).ok();
+    /// Waits for a reader that is slow, but not for ever: it may stand still.
+    fn send(&self, mut update: SwapUpdate) {
+        let Some(sender) = &self.0 else { return };
+        let deadline = Instant::now() + READER_TIME_MAX;
+        while let Err(TrySendError::Full(unsent)) = sender.try_send(update) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            update = unsent;
+            std::thread::park_timeout(LOOK_INTERVAL);
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Index(BTreeMap<String, Transform>);
 struct Transform {
     /// The content of its module file that was dealt with last.
     handled: Option<Hexadecimal>,
+    /// The content of its module file that a swap was begun with, which has not ended.
+    tried: Option<Hexadecimal>,
     /// Newest first, each module once; the first one runs.
     versions: Vec<Kept>,
 }
@@ -135,7 +137,16 @@ impl Index {
     }
 
     pub(super) fn set_handled(&mut self, transform: &str, file: Digest) {
-        self.of(transform).handled = Some(Hexadecimal(file));
+        let of = self.of(transform);
+        (of.handled, of.tried) = (Some(Hexadecimal(file)), None);
+    }
+
+    pub(super) fn tried(&self, transform: &str) -> Option<Digest> {
+        Some(self.0.get(transform)?.tried?.0)
+    }
+
+    pub(super) fn set_tried(&mut self, transform: &str, file: Digest) {
+        self.of(transform).tried = Some(Hexadecimal(file));
     }
 
     /// Puts a version at the front of its transform's; the oldest above `versions_max` leave.

@@ -198,13 +198,16 @@ impl Versions {
     }
 
     /// What a transform starts with, given the content of its module file: the file, if it was
-    /// never seen or has changed since it was last [handled](Self::handled); else what ran last.
+    /// never seen or has changed since it was last [handled](Self::handled) or
+    /// [tried](Self::begin); else what ran last.
     pub(super) fn choose(&self, transform: &str, file: &[u8]) -> Result<Choice, Error> {
         let file = Digest::of(file);
         let index = self.lock();
         let running = index.versions(transform).first();
         match running {
-            Some(running) if index.handled(transform) == Some(file) => {
+            Some(running)
+                if [index.handled(transform), index.tried(transform)].contains(&Some(file)) =>
+            {
                 match running.digest() == file {
                     true => Ok(Choice::File),
                     false => self.load(transform, running).map(Choice::Kept),
@@ -212,6 +215,20 @@ impl Versions {
             }
             Some(_) | None => Ok(Choice::File),
         }
+    }
+
+    /// Remembers that a swap was begun with this content of a transform's module file. If the
+    /// process ends before it was [handled](Self::handled), it is to be tried again.
+    pub(super) fn begin(&self, transform: &str, file: Digest) -> Result<(), Error> {
+        let mut index = self.lock();
+        let mut changed = index.clone();
+        changed.set_tried(transform, file);
+        self.replace(&mut index, changed)
+    }
+
+    /// Whether a swap was begun with this content of a transform's module file, and never ended.
+    pub(super) fn is_undecided(&self, transform: &str, file: Digest) -> bool {
+        self.lock().tried(transform) == Some(file)
     }
 
     /// Remembers that this content of a transform's module file was dealt with, whatever came of

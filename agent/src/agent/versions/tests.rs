@@ -378,3 +378,22 @@ fn links_are_not_followed() {
     symlink(elsewhere.path().join("new.wasm"), place.module(NEW)).unwrap();
     assert!(versions.choose("count", OLD).unwrap_err().to_string().contains("not a file"));
 }
+
+#[test]
+fn a_file_whose_swap_never_ended_is_tried_again() {
+    let place = Place::new();
+    let versions = place.open();
+    start(&versions, OLD, 1);
+    versions.begin("count", Digest::of(NEW)).unwrap();
+    drop(versions);
+    let versions = place.open();
+    assert!(
+        matches!(versions.choose("count", NEW).unwrap(), Choice::Kept(kept) if kept.module == OLD)
+    );
+    assert!(versions.is_undecided("count", Digest::of(NEW)));
+    versions.handled("count", Digest::of(NEW)).unwrap();
+    assert!(!versions.is_undecided("count", Digest::of(NEW)));
+    assert!(
+        matches!(versions.choose("count", NEW).unwrap(), Choice::Kept(kept) if kept.module == OLD)
+    );
+}
