@@ -54,6 +54,7 @@ impl Stage {
         stage.scene.start_load(1)?;
         stage.scene.agents[0].start()?;
         stage.scene.wait_for_progress()?;
+        stage.wait_until_ready()?;
         Ok(stage)
     }
 
@@ -107,6 +108,13 @@ impl Stage {
         Ok(self.transform()?["digest"].as_str().context("a digest")?.to_owned())
     }
 
+    /// All of its workers run.
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let agent = &self.scene.agents[0];
+        let ready = || Ok(ask(agent, &["status"]).is_ok_and(|status| status["ready"] == true));
+        wait::until_true("ready agent", PATIENCE, ready).with_context(|| agent.log_tail())
+    }
+
     fn wait_until_runs(&mut self, digest: &str) -> Result<()> {
         let runs = || Ok(self.running().is_ok_and(|running| running == digest));
         let waited = wait::until_true(&format!("version {digest}"), PATIENCE, runs);
@@ -124,7 +132,8 @@ impl Stage {
 fn end(answer: &Answer) -> Result<String> {
     let told: Value = serde_json::from_str(&answer.text).with_context(|| answer.text.clone())?;
     let phases = told["phases"].as_array().with_context(|| answer.text.clone())?;
-    Ok(phases.last().context("a phase")?["phase"].as_str().context("a name")?.to_owned())
+    let last = phases.last().with_context(|| answer.text.clone())?;
+    Ok(last["phase"].as_str().context("a name")?.to_owned())
 }
 
 #[test]
@@ -154,13 +163,15 @@ fn good_modules_are_kept_and_bad_ones_leave_by_themselves() -> Result<()> {
 fn what_was_kept_comes_back_after_a_restart_and_can_be_left_again() -> Result<()> {
     let mut stage = Stage::new()?;
     let first = stage.running()?;
-    let (_, second) = stage.swap(Candidate::GOOD, &[])?;
+    let (kept, second) = stage.swap(Candidate::GOOD, &[])?;
+    ensure!(end(&kept)? == "kept", "{kept:?}");
     // Killed on probation: what was not kept is forgotten, and what it committed stays.
     let (answer, third) = stage.swap(Candidate::GOOD, &["--no-wait"])?;
     ensure!(end(&answer)? == "probation" && stage.running()? == third, "{answer:?}");
     stage.agent().kill()?;
     stage.agent().start()?;
     stage.wait_until_runs(&second)?;
+    stage.wait_until_ready()?;
     stage.scene.wait_for_progress()?;
     // One swap at a time; a rollback ends a probation.
     stage.swap(Candidate::GOOD, &["--no-wait"])?;
