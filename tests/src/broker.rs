@@ -44,7 +44,22 @@ pub struct Options {
     pub properties: Vec<(String, String)>,
     /// The port to listen on and the one that clients are told, for one broker behind a proxy.
     pub ports: Option<(u16, u16)>,
+    /// Which release it is.
+    pub release: Release,
 }
+
+/// A release of Apache Kafka.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// The one that `SIDESTREAM_KAFKA_JARS` says, else the newest that is known here.
+    #[default]
+    Newest,
+    /// The oldest that the agent is tested with.
+    Oldest,
+}
+
+/// See [`Release::Oldest`].
+const OLDEST: &str = "kafka/3.9.2";
 
 impl Options {
     /// One broker that clients reach through a proxy alone.
@@ -56,7 +71,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 1, properties: Vec::new(), ports: None }
+        Self { nodes: 1, properties: Vec::new(), ports: None, release: Release::Newest }
     }
 }
 
@@ -72,6 +87,7 @@ pub struct Cluster {
 struct Node {
     port: u16,
     properties: PathBuf,
+    release: Release,
     process: Option<Process>,
 }
 
@@ -105,8 +121,9 @@ impl Cluster {
             let properties = folder.path().join(format!("{index}.properties"));
             let data = folder.path().join(index.to_string());
             std::fs::write(&properties, server_properties(options, &ports, index, &data)?)?;
-            format_storage(&properties)?;
-            nodes.push(Node { port: ports[index].0, properties, process: None });
+            let release = options.release;
+            format_storage(&properties, release)?;
+            nodes.push(Node { port: ports[index].0, properties, release, process: None });
         }
         let mut cluster = Self { nodes, folder };
         for index in 0..options.nodes {
@@ -160,7 +177,7 @@ impl Cluster {
 
     fn spawn(&mut self, index: usize) -> Result<()> {
         let node = &mut self.nodes[index];
-        let mut command = java()?;
+        let mut command = java(node.release)?;
         command.arg("kafka.Kafka").arg(&node.properties);
         let log = node.properties.with_extension("log");
         let folder = Some(self.folder.path());
@@ -216,25 +233,30 @@ pub fn free_port() -> Result<u16> {
     bail!("no free port on 127.0.0.1")
 }
 
-fn jars() -> Result<PathBuf> {
+fn jars(release: Release) -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).map(PathBuf::from);
     let cache = || Some(set("SIDESTREAM_CACHE").unwrap_or(set("HOME")?.join(".cache/sidestream")));
-    let jars = set("SIDESTREAM_KAFKA_JARS").or_else(|| Some(cache()?.join("kafka/4.4.0")));
+    let jars = match release {
+        Release::Newest => {
+            set("SIDESTREAM_KAFKA_JARS").or_else(|| Some(cache()?.join("kafka/4.4.0")))
+        }
+        Release::Oldest => cache().map(|cache| cache.join(OLDEST)),
+    };
     let jars = jars.context("HOME is not set, and neither is SIDESTREAM_KAFKA_JARS")?;
     ensure!(jars.is_dir(), "no Kafka in {}: `./dev setup` fetches it", jars.display());
     Ok(jars)
 }
 
-fn java() -> Result<Command> {
+fn java(release: Release) -> Result<Command> {
     let mut command = Command::new("java");
     // Quick to start rather than quick in the long run.
     command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
-    command.arg("-cp").arg(jars()?.join("*"));
+    command.arg("-cp").arg(jars(release)?.join("*"));
     Ok(command)
 }
 
-fn format_storage(properties: &Path) -> Result<()> {
-    let mut command = java()?;
+fn format_storage(properties: &Path, release: Release) -> Result<()> {
+    let mut command = java(release)?;
     command.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(properties);
     let output = command.output().context("can't run java")?;
     let said = || String::from_utf8_lossy(&output.stderr).into_owned();

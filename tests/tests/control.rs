@@ -264,7 +264,6 @@ fn an_agent_is_watched_questioned_and_told_what_to_do() -> Result<()> {
     check_pause(&scene, agent)?;
     scene.wait_for_progress()?;
     scene.finish_load()?;
-    let agent = &scene.agents[0];
     let caught_up = || {
         let told = metrics(&address)?;
         let lags: Vec<_> =
@@ -272,6 +271,8 @@ fn an_agent_is_watched_questioned_and_told_what_to_do() -> Result<()> {
         Ok(lags.len() == 8 && lags.iter().all(|(_, lag)| **lag == 0.0))
     };
     wait::until_true("lag of zero", PATIENCE, caught_up)?;
+    check_series(&mut scene, &address)?;
+    let agent = &scene.agents[0];
     let told = kinds(agent)?;
     for kind in ["started", "task_created", "task_running", "paused", "resumed"] {
         ensure!(told.iter().any(|found| found == kind), "{kind} in {told:?}");
@@ -292,6 +293,29 @@ fn an_agent_is_watched_questioned_and_told_what_to_do() -> Result<()> {
     ensure!(scene.agents[0].wait_for_end()?.success(), "drained");
     scene.settle()?;
     scene.check().map(drop)
+}
+
+/// The series of a task leave with it when another agent takes it, and come back with it.
+fn check_series(scene: &mut Scene, address: &str) -> Result<()> {
+    let counts = |told: &BTreeMap<String, f64>| {
+        [
+            "sidestream_lag_records{",
+            "sidestream_store_bytes{",
+            "sidestream_stream_time_lag_seconds{",
+        ]
+        .map(|of| told.keys().filter(|series| series.starts_with(of)).count())
+    };
+    let all = counts(&metrics(address)?);
+    ensure!(all[0] == 8 && all[1] == 4, "{all:?}");
+    let other = scene.add_agent()?;
+    scene.agents[other].start()?;
+    let half = || Ok(counts(&metrics(address)?)[..2] == [4, 2]);
+    wait::until_true("half of the series", PATIENCE, half).with_context(|| scene.told())?;
+    ensure!(counts(&metrics(address)?)[2] <= 4, "stream time is that of the tasks here");
+    ask(&scene.agents[other], &["drain", "--leave"])?;
+    scene.agents[other].wait_for_end()?;
+    let back = || Ok(counts(&metrics(address)?)[..2] == all[..2]);
+    wait::until_true("all series again", PATIENCE, back).with_context(|| scene.told())
 }
 
 /// An agent without brokers, with these keys.

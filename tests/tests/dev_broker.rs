@@ -16,7 +16,12 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
 };
 use sidestream::dev_broker::{DevBroker, Options};
-use sidestream_tests::{broker, checks, follow::Follower, topics};
+use sidestream_tests::{
+    broker::{self, Cluster, Release},
+    checks,
+    follow::Follower,
+    topics,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -33,6 +38,13 @@ fn the_embedded_broker_passes_all_checks() {
 #[test]
 fn apache_kafka_passes_all_checks() {
     checks::run(&broker::shared().bootstrap(), "", tell).unwrap();
+}
+
+#[test]
+fn an_older_apache_kafka_passes_all_checks() {
+    let oldest = broker::Options { release: Release::Oldest, ..broker::Options::default() };
+    let cluster = Cluster::start(&oldest).unwrap();
+    checks::run(&cluster.bootstrap(), "", tell).unwrap();
 }
 
 /// Remembers why records were not delivered.

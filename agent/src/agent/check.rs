@@ -12,10 +12,10 @@ use crate::{
     plan::{self, Plan},
 };
 
-/// Compiles every module, and initialises one instance of each transform that has a sound one.
-/// Returns all that is wrong.
+/// Compiles every module, and initialises one instance of each transform that has a sound one;
+/// names each to `watch` before. Returns all that is wrong.
 #[must_use]
-pub fn check_modules(pipeline: &Pipeline) -> Vec<Error> {
+pub fn check_modules(pipeline: &Pipeline, watch: &mut dyn FnMut(&Path)) -> Vec<Error> {
     let engine = match modules::engine(pipeline, shares(pipeline, 1).guests, None) {
         Ok(engine) => engine,
         Err(error) => return vec![error],
@@ -24,6 +24,7 @@ pub fn check_modules(pipeline: &Pipeline) -> Vec<Error> {
     let mut loaded: BTreeMap<&Path, Option<Module>> = BTreeMap::new();
     for transform in &pipeline.transforms {
         loaded.entry(&transform.module).or_insert_with_key(|path| {
+            watch(path);
             modules::read(&engine, path, pipeline).map_err(|error| errors.push(error)).ok()
         });
     }

@@ -7,7 +7,7 @@ use sidestream_core::topology::Topology;
 
 use crate::{
     agent,
-    cli::{Exit, finding, load, output::Output},
+    cli::{Exit, finding, load, output::Output, progress::Progress},
     config::Pipeline,
     plan::Plan,
 };
@@ -22,12 +22,15 @@ pub(super) fn check(file: &Path, offline: bool, output: &mut Output) -> Exit {
         }
     };
     let mut findings = Vec::new();
-    for error in agent::check_modules(&pipeline) {
+    let mut progress = Progress::new(output);
+    let mut compiling =
+        |path: &Path| progress.step(output, "compiling", &path.display().to_string());
+    for error in agent::check_modules(&pipeline, &mut compiling) {
         findings.extend(finding::of_agent(file, error));
     }
     let plan = match offline {
         true => None,
-        false => match agent::check_topics(&pipeline) {
+        false => match look_at_topics(&pipeline, &mut progress, output) {
             Ok(plan) => Some(plan),
             Err(error) => {
                 findings.extend(finding::of_agent(file, error));
@@ -35,11 +38,21 @@ pub(super) fn check(file: &Path, offline: bool, output: &mut Output) -> Exit {
             }
         },
     };
+    progress.end();
     output.findings(&findings, &details(plan.as_ref()));
     if findings.is_empty() {
         output.human(&summary(&pipeline, plan.as_ref()));
     }
     finding::exit(&findings)
+}
+
+fn look_at_topics(
+    pipeline: &Pipeline,
+    progress: &mut Progress,
+    output: &mut Output,
+) -> Result<Plan, agent::Error> {
+    progress.step(output, "asking the brokers", "");
+    agent::check_topics(pipeline)
 }
 
 /// The plan as JSON.

@@ -19,6 +19,7 @@ use super::{
     error::call_failed,
     names::Names,
     native::{Client, Code, Failure, NewTopicSpec, OffsetAt, PartitionList, ProducerClient},
+    offsets,
 };
 
 /// How often to look whether a new topic is visible.
@@ -111,14 +112,8 @@ impl Admin {
             list.add(&topic, partition, -1);
         }
         let timeout = self.config.request_timeout;
-        let ends = self
-            .client
-            .list_offsets(list, OffsetAt::Latest, true, timeout)
+        let ends = offsets::look_up(&self.client, list, (OffsetAt::Latest, true), timeout)
             .map_err(|failure| call_failed("looking ends up", &failure))?;
-        if ends.iter().any(Result::is_err) {
-            // The client may believe in leaders of before.
-            self.client.refresh_leaders(timeout);
-        }
         Ok(ends.into_iter().map(Result::ok).collect())
     }
 

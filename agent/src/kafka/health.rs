@@ -10,6 +10,7 @@ use super::native::Client;
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long such a look may take.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// Whether the brokers can be reached.
 #[derive(Default)]
 pub(super) struct Health {

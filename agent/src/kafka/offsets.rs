@@ -11,7 +11,7 @@ use sidestream_core::{
 use super::{
     error::call_failed,
     names::Names,
-    native::{Code, ConsumerClient, Failure, OffsetAt, PartitionList},
+    native::{Client, Code, ConsumerClient, Failure, OffsetAt, PartitionList},
 };
 
 /// See [`Log::committed`](sidestream_core::worker::Log::committed). The consumer is
@@ -115,21 +115,29 @@ fn list_offsets(
     (at, committed_only): (OffsetAt, bool),
     timeout: Duration,
 ) -> Result<Vec<Offset>, LogError> {
-    let failed = |failure: Failure| {
-        if is_about_leader(failure.code) {
-            // The client keeps what it knows of leaders for a quarter of an hour, and this call
-            // does not make it ask again.
-            consumer.client().refresh_leaders(timeout);
-        }
-        call_failed("looking offsets up", &failure)
+    look_up(consumer.client(), list(names, partitions), (at, committed_only), timeout)
+        .and_then(|offsets| offsets.into_iter().collect())
+        .map_err(|failure| call_failed("looking offsets up", &failure))
+}
+
+/// Looks offsets up, each for itself. After an answer that shows what the client knows of leaders to
+/// be wrong, it knows better the next time: it keeps that for a quarter of an hour, and this call
+/// alone does not make it ask again.
+pub(super) fn look_up(
+    client: &Client,
+    partitions: PartitionList,
+    (at, committed_only): (OffsetAt, bool),
+    timeout: Duration,
+) -> Result<Vec<Result<Offset, Failure>>, Failure> {
+    let answer = client.list_offsets(partitions, at, committed_only, timeout);
+    let is_outdated = match &answer {
+        Ok(offsets) => offsets.iter().any(Result::is_err),
+        Err(failure) => is_about_leader(failure.code),
     };
-    consumer
-        .client()
-        .list_offsets(list(names, partitions), at, committed_only, timeout)
-        .map_err(failed)?
-        .into_iter()
-        .map(|offset| offset.map_err(failed))
-        .collect()
+    if is_outdated {
+        client.refresh_leaders(timeout);
+    }
+    answer
 }
 
 /// Whether the request went to a broker that does not lead the partition, or not as the client

@@ -14,6 +14,7 @@ use super::{
     config::Config,
     error::call_failed,
     native::{Code, ConsumerClient, Failure, Message, MessageBuffer, OffsetAt, PartitionList},
+    offsets,
 };
 
 /// The most messages that one call takes out of librdkafka's queue.
@@ -85,10 +86,8 @@ impl TopicReader {
         let look_up = |at, committed_only| {
             let mut list = PartitionList::new();
             (0..partitions).for_each(|partition| list.add(&name, partition, -1));
-            let found = self
-                .client
-                .client()
-                .list_offsets(list, at, committed_only, self.request_timeout)
+            let (client, timeout) = (self.client.client(), self.request_timeout);
+            let found = offsets::look_up(client, list, (at, committed_only), timeout)
                 .and_then(|found| found.into_iter().collect::<Result<Vec<_>, Failure>>());
             found.map_err(|failure| Error::from(call_failed("looking offsets up", &failure)))
         };

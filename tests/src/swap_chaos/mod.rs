@@ -225,8 +225,13 @@ impl Stage<'_> {
 
 fn note(told: Told, summary: &mut Summary, say: &mut dyn FnMut(&str)) {
     say(&told.attempt.to_string());
-    summary.attempts.push(told.attempt);
-    summary.pauses.extend(told.pauses);
+    take(told.attempt, told.pauses, summary);
+}
+
+fn take(attempt: Attempt, pauses: Vec<Duration>, summary: &mut Summary) {
+    let number = summary.attempts.len();
+    summary.attempts.push(attempt);
+    summary.pauses.extend(pauses.into_iter().map(|pause| (number, pause)));
 }
 
 /// Swaps in a good version, again if it has to be, until it is kept.
@@ -235,8 +240,7 @@ fn swap_for_good(lane: &mut Lane, version: u32, summary: &mut Summary) -> Result
     loop {
         let attempt = lane.swap(version, Candidate::GOOD)?;
         if attempt.outcome == Outcome::Kept {
-            summary.pauses.extend(lane.pauses()?);
-            summary.attempts.push(attempt);
+            take(attempt, lane.pauses()?, summary);
             return Ok(());
         }
         ensure!(begun.elapsed() < PATIENCE, "the last swap comes to no good end: {attempt}");

@@ -29,8 +29,8 @@ pub struct Summary {
     pub records: u64,
     /// Each swap of each agent, as they were decided.
     pub attempts: Vec<Attempt>,
-    /// For each switch of a worker, how long its record path stood still.
-    pub pauses: Vec<Duration>,
+    /// For each switch of a worker, how long its record path stood still, and by which attempt.
+    pub pauses: Vec<(usize, Duration)>,
     /// What happened meanwhile.
     pub disturbances: Vec<Disturbance>,
     /// How many agents were killed.
@@ -111,6 +111,26 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
+/// Pauses, from short to long.
+struct Pauses(Vec<Duration>);
+
+impl Pauses {
+    fn of<'a>(pauses: impl Iterator<Item = &'a (usize, Duration)>) -> Self {
+        let mut pauses: Vec<_> = pauses.map(|(_, pause)| *pause).collect();
+        pauses.sort_unstable();
+        Self(pauses)
+    }
+}
+
+impl fmt::Display for Pauses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [half, most] = [50, 99].map(|percent| percentile(&self.0, percent));
+        let longest = self.0.last().copied().unwrap_or_default();
+        let count = self.0.len();
+        write!(f, "{count} switches: p50 {half:.1?}, p99 {most:.1?}, longest {longest:.1?}")
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut counts = BTreeMap::<_, u64>::new();
@@ -128,14 +148,12 @@ impl fmt::Display for Summary {
         let counts: Vec<_> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
         let (attempts, records) = (self.attempts.len(), self.records);
         write!(f, "{records} records in; {attempts} swaps: {}; ", counts.join(", "))?;
-        let mut pauses = self.pauses.clone();
-        pauses.sort_unstable();
-        let [half, most] = [50, 99].map(|percent| percentile(&pauses, percent));
-        let longest = pauses.last().copied().unwrap_or_default();
-        write!(f, "pause of {} switches: p50 {half:.1?}, p99 {most:.1?}, ", pauses.len())?;
+        write!(f, "pause of {}; ", Pauses::of(self.pauses.iter()))?;
+        let calm = |(attempt, _): &&(usize, Duration)| !self.is_disturbed(&self.attempts[*attempt]);
+        write!(f, "apart from troubles, of {}; ", Pauses::of(self.pauses.iter().filter(calm)))?;
         let Self { kills, broker_restarts, leaves, .. } = self;
-        write!(f, "longest {longest:.1?}; {kills} agents killed, {broker_restarts} brokers ")?;
-        write!(f, "restarted, {leaves} agents left and came back")
+        write!(f, "{kills} agents killed, {broker_restarts} brokers restarted, {leaves} agents ")?;
+        write!(f, "left and came back")
     }
 }
 
@@ -215,7 +233,9 @@ mod tests {
         assert_eq!(percentile(&pauses, 99), Duration::from_millis(198));
         assert_eq!(percentile(&pauses[..1], 99), Duration::from_millis(1));
         assert_eq!(percentile(&[], 50), Duration::ZERO);
-        let summary = Summary { pauses, ..Summary::default() }.to_string();
+        let pauses = pauses.into_iter().map(|pause| (0, pause)).collect();
+        let attempts = vec![attempt(1, Candidate::GOOD, Outcome::Kept)];
+        let summary = Summary { attempts, pauses, ..Summary::default() }.to_string();
         assert!(summary.contains("200 switches: p50 100.0ms, p99 198.0ms"), "{summary}");
     }
 }
