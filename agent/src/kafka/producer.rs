@@ -23,9 +23,6 @@ use super::{
 };
 use crate::crash_point::CrashPoint;
 
-/// How long to serve delivery reports before a full queue is tried again.
-const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
-
 /// The producer of a worker.
 ///
 /// ```text
@@ -350,7 +347,7 @@ impl Producer {
                 headers: &row_headers,
                 tag: Tag::Output(first + row),
             };
-            if let Err(failure) = self.enqueue(record) {
+            if let Err(failure) = self.client.produce(record, self.config.commit_timeout) {
                 let message = format!("topic {}: {failure}", self.names.name(topic));
                 return Err(match is_refusal(failure.code) {
                     true => LogError::Refused { row: Some(first + row), message },
@@ -379,7 +376,7 @@ impl Producer {
                 headers: &[],
                 tag: Tag::Change(slot),
             };
-            if let Err(failure) = self.enqueue(record) {
+            if let Err(failure) = self.client.produce(record, self.config.commit_timeout) {
                 let message = format!("topic {}: {failure}", self.names.name(partition.topic));
                 return Err(match is_refusal(failure.code) {
                     true => LogError::Refused { row: None, message },
@@ -388,22 +385,6 @@ impl Producer {
             }
         }
         Ok(())
-    }
-
-    /// Hands a record over; while the queue is full, waits for deliveries, up to a commit's time.
-    fn enqueue(&self, record: ProducerRecord<'_>) -> Result<(), Failure> {
-        let since = Instant::now();
-        loop {
-            match self.client.produce(record) {
-                Err(failure)
-                    if failure.code == Code::RD_KAFKA_RESP_ERR__QUEUE_FULL
-                        && since.elapsed() < self.config.commit_timeout =>
-                {
-                    self.client.client().poll(QUEUE_FULL_WAIT);
-                }
-                result => return result,
-            }
-        }
     }
 
     fn time_left(&self, started: &Started) -> Duration {

@@ -18,9 +18,6 @@ use super::{
 };
 use crate::crash_point::CrashPoint;
 
-/// How long to serve delivery reports before a full queue is tried again.
-const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
-
 /// A record to write.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRecord<'a> {
@@ -80,7 +77,8 @@ impl TopicWriter {
             headers: &headers,
             tag: Tag::Output(0),
         };
-        self.enqueue(record).map_err(|failure| self.dropped(&failure.message))
+        let handed_over = self.client.produce(record, self.config.commit_timeout);
+        handed_over.map_err(|failure| self.dropped(&failure.message))
     }
 
     /// Ends the transaction. After an error it is either dropped or its outcome is not known; the
@@ -130,22 +128,6 @@ impl TopicWriter {
         self.client.open_topic(topic, &c_name);
         self.topics.insert(name.to_owned(), topic);
         Ok(topic)
-    }
-
-    /// Hands a record over; while the queue is full, waits for deliveries, up to a commit's time.
-    fn enqueue(&self, record: ProducerRecord<'_>) -> Result<(), Failure> {
-        let since = Instant::now();
-        loop {
-            match self.client.produce(record) {
-                Err(failure)
-                    if failure.code == Code::RD_KAFKA_RESP_ERR__QUEUE_FULL
-                        && since.elapsed() < self.config.commit_timeout =>
-                {
-                    self.client.client().poll(QUEUE_FULL_WAIT);
-                }
-                result => return result,
-            }
-        }
     }
 
     /// Aborts; if that fails, the broker does it when the transaction's time is over.

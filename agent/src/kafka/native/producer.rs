@@ -5,7 +5,7 @@ use std::{
     ffi::{CStr, CString, c_void},
     mem,
     ptr::{self, NonNull},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::bindings as sys;
@@ -18,6 +18,9 @@ use super::{
     millis,
     partitions::PartitionList,
 };
+
+/// How long a producer whose queue is full waits before it looks again.
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
 
 /// A producer with the topics it writes to.
 pub(in crate::kafka) struct ProducerClient {
@@ -150,8 +153,28 @@ impl ProducerClient {
         });
     }
 
-    /// Hands a record to the producer's queue. The topic was opened.
-    pub(in crate::kafka) fn produce(&self, record: ProducerRecord<'_>) -> Result<(), Failure> {
+    /// Hands a record to the producer's queue; while that is full, waits for deliveries, for so long
+    /// at most. The topic was opened.
+    pub(in crate::kafka) fn produce(
+        &self,
+        record: ProducerRecord<'_>,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
+        let mut since = None;
+        loop {
+            match self.try_produce(record) {
+                Err(failure)
+                    if failure.code == Code::RD_KAFKA_RESP_ERR__QUEUE_FULL
+                        && since.get_or_insert_with(Instant::now).elapsed() < timeout =>
+                {
+                    self.client.poll(QUEUE_FULL_WAIT);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_produce(&self, record: ProducerRecord<'_>) -> Result<(), Failure> {
         let topic = self.topics[record.topic].expect("the topic was opened");
         let headers = headers(record.headers);
         let arguments = [
