@@ -26,6 +26,9 @@ use crate::{
     telemetry::metrics::{CONTENT_TYPE, Text},
 };
 
+/// How long the name of a module may be that somebody swaps in.
+const NAME_CHARACTERS_MAX: usize = 256;
+
 /// The agent as those see it who watch and question it.
 pub(super) struct Desk {
     pub(super) application: String,
@@ -295,6 +298,9 @@ impl Operator for Desk {
         let swapper = self.swapper()?;
         let proto::SwapRequest { transform, module, name, dry_run } = request;
         let transform = swapper.find(&transform)?;
+        // It comes into logs and onto terminals.
+        let plain = name.chars().filter(|character| !character.is_control());
+        let name = plain.take(NAME_CHARACTERS_MAX).collect();
         swapper.begin(Wish { transform, module, name, dry_run, probation: true })
     }
 

@@ -25,6 +25,12 @@ const BATCH_MESSAGES_MAX: usize = 4_096;
 /// How long a leave may take before it is left to the session's timeout.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// For how long after it has joined anew a member may be fenced by what the one before it has asked
+/// for: as long as brokers may be away.
+const REJOIN_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often in a row: two processes with one identity must not take turns for ever.
+const REJOINS_MAX: u32 = 5;
+
 /// The group member of a worker.
 pub(super) struct Consumer {
     config: Arc<Config>,
@@ -40,6 +46,8 @@ pub(super) struct Consumer {
     leaving: Leaving,
     /// The member was fenced by its own repeated join, and joins anew once this was answered.
     rejoining: bool,
+    /// When it joined anew last, and how often it has since it was last in peace.
+    rejoined: Option<(Instant, u32)>,
     /// How many connections were closed when the last assignment was taken.
     connections_at_assignment: u64,
     health: Health,
@@ -89,6 +97,7 @@ impl Consumer {
             pending: None,
             leaving: Leaving::No,
             rejoining: false,
+            rejoined: None,
             connections_at_assignment: 0,
             health: Health::default(),
         })
@@ -113,10 +122,7 @@ impl Consumer {
         self.report_rebalance(events);
         self.health.report(self.client.client(), events);
         match self.client.client().fatal_error() {
-            Some(failure) if self.is_fenced_by_itself(&failure) => {
-                self.rejoin(&failure, events);
-                Ok(())
-            }
+            Some(failure) if self.is_fenced_by_itself(&failure) => self.rejoin(&failure, events),
             Some(failure) => Err(fatal_client(&failure)),
             None => Ok(()),
         }
@@ -128,21 +134,39 @@ impl Consumer {
     /// no connection: it ends with the remedy.
     fn is_fenced_by_itself(&self, failure: &Failure) -> bool {
         let connections = self.client.client().context().closed_connections();
+        let has_lost_one = connections != self.connections_at_assignment;
+        // Brokers that were away may read what the client before this one had asked them for only
+        // after this one has joined.
+        let by_the_one_before = self
+            .rejoined
+            .is_some_and(|(at, times)| at.elapsed() < REJOIN_TIME_MAX && times < REJOINS_MAX);
         failure.code == Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
-            && connections != self.connections_at_assignment
+            && (has_lost_one || by_the_one_before)
             && self.leaving == Leaving::No
     }
 
     /// Gives up what the fenced member had; a new one joins once that was answered.
-    fn rejoin(&mut self, failure: &Failure, events: &mut Vec<Event>) {
+    fn rejoin(&mut self, failure: &Failure, events: &mut Vec<Event>) -> Result<(), LogError> {
         if std::mem::replace(&mut self.rejoining, true) {
-            return;
+            // It was answered, but there was no new client.
+            return self.join_anew();
         }
         tracing::warn!(%failure, "joining the group anew, after a connection was lost");
         if !matches!(self.pending, Some(Rebalance::Revoke | Rebalance::Lost)) {
             self.pending = Some(Rebalance::Lost);
             events.push(Event::Lost);
         }
+        Ok(())
+    }
+
+    fn join_anew(&mut self) -> Result<(), LogError> {
+        self.client = subscribed(&self.config, self.worker, &self.topics)?;
+        (self.rejoining, self.pending) = (false, None);
+        let before = self.rejoined.filter(|(at, _)| at.elapsed() < REJOIN_TIME_MAX);
+        self.rejoined = Some((Instant::now(), before.map_or(0, |(_, times)| times) + 1));
+        self.connections_at_assignment = 0;
+        self.health.forget_connections();
+        Ok(())
     }
 
     /// Copies the fetched messages into columns, a batch for each partition. Says whether a place
@@ -288,11 +312,7 @@ impl Consumer {
         self.assigned.clear();
         self.membership = nobody();
         if self.rejoining {
-            self.client = subscribed(&self.config, self.worker, &self.topics)?;
-            (self.rejoining, self.pending) = (false, None);
-            self.connections_at_assignment = 0;
-            self.health.forget_connections();
-            return Ok(());
+            return self.join_anew();
         }
         let answer = match self.pending.take() {
             // An assignment is waited for: owning nothing is the answer that ends the wait.
@@ -434,7 +454,7 @@ fn subscribed(
 }
 
 /// Whether a partition can't be read on from where it is.
-fn is_lost_place(code: Code) -> bool {
+pub(super) fn is_lost_place(code: Code) -> bool {
     matches!(
         code,
         Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET

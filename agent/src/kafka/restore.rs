@@ -9,6 +9,7 @@ use sidestream_core::{
 };
 
 use super::{
+    consumer::is_lost_place,
     error::call_failed,
     names::Names,
     native::{Code, ConsumerClient, Message, MessageBuffer, PartitionList},
@@ -24,13 +25,15 @@ pub(super) struct Restore {
     buffer: MessageBuffer,
     names: Names,
     next: HashMap<TopicPartition, Offset>,
+    /// The places that were in doubt last.
+    doubted: HashMap<TopicPartition, Offset>,
 }
 
 impl Restore {
     /// A reader of nothing yet.
     pub(super) fn new(client: ConsumerClient, names: Names) -> Self {
         let buffer = MessageBuffer::new(BATCH_MESSAGES_MAX);
-        Self { client, buffer, names, next: HashMap::new() }
+        Self { client, buffer, names, next: HashMap::new(), doubted: HashMap::new() }
     }
 
     /// Whether it reads nothing.
@@ -59,6 +62,7 @@ impl Restore {
         if self.next.remove(&partition).is_none() {
             return Ok(());
         }
+        self.doubted.remove(&partition);
         let mut list = PartitionList::new();
         list.add(self.names.c_name(partition.topic), partition.partition, -1);
         self.client.remove(&list).map_err(|failure| call_failed("stopping a restore", &failure))
@@ -72,19 +76,37 @@ impl Restore {
         for (code, why) in self.client.client().context().take_errors() {
             tracing::debug!(?code, why, "the changelog reader reported an error");
         }
-        let read = result?;
+        let (read, in_doubt) = result?;
+        for (partition, next) in in_doubt {
+            self.start(partition, next, -1).map_err(|error| LogError::Fatal(error.to_string()))?;
+            self.doubted.insert(partition, next);
+        }
         if read {
             CrashPoint::InRestore.pass();
         }
         Ok(())
     }
 
-    /// Copies messages into columns; says whether there was any record.
-    fn collect(&mut self, events: &mut Vec<Event>) -> Result<bool, LogError> {
+    /// Copies messages into columns; says whether there was any record, and which places are in
+    /// doubt: a broker says once that they are gone, which it has said of places that were there.
+    fn collect(
+        &mut self,
+        events: &mut Vec<Event>,
+    ) -> Result<(bool, Vec<(TopicPartition, Offset)>), LogError> {
+        let mut in_doubt = Vec::new();
         let mut places: HashMap<TopicPartition, usize> = HashMap::new();
         let mut last = None;
         let mut read = false;
         for message in self.buffer.iter() {
+            if is_lost_place(message.code()) {
+                let partition = self.names.partition(message.topic(), message.partition());
+                let known = partition.and_then(|of| Some((of, *self.next.get(&of)?)));
+                let Some((partition, next)) = known else { continue };
+                if self.doubted.get(&partition) != Some(&next) {
+                    in_doubt.push((partition, next));
+                    continue;
+                }
+            }
             check(&message)?;
             let key = message.partition_key();
             let partition = match last {
@@ -117,16 +139,14 @@ impl Restore {
             }
             *next = fetched.next;
         }
-        Ok(read)
+        Ok((read, in_doubt))
     }
 }
 
 /// An error that a changelog can't be read over is fatal; others pass.
 fn check(message: &Message<'_>) -> Result<(), LogError> {
     match message.code() {
-        Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
-        | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
-        | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION => Err(LogError::Fatal(format!(
+        code if is_lost_place(code) => Err(LogError::Fatal(format!(
             "changelog {} [{}] can't be read on from where the store is: {}; it was truncated or \
              expired under way: delete the store's folder to rebuild it from what is left, or \
              bring the topic back",

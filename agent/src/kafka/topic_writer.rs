@@ -1,11 +1,7 @@
 //! Writing records in transactions of their own, outside of any group: for verbs that put
 //! something into topics and end.
 
-use std::{
-    collections::BTreeMap,
-    ffi::CString,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ffi::CString, time::Instant};
 
 use sidestream_core::record::Timestamp;
 
@@ -13,7 +9,7 @@ use super::{
     Error,
     config::Config,
     error::call_failed,
-    native::{Code, Failure, ProducerClient, ProducerRecord, Tag},
+    native::{Failure, ProducerClient, ProducerRecord, Tag},
     topic_reader::StoredHeader,
 };
 use crate::crash_point::CrashPoint;
