@@ -196,10 +196,13 @@ impl Scene {
         self.observer.position(&self.all_topics().0, PARTITIONS)
     }
 
-    /// Waits until every partition of every topic that is read has gone on from where it is now. Needs load.
+    /// Waits until every partition of every topic that is read has gone on from where it is now:
+    /// records of it were processed, which a group's first commits, of where it begins, don't say.
+    /// Needs load.
     pub fn wait_for_progress(&self) -> Result<()> {
         let before = wait::until("position", PATIENCE, || self.position().map(Some))?;
-        let further = || Ok(self.position()?.iter().all(|(key, offset)| *offset > before[key]));
+        let further =
+            || Ok(self.position()?.iter().all(|(key, offset)| *offset > before[key].max(0)));
         wait::until_true("progress of every partition", PATIENCE, further)
             .with_context(|| self.told())
     }

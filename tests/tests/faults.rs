@@ -201,13 +201,26 @@ fn large_words(_: u64, random: &mut Random) -> Record {
     Record { value: Some(line.into_bytes()), ..Record::default() }
 }
 
+/// Waits for files of such a name in the state of the agent. A store that was just rebuilt has no
+/// tables for a while.
+fn wait_for_files(scene: &Scene, prefix: &str, suffix: &str) -> Result<Vec<PathBuf>> {
+    let state = scene.agents[0].state_directory();
+    let found = || Ok(Some(files(&state, prefix, suffix)?).filter(|found| !found.is_empty()));
+    wait::until(&format!("file {prefix}*{suffix}"), PATIENCE, found).with_context(|| scene.told())
+}
+
 /// Kills the agent, damages the first file of such a name, and starts the agent again, until it has
 /// noticed: a table that was being written when it was killed belongs to nothing, and goes unread.
 fn restart_damaged(scene: &mut Scene, prefix: &str, suffix: &str) -> Result<()> {
     for _ in 0..5 {
+        wait_for_files(scene, prefix, suffix)?;
         scene.agents[0].kill()?;
         let found = files(&scene.agents[0].state_directory(), prefix, suffix)?;
-        let first = found.first().with_context(|| format!("no {prefix}*{suffix}"))?;
+        // What was there may have been merged into others at the moment of the kill.
+        let Some(first) = found.first() else {
+            scene.agents[0].start()?;
+            continue;
+        };
         damage(first)?;
         scene.agents[0].start()?;
         let noticed = || {
@@ -229,9 +242,8 @@ fn restart_damaged(scene: &mut Scene, prefix: &str, suffix: &str) -> Result<()> 
 /// Damages each new table of one task of a running agent until it has noticed: it does not read
 /// again what it has in its cache.
 fn damage_running(scene: &Scene) -> Result<()> {
-    let state = scene.agents[0].state_directory();
-    let tables = files(&state, "", ".sst")?;
-    let table = tables.first().context("no table is in use")?;
+    let tables = wait_for_files(scene, "", ".sst")?;
+    let table = tables.first().context("there is a table")?;
     // Of one task alone: tables of others might be damaged and never be read again.
     let task = table.parent().context("a table is in a folder")?;
     let (before, mut damaged) = (rebuilds(scene), BTreeSet::new());
@@ -259,8 +271,6 @@ fn damaged_files_are_noticed_and_the_store_is_rebuilt() -> Result<()> {
     scene.wait_for_progress()?;
     restart_damaged(&mut scene, "CURRENT", "")?;
     restart_damaged(&mut scene, "MANIFEST-", "")?;
-    let state = scene.agents[0].state_directory();
-    wait::until_true("table", PATIENCE, || Ok(!files(&state, "", ".sst")?.is_empty()))?;
     restart_damaged(&mut scene, "", ".sst")?;
     damage_running(&scene)?;
     scene.wait_for_progress()?;

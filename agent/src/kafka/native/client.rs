@@ -4,7 +4,8 @@
 use std::{
     ffi::{CString, c_char},
     ptr::{self, NonNull},
-    sync::Arc,
+    sync::{Arc, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -17,6 +18,10 @@ use super::{
 };
 
 const ERROR_TEXT_BYTES: usize = 512;
+
+/// How long the thread that drops a client waits for its end. librdkafka joins its own threads then,
+/// each of which may still be amid a connection, and knows no bound itself.
+const END_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What a client is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +87,7 @@ impl Conf {
         };
         let raw = NonNull::new(raw).ok_or_else(|| text(error.as_ptr()))?;
         std::mem::forget(self);
-        Ok(Client { raw, context })
+        Ok(Client { raw: Raw(raw), context })
     }
 }
 
@@ -103,16 +108,19 @@ fn native_kind(kind: Kind) -> sys::rd_kafka_type_t {
 /// A living client.
 ///
 /// Dropped, a consumer stays a member of its group until its session ends, and a producer drops
-/// what is not delivered.
+/// what is not delivered. One that does not come to an end in time goes on ending by itself.
 pub(in crate::kafka) struct Client {
-    raw: NonNull<sys::rd_kafka_t>,
+    raw: Raw,
     context: Arc<Context>,
 }
 
+#[derive(Clone, Copy)]
+struct Raw(NonNull<sys::rd_kafka_t>);
+
 // SAFETY: librdkafka's handles may be used from any thread.
-unsafe impl Send for Client {}
+unsafe impl Send for Raw {}
 // SAFETY: as above; its calls lock what they share.
-unsafe impl Sync for Client {}
+unsafe impl Sync for Raw {}
 
 impl Client {
     /// What the callbacks left.
@@ -167,17 +175,37 @@ impl Client {
     }
 
     pub(super) fn raw(&self) -> *mut sys::rd_kafka_t {
-        self.raw.as_ptr()
+        self.raw.0.as_ptr()
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         self.context.close();
-        // SAFETY: owned, and destroyed once. The flag keeps a consumer from waiting for callbacks
-        // and from leaving its group, and means nothing to a producer.
-        unsafe {
-            sys::rd_kafka_destroy_flags(self.raw(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+        let (ended, end) = mpsc::channel::<()>();
+        // The context goes along: callbacks use it until the client has ended.
+        let (raw, context) = (self.raw, Arc::clone(&self.context));
+        let ends = thread::Builder::new().name("client-end".to_owned()).spawn(move || {
+            destroy(raw);
+            drop((context, ended));
+        });
+        match ends {
+            Ok(_) if end.recv_timeout(END_TIME_MAX) == Err(mpsc::RecvTimeoutError::Timeout) => {
+                tracing::warn!(
+                    waited_ms = millis(END_TIME_MAX),
+                    "a Kafka client takes long to end; going on without it"
+                );
+            }
+            Ok(_) => {}
+            Err(_) => destroy(self.raw),
         }
+    }
+}
+
+fn destroy(raw: Raw) {
+    // SAFETY: called once, by the owner's drop. The flag keeps a consumer from waiting for callbacks
+    // and from leaving its group, and means nothing to a producer.
+    unsafe {
+        sys::rd_kafka_destroy_flags(raw.0.as_ptr(), sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     }
 }
