@@ -32,7 +32,9 @@ echo 'root:x:0:0:root:/:/usr/sbin/nologin
 sidestream:x:65532:65532::/var/lib/sidestream:/usr/sbin/nologin' >"$work/tree/etc/passwd"
 echo 'root:x:0:
 sidestream:x:65532:' >"$work/tree/etc/group"
-rm -rf "$work"/tree/usr/share/{doc,man,locale,lintian,ca-certificates} "$work"/tree/usr/lib/*/gconv
+rm -rf "$work"/tree/usr/share/{man,locale,lintian,ca-certificates} "$work"/tree/usr/lib/*/gconv
+# Of the documentation the licences stay: whoever passes the image on passes them on.
+find "$work/tree/usr/share/doc" -type f ! -name copyright -delete
 
 # The state directory belongs to the agent, everything else to root, whoever made it.
 tar --create --file "$work/base.tar" --owner 0 --group 0 --directory "$work/tree" \
