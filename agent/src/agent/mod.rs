@@ -12,6 +12,7 @@ mod measured;
 mod memory;
 mod modules;
 mod notices;
+pub mod reset;
 mod swap;
 mod thread;
 mod topics;

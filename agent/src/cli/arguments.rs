@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
-    cli::{control::Control, dead_letter::DeadLetter, dev_broker::Broker, exit},
+    cli::{control::Control, dead_letter::DeadLetter, dev_broker::Broker, exit, reset::HowToReset},
     config::pipeline,
 };
 
@@ -50,6 +50,13 @@ pub enum Verb {
     /// List the records that failed for good, show one, or put them back.
     #[command(subcommand)]
     DeadLetter(Box<DeadLetter>),
+    /// Begin an application anew: delete its group's offsets, its changelogs and repartition topics,
+    /// and its state on this machine.
+    ///
+    /// Every input is then read from its `start` again. Inputs, outputs and dead letters are left
+    /// alone. Agents must be stopped; this waits until their memberships have ended. State of agents
+    /// on other machines must be removed there: they refuse to run on it.
+    Reset(HowToReset),
     /// Run a Kafka broker in memory, for development: no security, and nothing is kept.
     DevBroker(Broker),
     /// Print the JSON Schema of the pipeline file.

@@ -9,6 +9,7 @@ mod exit;
 mod finding;
 mod output;
 mod progress;
+mod reset;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
         Verb::Check { file, offline } => check::check(file, *offline, &mut output),
         Verb::Control(verb) => control::run(verb, &mut output),
         Verb::DeadLetter(verb) => dead_letter::run(verb, &mut output),
+        Verb::Reset(how) => reset::run(how, &mut output),
         Verb::DevBroker(broker) => dev_broker::run(&arguments, broker, &mut output),
         Verb::Schema => {
             output.text(&format!("{:#}", config::schema()));

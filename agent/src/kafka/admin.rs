@@ -69,6 +69,14 @@ impl Admin {
         Ok(Self { client: config.admin_client()?, config: config.clone() })
     }
 
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) const fn request_timeout(&self) -> Duration {
+        self.config.request_timeout
+    }
+
     /// Describes topics by name; `None` for one that is not there.
     pub fn describe_topics(
         &self,

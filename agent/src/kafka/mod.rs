@@ -13,6 +13,7 @@ mod admin;
 mod config;
 mod consumer;
 mod error;
+mod groups;
 mod health;
 mod names;
 mod native;

@@ -63,6 +63,18 @@ pub fn plan(
 #[must_use]
 pub fn topic_names(pipeline: &Pipeline) -> Vec<String> {
     let mut names: Vec<_> = external_topics(pipeline).map(|(_, name, _)| name.to_owned()).collect();
+    names.extend(internal_names(pipeline));
+    let policies = pipeline.transforms.iter().map(|transform| &transform.on_error);
+    names.extend(policies.filter_map(dead_letters).map(str::to_owned));
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The names of the topics that are the agent's own: changelogs and repartition topics.
+#[must_use]
+pub fn internal_names(pipeline: &Pipeline) -> Vec<String> {
+    let mut names = Vec::new();
     for transform in &pipeline.transforms {
         let stores = transform.stores.iter();
         names.extend(stores.map(|store| changelog_name(&pipeline.application, &store.name)));
@@ -70,7 +82,6 @@ pub fn topic_names(pipeline: &Pipeline) -> Vec<String> {
             Target::Repartition { name, .. } => Some(repartition_name(&pipeline.application, name)),
             Target::Topic { .. } | Target::Transforms => None,
         }));
-        names.extend(dead_letters(&transform.on_error).map(str::to_owned));
     }
     names.sort_unstable();
     names.dedup();

@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
-    fmt,
-    path::PathBuf,
+    fmt, fs, io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -114,6 +114,38 @@ impl Stores {
     pub fn raise_worker_count(&self, workers: u32) -> Result<u32, Error> {
         let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
         directory.raise_worker_count(workers)
+    }
+
+    /// The folder with the state of all tasks of the application.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whose state is on disk: the folder names of tasks, those set aside as damaged included.
+    pub fn on_disk(&self) -> Result<Vec<String>, Error> {
+        let failed = |source| Error::Failed { action: "read", path: self.folder.clone(), source };
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes the state of all tasks of the application from disk. None may be open.
+    pub fn remove_all(&self) -> Result<(), Error> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::Failed { action: "remove", path: self.folder.clone(), source: error })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Lends the state of a task. [`StoreError::Busy`] while another worker has it.

@@ -191,7 +191,7 @@ impl Client {
     }
 
     /// Sends a request on a queue of its own and waits for the answer.
-    fn request(
+    pub(super) fn request(
         &self,
         operation: Operation,
         timeout: Duration,
@@ -238,7 +238,7 @@ impl Client {
 const TIMEOUT_SLACK: Duration = Duration::from_millis(500);
 
 /// The event that answers a request.
-struct Answer(*mut sys::rd_kafka_event_t);
+pub(super) struct Answer(pub(super) *mut sys::rd_kafka_event_t);
 
 impl Drop for Answer {
     fn drop(&mut self) {
@@ -298,20 +298,7 @@ impl Answer {
         unsafe {
             let result = sys::rd_kafka_event_CreateTopics_result(self.0);
             let topics = sys::rd_kafka_CreateTopics_result_topics(result, &raw mut count);
-            array(topics, count)
-                .iter()
-                .map(|&topic| {
-                    let name = text(sys::rd_kafka_topic_result_name(topic));
-                    let outcome = match sys::rd_kafka_topic_result_error(topic) {
-                        Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-                        code => Err(Failure::new(
-                            code,
-                            text(sys::rd_kafka_topic_result_error_string(topic)),
-                        )),
-                    };
-                    (name, outcome)
-                })
-                .collect()
+            topic_outcomes(array(topics, count))
         }
     }
 
@@ -337,9 +324,31 @@ impl Answer {
     }
 }
 
+/// What became of each topic.
+///
+/// # Safety
+/// All point to living results.
+pub(super) unsafe fn topic_outcomes(
+    topics: &[*const sys::rd_kafka_topic_result_t],
+) -> BTreeMap<String, Result<(), Failure>> {
+    let outcome = |&topic: &*const sys::rd_kafka_topic_result_t| {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let outcome = match sys::rd_kafka_topic_result_error(topic) {
+                Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+                code => {
+                    Err(Failure::new(code, text(sys::rd_kafka_topic_result_error_string(topic))))
+                }
+            };
+            (text(sys::rd_kafka_topic_result_name(topic)), outcome)
+        }
+    };
+    topics.iter().map(outcome).collect()
+}
+
 /// # Safety
 /// `pointer` is null or points to `count` elements that live for `'a`.
-unsafe fn array<'a, T>(pointer: *mut T, count: usize) -> &'a [T] {
+pub(super) unsafe fn array<'a, T>(pointer: *mut T, count: usize) -> &'a [T] {
     match pointer.is_null() {
         true => &[],
         // SAFETY: as promised by the caller.
@@ -363,11 +372,11 @@ unsafe fn topic_id(uuid: *const sys::rd_kafka_Uuid_t) -> TopicId {
     TopicId(id)
 }
 
-fn c_strings(strings: &[&str]) -> Result<Vec<CString>, Failure> {
+pub(super) fn c_strings(strings: &[&str]) -> Result<Vec<CString>, Failure> {
     strings.iter().map(|&string| c_string(string)).collect()
 }
 
-fn c_string(string: &str) -> Result<CString, Failure> {
+pub(super) fn c_string(string: &str) -> Result<CString, Failure> {
     CString::new(string).map_err(|_| {
         Failure::new(
             Code::RD_KAFKA_RESP_ERR__INVALID_ARG,

@@ -8,6 +8,7 @@ mod client;
 mod consumer;
 mod context;
 mod failure;
+mod groups;
 mod message;
 mod partitions;
 mod producer;
