@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .type_attribute(".", "#[derive(serde::Serialize)]")
         .field_attribute("Status.state", "#[serde(serialize_with = \"names::agent_state\")]")
         .field_attribute("Task.state", "#[serde(serialize_with = \"names::task_state\")]")
+        .field_attribute("Retried.state", "#[serde(serialize_with = \"names::task_state\")]")
         .field_attribute("SwapUpdate.phase", "#[serde(serialize_with = \"names::swap_phase\")]")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

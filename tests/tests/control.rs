@@ -162,7 +162,7 @@ fn check_pause(scene: &Scene, agent: &Agent) -> Result<()> {
 fn check_keys(scene: &Scene, agent: &Agent) -> Result<()> {
     let page = ask(agent, &["state", "scan", "counts", "--limit", "3"])?;
     let key = text(&page["pages"][0]["entries"][0]["key"]);
-    let got = ask(agent, &["state", "get", "counts", &key, "hex:00"])?;
+    let got = ask(agent, &["state", "get", "counts", &key])?;
     let readings = got["readings"].as_array().context("readings")?;
     ensure!(readings.len() == 4, "one for each task: {got}");
     for reading in readings {
@@ -173,9 +173,16 @@ fn check_keys(scene: &Scene, agent: &Agent) -> Result<()> {
         let found = &reading["values"][0]["value_hex"];
         let found = found.as_str().map(|_| bytes(found));
         ensure!(found.as_ref() == expected.get(key.as_bytes()), "{key} in {reading}");
-        ensure!(reading["values"][1]["value_hex"].is_null(), "{reading}");
     }
+    let owner = &got["owners"][0];
+    let has = |reading: &&Value| !reading["values"][0]["value_hex"].is_null();
+    let found = readings.iter().find(has).context("a task has it")?;
+    ensure!(owner["task"] == found["position"]["task"] && owner["here"] == true, "{got}");
     let state = agent.state_directory().display().to_string();
+    let absent = run(&["state", "get", "counts", &key, "hex:00", "--state", &state])?;
+    let told: Value = serde_json::from_str(&absent.text)?;
+    ensure!(absent.exit == 9 && told["problems"].as_array().map(Vec::len) == Some(1), "{absent:?}");
+    ensure!(absent.text.contains("has no `hex:00`"), "{absent:?}");
     let wrong = run(&["state", "get", "nothing", "a", "--state", &state])?;
     ensure!(wrong.exit == 1 && wrong.text.contains("there are: counts"), "{wrong:?}");
     Ok(())
@@ -389,6 +396,7 @@ fn calls(client: &mut Client) -> Vec<(&'static str, Result<(), Error>)> {
     vec![
         ("status", client.status().map(drop)),
         ("resume", client.resume()),
+        ("retry", client.retry(Vec::new()).map(drop)),
         ("get", client.get(get).map(drop)),
         ("scan", client.scan(ScanRequest::default()).map(drop)),
         ("events", client.events(watch, |_| true)),

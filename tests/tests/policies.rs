@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use sidestream_tests::{
     agent::PATIENCE,
-    broker, load,
+    broker, load, operate,
     policies::POLICIES,
     random::Random,
     scene::{Play, Scene},
@@ -107,6 +107,49 @@ fn large_or_small(number: u64, _: &mut Random) -> load::Record {
     let size = if number % 40 == 3 { 2 * BATCH_BYTES_MAX } else { 10 };
     let value = Some(format!("{number:0size$}").into_bytes());
     load::Record { key: Some(number.to_string().into_bytes()), value, timestamp: None }
+}
+
+/// The same without a policy.
+const STOPPED: Play = Play {
+    pipeline: "\
+{head}
+limits: { retry_backoff: 10ms }
+transforms:
+  - name: passing
+    module: {modules}/poison.wasm
+    inputs: ['{topic:in}']
+    outputs: { out: '{topic:out}' }
+",
+    ..REFUSED
+};
+
+#[test]
+fn a_stopped_task_goes_on_when_what_stopped_it_is_put_right() -> Result<()> {
+    let mut scene = Scene::new(&broker::shared().bootstrap(), STOPPED)?;
+    let bootstrap = scene.bootstrap().to_owned();
+    let limit = |bytes: usize| [("max.message.bytes", bytes.to_string())];
+    topics::configure(&bootstrap, &scene.topic("out"), &limit(BATCH_BYTES_MAX))?;
+    load::send_all(&bootstrap, &scene.topic("in"), (1, large_or_small), 20)?;
+    scene.start_agents(1)?;
+    let stopped = scene.agents[0].wait_for_log("a task was stopped")?;
+    ensure!(stopped.contains("sidestream retry"), "{stopped}");
+    let state = scene.agents[0].state_directory().display().to_string();
+    let run = |arguments: &[&str]| operate::run(&[arguments, &["--state", &state]].concat());
+    let status = run(&["status"])?.text;
+    ensure!(status.contains("once that is put right, `sidestream retry 0_"), "{status}");
+    let resumed = run(&["resume"])?;
+    ensure!(resumed.exit == 0 && resumed.json()?["stopped"].as_array().map(Vec::len) == Some(1));
+    let again = run(&["retry"])?;
+    ensure!(again.exit == 1 && again.text.contains("was stopped again"), "{again:?}");
+    let absent = run(&["retry", "7_7"])?;
+    ensure!(absent.exit == 1 && absent.text.contains("is not here"), "{absent:?}");
+    topics::configure(&bootstrap, &scene.topic("out"), &limit(4 * BATCH_BYTES_MAX))?;
+    let well = || Ok(run(&["retry"])?.exit == 0);
+    wait::until_true("a task that runs again", PATIENCE, well)?;
+    let all = || Ok(scene.read(&scene.topic("out"))?.len() == 20);
+    wait::until_true("all records", PATIENCE, all)?;
+    ensure!(run(&["retry"])?.json()?["tasks"].as_array().is_some_and(Vec::is_empty));
+    scene.agents[0].terminate().map(drop)
 }
 
 #[test]

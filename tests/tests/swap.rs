@@ -22,7 +22,8 @@ use sidestream_tests::{
 const PLAY: Play = Play {
     pipeline: "\
 {head}
-swap: { probation_records: 8000, probation_time: 1s, probation_time_max: 30s, versions_max: 3 }
+swap:
+  { probation_records: 8000, probation_time: 1s, probation_time_max: 2m, versions_max: 3, output_ratio_max: 3 }
 transforms:
   - name: stamp
     module: '{state}.wasm'
@@ -37,6 +38,22 @@ transforms:
     check: |scene| swap_chaos::check(scene, &std::collections::BTreeSet::new()),
 };
 
+/// The same, where what fails is passed over, and a probation is soon unproven.
+const IMPATIENT: Play = Play {
+    pipeline: "\
+{head}
+swap: { probation_records: 1000, probation_time: 1s, probation_time_max: 2s }
+transforms:
+  - name: stamp
+    module: '{state}.wasm'
+    inputs: ['{topic:in}']
+    stores: [stamps]
+    outputs: { stamped: '{topic:stamped}', copies: '{topic:copies}' }
+    on_error: skip
+",
+    ..PLAY
+};
+
 struct Stage {
     scene: Scene,
     folder: tempfile::TempDir,
@@ -46,7 +63,11 @@ struct Stage {
 impl Stage {
     /// One agent at work, with version 1 in its module file.
     fn new() -> Result<Self> {
-        let mut scene = Scene::new(&broker::shared().bootstrap(), PLAY)?;
+        Self::of(PLAY)
+    }
+
+    fn of(play: Play) -> Result<Self> {
+        let mut scene = Scene::new(&broker::shared().bootstrap(), play)?;
         scene.add_agent()?;
         let folder = tempfile::tempdir()?;
         let mut stage = Self { scene, folder, next_version: 1 };
@@ -199,6 +220,10 @@ fn a_module_file_that_changes_is_swapped_in() -> Result<()> {
     let second = stage.put_file(Candidate::GOOD)?;
     stage.wait_until_runs(&second)?;
     stage.agent().wait_for_log("outcome=\"kept\"")?;
+    let pipeline = stage.agent().pipeline_file();
+    let text = fs::read_to_string(&pipeline)?;
+    fs::write(&pipeline, format!("{text}\n# changed\n"))?;
+    stage.agent().wait_for_log("the pipeline file changed")?;
     // A bad file is taken back, and a restart does not try it again.
     stage.put_file(Candidate::Version(Behaviour::TrapAt(1)))?;
     stage.agent().wait_for_log("outcome=\"rolled_back\"")?;
@@ -221,5 +246,44 @@ fn a_module_file_that_changes_is_swapped_in() -> Result<()> {
     stage.agent().start()?;
     stage.wait_until_runs(&fourth)?;
     ensure!(first != second && second != fourth);
+    stage.finish()
+}
+
+#[test]
+fn a_module_that_saw_no_records_is_unproven_and_judged_when_they_come() -> Result<()> {
+    let mut stage = Stage::of(IMPATIENT)?;
+    let first = stage.running()?;
+    // It would skip every record that the one before does not fail at: the check at the end finds it.
+    ensure!(stage.run(&["pause"])?.exit == 0);
+    let (answer, bad) = stage.swap(Candidate::Version(Behaviour::TrapAt(1)), &[])?;
+    ensure!((answer.exit, end(&answer)?.as_str()) == (8, "unproven"), "{answer:?}");
+    ensure!(stage.running()? == bad && bad != first);
+    ensure!(stage.run(&["resume"])?.exit == 0);
+    let back = stage.agent().wait_for_log("outcome=\"rolled_back\"")?;
+    ensure!(back.contains("the version before succeeds at it"), "{back}");
+    stage.wait_until_runs(&first)?;
+    // Another swap of the transform takes an unproven version back first.
+    ensure!(stage.run(&["pause"])?.exit == 0);
+    let (answer, _) = stage.swap(Candidate::Version(Behaviour::TrapAt(1)), &[])?;
+    ensure!(answer.exit == 8, "{answer:?}");
+    let (answer, good) = stage.swap(Candidate::GOOD, &[])?;
+    ensure!(answer.exit == 8 && stage.running()? == good, "{answer:?}");
+    ensure!(stage.run(&["resume"])?.exit == 0);
+    stage.agent().wait_for_log("outcome=\"kept\"")?;
+    ensure!(stage.running()? == good);
+    stage.finish()
+}
+
+#[test]
+fn what_a_module_takes_more_of_can_be_accepted() -> Result<()> {
+    let mut stage = Stage::new()?;
+    let grown = Candidate::Version(Behaviour::Grow(2_000));
+    let (answer, _) = stage.swap(grown, &[])?;
+    let told = answer.text.clone();
+    ensure!(answer.exit == 5 && told.contains("`swap.output_ratio_max` is 3"), "{answer:?}");
+    ensure!(told.contains("--accept output"), "{told}");
+    let (answer, digest) = stage.swap(grown, &["--accept", "output,cpu,memory"])?;
+    ensure!((answer.exit, end(&answer)?.as_str()) == (0, "kept"), "{answer:?}");
+    ensure!(stage.running()? == digest);
     stage.finish()
 }

@@ -19,6 +19,7 @@
 //! the committed offsets.
 
 pub mod column;
+pub mod partitioner;
 pub mod record;
 pub mod task;
 pub mod topology;

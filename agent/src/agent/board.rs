@@ -67,16 +67,10 @@ pub(super) struct View {
     pub(super) joined: bool,
     pub(super) waiting: Option<String>,
     pub(super) tasks: BTreeMap<TaskId, TaskView>,
-    /// What came of the last swap that it was told to make.
-    pub(super) swapped: Option<Swapped>,
-    /// How far the version is that is on probation.
-    pub(super) probation: Option<Probation>,
-}
-
-/// What came of a swap in a worker.
-pub(super) struct Swapped {
-    pub(super) version: Version,
-    pub(super) state: SwapState,
+    /// What came of each version that it was told to swap in, until that is decided everywhere.
+    pub(super) swapped: BTreeMap<Version, SwapState>,
+    /// How many records each of those has processed and committed on probation.
+    pub(super) on_probation: BTreeMap<Version, u64>,
 }
 
 /// How far a worker is with a swap.
@@ -103,6 +97,8 @@ pub(super) enum Instruction {
         /// Why.
         reason: String,
     },
+    /// Try tasks again that were stopped.
+    Retry(Vec<TaskId>),
 }
 
 /// What is known of a task.
@@ -114,6 +110,8 @@ pub(super) struct TaskView {
     /// Empty until it runs.
     pub(super) offsets: Vec<Offset>,
     pub(super) stream_time: Option<Timestamp>,
+    /// How often it was stopped.
+    pub(super) stops: u64,
 }
 
 impl WorkerBoard {
@@ -144,14 +142,27 @@ impl WorkerBoard {
 
     /// How far it is with the swap to a version; `None` before it begins.
     pub(super) fn swap_state(&self, version: Version) -> Option<SwapState> {
-        let view = self.view();
-        let swapped = view.swapped.as_ref().filter(|swapped| swapped.version == version);
-        swapped.map(|swapped| swapped.state.clone())
+        self.view().swapped.get(&version).cloned()
     }
 
     /// Takes in how far it is with a swap.
     pub(super) fn set_swap_state(&self, version: Version, state: SwapState) {
-        self.view().swapped = Some(Swapped { version, state });
+        self.view().swapped.insert(version, state);
+    }
+
+    /// Takes in how far versions are that are on probation.
+    pub(super) fn set_probations(&self, probations: &[Probation]) {
+        if !probations.is_empty() {
+            let of = probations.iter().map(|of| (of.version, of.records));
+            self.view().on_probation.extend(of);
+        }
+    }
+
+    /// It is decided what becomes of a version.
+    pub(super) fn forget_swap(&self, version: Version) {
+        let mut view = self.view();
+        view.swapped.remove(&version);
+        view.on_probation.remove(&version);
     }
 
     /// How long ago its loop was last seen to turn.

@@ -86,6 +86,12 @@ impl Code {
         self.modules().in_force = (version, module);
     }
 
+    /// The module of a version that may be in force.
+    fn known(&self, version: Version) -> Module {
+        let module = self.modules().known.get(&version).cloned();
+        module.expect("a version is known for as long as it may be in force")
+    }
+
     /// Makes a version known, so that instances can be made of it.
     pub(super) fn add(&self, version: Version, module: Module) {
         self.modules().known.insert(version, module);
@@ -149,8 +155,7 @@ impl Codes {
         version: Version,
     ) -> Result<Measured, Failure> {
         let code = self.of(TransformId { subtopology: task.subtopology, transform });
-        let module = code.modules().known.get(&version).cloned();
-        let module = module.expect("a version is known for as long as it may be in force");
+        let module = code.known(version);
         let guest = self.guest(&module, task, transform).inspect_err(|failure| {
             if let Some(metrics) = &code.metrics {
                 metrics.failure(failure.kind);
@@ -158,6 +163,19 @@ impl Codes {
         })?;
         let last_call = Arc::clone(&code.last_calls[worker]);
         Ok(Measured::new(guest, version, last_call, code.metrics.clone()))
+    }
+
+    /// Makes an instance of `version` to try something on whose outcome is all that counts: no
+    /// metric knows of it.
+    pub(super) fn witness(
+        &self,
+        task: TaskId,
+        transform: usize,
+        version: Version,
+    ) -> Result<Measured, Failure> {
+        let code = self.of(TransformId { subtopology: task.subtopology, transform });
+        let guest = self.guest(&code.known(version), task, transform)?;
+        Ok(Measured::new(guest, version, Arc::default(), None))
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use sidestream_core::{
+    partitioner,
     record::{TaskId, TopicPartition},
     task::Scan,
     worker::TaskState,
@@ -17,6 +18,7 @@ use tracing::info;
 
 use super::{
     board::{Board, TaskView, WorkerBoard},
+    retry,
     swap::{Swapper, Wish},
     thread::Stop,
 };
@@ -242,6 +244,21 @@ impl Operator for Desk {
         self.stop.request(leave);
     }
 
+    fn retry(&self, tasks: &[String]) -> Result<Vec<proto::Retried>, Refusal> {
+        info!(?tasks, "stopped tasks are tried again, as told over the control interface");
+        retry::retry(&self.board, &self.stop, tasks)
+    }
+
+    fn owner(&self, store: &str, key: &[u8]) -> Result<proto::Owner, Refusal> {
+        let subtopology = self.subtopology(store)?;
+        let topology = self.board.topology.get().expect("its stores are known");
+        let partitions = topology.subtopologies[usize::from(subtopology)].partitions;
+        let partition = partitioner::partition(key, partitions);
+        let id = TaskId { subtopology, partition };
+        let here = self.board.workers.iter().any(|worker| worker.view().tasks.contains_key(&id));
+        Ok(proto::Owner { task: id.to_string(), partition, here })
+    }
+
     fn partitions(&self, store: &str) -> Result<Vec<i32>, Refusal> {
         let subtopology = self.subtopology(store)?;
         let mut partitions = Vec::new();
@@ -296,12 +313,13 @@ impl Operator for Desk {
         request: proto::SwapRequest,
     ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
         let swapper = self.swapper()?;
-        let proto::SwapRequest { transform, module, name, dry_run } = request;
+        let proto::SwapRequest { transform, module, name, dry_run, accept } = request;
         let transform = swapper.find(&transform)?;
+        let probation = Some(swapper.ratios(&accept)?);
         // It comes into logs and onto terminals.
         let plain = name.chars().filter(|character| !character.is_control());
         let name = plain.take(NAME_CHARACTERS_MAX).collect();
-        swapper.begin(Wish { transform, module, name, dry_run, probation: true })
+        swapper.begin(Wish { transform, module, name, dry_run, probation, file: None })
     }
 
     fn rollback(

@@ -54,4 +54,13 @@ impl worker::Environment for Environment {
     ) -> Result<Measured, Failure> {
         self.parts.codes.instance(self.worker, task, transform, version)
     }
+
+    fn witness(
+        &mut self,
+        task: TaskId,
+        transform: usize,
+        version: Version,
+    ) -> Result<Measured, Failure> {
+        self.parts.codes.witness(task, transform, version)
+    }
 }

@@ -13,6 +13,7 @@ mod memory;
 mod modules;
 mod notices;
 pub mod reset;
+mod retry;
 mod swap;
 mod thread;
 mod topics;
@@ -32,7 +33,7 @@ use self::{
     code::Codes,
     desk::Desk,
     environment::{Environment, Parts},
-    files::{Files, News},
+    files::{Files, News, Watched},
     lag::Lag,
     memory::{Shares, Wanted},
     modules::Modules,
@@ -46,7 +47,7 @@ pub use self::{
 use crate::{
     config::{self, Pipeline, pipeline::Guarantee},
     control::{self, Operator, Server},
-    guest,
+    guest::{self, Digest},
     kafka::{self, Admin, KafkaLog},
     plan::Plan,
     state::{self, StoreSpec, Stores, TaskStores},
@@ -248,15 +249,34 @@ fn watch_files(
     if !pipeline.swap.watch {
         return Ok(None);
     }
+    let mut files = modules.files(pipeline);
+    files.extend(pipeline_file(pipeline));
     let swapper = Arc::clone(swapper);
     let tell = move |news| match news {
+        News::Changed(change) if change.transforms.is_empty() => pipeline_changed(&swapper.board),
         News::Changed(change) => swapper.take_file(&change),
+        News::Problem(problem) if problem.transforms.is_empty() => {}
         News::Problem(problem) => {
             warn!(transforms = ?problem.transforms, reason = problem.message, "a module file");
             swapper.board.events.tell("module_file_unusable", problem.message);
         }
     };
-    Files::start(modules.files(pipeline), pipeline.limits.module_bytes_max, tell).map(Some)
+    Files::start(files, pipeline.limits.module_bytes_max, tell).map(Some)
+}
+
+/// The pipeline file, as one that is watched for no transform's module; none if it is gone.
+fn pipeline_file(pipeline: &Pipeline) -> Option<Watched> {
+    let content = std::fs::read(&pipeline.path).ok()?;
+    let seen = Some(Digest::of(&content));
+    Some(Watched { transforms: Vec::new(), path: pipeline.path.clone(), seen })
+}
+
+/// What the pipeline file says is not looked at while the agent runs.
+fn pipeline_changed(board: &Board) {
+    let message = "the pipeline file changed: what it says, the `config` of transforms included, \
+                   takes effect when the agent is started again; only module files do at once";
+    warn!("{message}");
+    board.events.tell("pipeline_changed", message);
 }
 
 /// What the control service asks, for an agent that starts.

@@ -62,6 +62,7 @@ impl Watcher {
                     worker.revert(version, &reason)?;
                     self.own().set_swap_state(version, SwapState::TakenBack(reason));
                 }
+                Instruction::Retry(tasks) => worker.retry(&tasks),
             }
         }
         let paused = self.board.is_paused();
@@ -83,10 +84,7 @@ impl Watcher {
         self.turns += 1;
         self.own().metrics.turns.store(self.turns, Ordering::Relaxed);
         notices.iter().for_each(|notice| self.told(notice));
-        let probation = worker.probation();
-        if probation.is_some() {
-            self.own().view().probation = probation;
-        }
+        self.own().set_probations(&worker.probations());
         let rests = paused && !worker.has_open_work();
         // Positions first: who sees that it rests sees where.
         if now >= self.positions_at || (rests && !self.own().rests.load(Ordering::Relaxed)) {
@@ -161,6 +159,8 @@ impl Watcher {
     fn task(&mut self, task: TaskId, state: &TaskState) {
         self.restoring.remove(&task);
         let mut view = self.own().view();
+        let remedied = remedied(task, state);
+        let state = remedied.as_ref().unwrap_or(state);
         let (kind, reason) = match state {
             TaskState::Created => ("task_created", ""),
             TaskState::Restoring => ("task_restoring", ""),
@@ -178,7 +178,9 @@ impl Watcher {
                 restore_remaining: 0,
                 offsets: Vec::new(),
                 stream_time: None,
+                stops: 0,
             });
+            known.stops += u64::from(matches!(state, TaskState::Failed(_)));
             known.state = state.clone();
             known.restore_remaining = 0;
         }
@@ -241,5 +243,15 @@ impl Watcher {
     fn event(&self, task: Option<TaskId>, kind: &str, message: impl Into<String>) {
         let task = task.map_or(String::new(), |task| task.to_string());
         self.board.events.tell_of(self.number, task, kind, message);
+    }
+}
+
+/// A task that was stopped, with what helps it.
+fn remedied(task: TaskId, state: &TaskState) -> Option<TaskState> {
+    match state {
+        TaskState::Failed(reason) => Some(TaskState::Failed(format!(
+            "{reason}; once that is put right, `sidestream retry {task}` tries it again"
+        ))),
+        _ => None,
     }
 }

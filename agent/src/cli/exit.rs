@@ -22,6 +22,10 @@ pub enum Exit {
     State = 6,
     /// No agent answers, or it refuses who asks.
     Agent = 7,
+    /// A swapped module runs, and has seen too few records to say whether it stays.
+    Unproven = 8,
+    /// A key that was asked for is not in the state that was read.
+    Absent = 9,
 }
 
 /// The table of exit codes in the help.
@@ -34,7 +38,9 @@ Exit codes:
   4  the brokers can't be reached, or topics were refused
   5  a module was refused, or did not pass its probation
   6  the state directory can't be used
-  7  no agent answers, or it refuses who asks";
+  7  no agent answers, or it refuses who asks
+  8  a swapped module is unproven: it runs, and has seen too few records
+  9  `state get`: a key is not there, or not at this agent";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

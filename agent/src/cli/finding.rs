@@ -47,6 +47,10 @@ pub(super) enum About {
     Agent,
     /// The run of the agent.
     Run,
+    /// A swap that is not decided.
+    Unproven,
+    /// A key of a store.
+    Key,
 }
 
 impl About {
@@ -60,6 +64,8 @@ impl About {
             Self::State => Exit::State,
             Self::Agent => Exit::Agent,
             Self::Run => Exit::Failed,
+            Self::Unproven => Exit::Unproven,
+            Self::Key => Exit::Absent,
         }
     }
 }

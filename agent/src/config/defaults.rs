@@ -62,8 +62,6 @@ pub const FAILURE_RATIO_MAX: &str = "2";
 pub const CPU_RATIO_MAX: &str = "3";
 /// `swap.memory_ratio_max`.
 pub const MEMORY_RATIO_MAX: &str = "3";
-/// `swap.output_ratio_max`.
-pub const OUTPUT_RATIO_MAX: &str = "3";
 /// `swap.versions_max`.
 pub const VERSIONS_MAX: &str = "5";
 /// `swap.watch`.

@@ -27,10 +27,13 @@ pub struct SwapSection {
     /// How long a probation takes at least.
     #[schemars(extend("default" = defaults::PROBATION_TIME))]
     pub probation_time: Option<Field<Duration>>,
-    /// How long a probation takes at most: it ends then even with fewer records.
+    /// How long a probation is waited for at most: a module that has seen fewer records by then is
+    /// unproven, and is still taken back if it does worse when they come.
     #[schemars(extend("default" = defaults::PROBATION_TIME_MAX))]
     pub probation_time_max: Option<Field<Duration>>,
-    /// How many times the failures of the module before a new one may have, for each record.
+    /// How many times the failures of the module before a new one may have, for each record, where a
+    /// record is to be tried again. (One that the new module fails at and the one before does not
+    /// takes it back at once.)
     #[schemars(extend("default" = 2))]
     pub failure_ratio_max: Option<Field<Ratio>>,
     /// How many times the CPU time, for each record.
@@ -39,8 +42,8 @@ pub struct SwapSection {
     /// How many times the memory, for each instance.
     #[schemars(extend("default" = 3))]
     pub memory_ratio_max: Option<Field<Ratio>>,
-    /// How many times the output bytes, for each record.
-    #[schemars(extend("default" = 3))]
+    /// How many times the output bytes, for each record. Not looked at unless set: how much comes out
+    /// says nothing of how well.
     pub output_ratio_max: Option<Field<Ratio>>,
     /// How many versions of a transform are kept for a rollback.
     #[schemars(extend("default" = 5))]
@@ -57,7 +60,8 @@ pub struct Swap {
     pub probation_records: u64,
     /// How long a probation takes at least.
     pub probation_time: Duration,
-    /// How long a probation takes at most, no less than `probation_time`.
+    /// After which time a module that has seen fewer records counts as unproven, no less than
+    /// `probation_time`.
     pub probation_time_max: Duration,
     /// How many times the failures of the module before a new one may have, for each record; this
     /// and the other ratios are finite and above one.
@@ -66,8 +70,8 @@ pub struct Swap {
     pub cpu_ratio_max: f64,
     /// How many times the memory, for each instance.
     pub memory_ratio_max: f64,
-    /// How many times the output bytes, for each record.
-    pub output_ratio_max: f64,
+    /// How many times the output bytes, for each record; not looked at unless set.
+    pub output_ratio_max: Option<f64>,
     /// How many versions of a transform are kept for a rollback, at least one.
     pub versions_max: u32,
     /// Whether the module files are watched.
@@ -87,7 +91,7 @@ impl Resolver<'_> {
             failure_ratio_max: self.optional("swap.failure_ratio_max", section.failure_ratio_max, defaults::FAILURE_RATIO_MAX).0,
             cpu_ratio_max: self.optional("swap.cpu_ratio_max", section.cpu_ratio_max, defaults::CPU_RATIO_MAX).0,
             memory_ratio_max: self.optional("swap.memory_ratio_max", section.memory_ratio_max, defaults::MEMORY_RATIO_MAX).0,
-            output_ratio_max: self.optional("swap.output_ratio_max", section.output_ratio_max, defaults::OUTPUT_RATIO_MAX).0,
+            output_ratio_max: section.output_ratio_max.and_then(|field| self.required("swap.output_ratio_max", &field)).map(|ratio| ratio.0),
             versions_max: self.optional("swap.versions_max", section.versions_max, defaults::VERSIONS_MAX).0,
             watch: self.optional("swap.watch", section.watch, defaults::WATCH),
         };

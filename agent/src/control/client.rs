@@ -18,7 +18,7 @@ use tonic_reflection::pb::v1::{
 use super::{
     proto::{
         self, DrainRequest, GetRequest, GetStatusRequest, PauseRequest, ResumeRequest,
-        RollbackRequest, ScanRequest, SwapRequest, SwapUpdate, WatchEventsRequest,
+        RetryRequest, RollbackRequest, ScanRequest, SwapRequest, SwapUpdate, WatchEventsRequest,
         control_client::ControlClient, watch_events_response::What,
     },
     server::chain,
@@ -153,6 +153,12 @@ impl Client {
         answer.map(drop).map_err(|status| self.failed(&status))
     }
 
+    /// Has stopped tasks tried again, all of them if none is named; says what came of each.
+    pub fn retry(&mut self, tasks: Vec<String>) -> Result<Vec<proto::Retried>, Error> {
+        let answer = self.runtime.block_on(self.control.retry(request(RetryRequest { tasks })));
+        answer.map(|answer| answer.into_inner().tasks).map_err(|status| self.failed(&status))
+    }
+
     /// Makes the agent commit and end.
     pub fn drain(&mut self, leave: Option<bool>) -> Result<(), Error> {
         let answer = self.runtime.block_on(self.control.drain(request(DrainRequest { leave })));
@@ -160,9 +166,9 @@ impl Client {
     }
 
     /// Reads values by their keys.
-    pub fn get(&mut self, get: GetRequest) -> Result<Vec<proto::Reading>, Error> {
+    pub fn get(&mut self, get: GetRequest) -> Result<proto::GetResponse, Error> {
         let answer = self.runtime.block_on(self.control.get(request(get)));
-        answer.map(|answer| answer.into_inner().readings).map_err(|status| self.failed(&status))
+        answer.map(Response::into_inner).map_err(|status| self.failed(&status))
     }
 
     /// Reads a page of entries.

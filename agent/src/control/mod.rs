@@ -49,6 +49,12 @@ pub trait Operator: Send + Sync + 'static {
     /// Commits, and ends the process; leaves the group, if that is said, else as configured.
     fn drain(&self, leave: Option<bool>);
 
+    /// Tries stopped tasks again, all of them unless some are named, and says what came of each.
+    fn retry(&self, tasks: &[String]) -> Result<Vec<proto::Retried>, Refusal>;
+
+    /// Which task a key belongs to, if it is that of records that were partitioned as usual.
+    fn owner(&self, store: &str, key: &[u8]) -> Result<proto::Owner, Refusal>;
+
     /// The partitions of the tasks here that have the store, in order.
     fn partitions(&self, store: &str) -> Result<Vec<i32>, Refusal>;
 

@@ -67,7 +67,7 @@ impl SwapPhase {
     #[must_use]
     pub const fn is_last(self, dry_run: bool) -> bool {
         match self {
-            Self::Kept | Self::RolledBack | Self::Refused => true,
+            Self::Kept | Self::Unproven | Self::RolledBack | Self::Refused => true,
             Self::Planned => dry_run,
             Self::Unspecified
             | Self::Compiling

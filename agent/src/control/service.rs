@@ -13,9 +13,9 @@ use super::{
     Events, Operator, Refusal,
     proto::{
         self, DrainRequest, DrainResponse, GetRequest, GetResponse, GetStatusRequest, PauseRequest,
-        PauseResponse, ResumeRequest, ResumeResponse, RollbackRequest, ScanRequest, ScanResponse,
-        SwapRequest, SwapUpdate, WatchEventsRequest, WatchEventsResponse, control_server::Control,
-        watch_events_response,
+        PauseResponse, ResumeRequest, ResumeResponse, RetryRequest, RetryResponse, RollbackRequest,
+        ScanRequest, ScanResponse, SwapRequest, SwapUpdate, WatchEventsRequest,
+        WatchEventsResponse, control_server::Control, watch_events_response,
     },
     scan, uploads,
 };
@@ -104,6 +104,15 @@ impl Control for Service {
         Ok(Response::new(ResumeResponse {}))
     }
 
+    async fn retry(
+        &self,
+        request: Request<RetryRequest>,
+    ) -> Result<Response<RetryResponse>, Status> {
+        let RetryRequest { tasks } = request.into_inner();
+        let answer = |tasks| RetryResponse { tasks };
+        self.blocking(move |operator| operator.retry(&tasks).map(answer)).await
+    }
+
     async fn drain(
         &self,
         request: Request<DrainRequest>,
@@ -168,6 +177,8 @@ fn get(operator: &dyn Operator, request: &GetRequest) -> Result<GetResponse, Ref
     if request.keys.is_empty() || request.keys.len() > KEYS_MAX {
         return Err(Refusal::Invalid(format!("ask for 1 to {KEYS_MAX} keys")));
     }
+    let owners = request.keys.iter().map(|key| operator.owner(&request.store, key));
+    let owners = owners.collect::<Result<Vec<_>, _>>()?;
     let partitions = match request.partition {
         Some(partition) => vec![partition],
         None => operator.partitions(&request.store)?,
@@ -185,7 +196,7 @@ fn get(operator: &dyn Operator, request: &GetRequest) -> Result<GetResponse, Ref
         }
         readings.push(reading);
     }
-    Ok(GetResponse { readings })
+    Ok(GetResponse { readings, owners })
 }
 
 /// Sends events until there are no more, or nobody reads them.

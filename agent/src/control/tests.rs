@@ -49,6 +49,14 @@ impl Operator for Asked {
 
     fn drain(&self, _: Option<bool>) {}
 
+    fn retry(&self, _: &[String]) -> Result<Vec<proto::Retried>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    fn owner(&self, _: &str, _: &[u8]) -> Result<proto::Owner, Refusal> {
+        Ok(proto::Owner::default())
+    }
+
     fn partitions(&self, _: &str) -> Result<Vec<i32>, Refusal> {
         Ok(Vec::new())
     }
@@ -126,7 +134,12 @@ fn told(updates: &[SwapUpdate]) -> mpsc::Receiver<SwapUpdate> {
 
 fn module(bytes: usize) -> SwapRequest {
     let module = vec![7; bytes];
-    SwapRequest { transform: "count".into(), module, name: "m.wasm".into(), dry_run: false }
+    SwapRequest {
+        transform: "count".into(),
+        module,
+        name: "m.wasm".into(),
+        ..SwapRequest::default()
+    }
 }
 
 #[test]

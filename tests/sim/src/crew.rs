@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use sidestream_core::worker::{Notice, Now, PassedOver, Report, TaskState, Worker, WorkerError};
+use sidestream_core::{
+    record::TaskId,
+    worker::{Notice, Now, PassedOver, Report, TaskState, Worker, WorkerError},
+};
 
 use crate::{
     check,
@@ -171,14 +174,15 @@ impl Crew {
         if state.swaps.is_empty() {
             return;
         }
-        let probation = worker.probation().map(|probation| (probation.version, probation.records));
+        let probations = worker.probations().into_iter();
+        let probations = probations.map(|of| (of.version, of.records)).collect();
         let mut directors = self.directors.borrow_mut();
         let stops = directors.get(&owner.pod).is_none_or(|director| director.stops);
         let now = state.now;
         if !worker.is_assigned() {
             state.swaps.ledger(owner).waits(now);
         }
-        if let Err(text) = state.swaps.ledger(owner).reported(probation, (now, stops)) {
+        if let Err(text) = state.swaps.ledger(owner).reported(&probations, (now, stops)) {
             state.violate(format_args!("{owner:?}: {text}"));
         }
         if report.notices.iter().any(|notice| matches!(notice, Notice::Dropped { .. }))
@@ -229,14 +233,15 @@ impl Crew {
         self.directors.borrow_mut().retain(|pod, _| state.pods[*pod].alive);
     }
 
-    /// Lets the workers of a process rest, or go on.
-    pub(crate) fn pause(&self, pod: usize, pause: bool) {
+    /// Lets the workers of a process rest, or go on, and try again what was stopped of `tasks`.
+    pub(crate) fn pause(&self, pod: usize, pause: bool, tasks: &[TaskId]) {
         for slot in self.slots.borrow_mut().iter_mut().filter(|slot| slot.owner.pod == pod) {
             let Some(worker) = &mut slot.worker else { continue };
             if pause {
                 worker.pause();
             } else {
                 worker.resume();
+                worker.retry(tasks);
             }
             slot.paused = pause.then_some(0);
         }

@@ -55,4 +55,17 @@ impl Environment for SimEnvironment {
             },
         )
     }
+
+    fn witness(
+        &mut self,
+        task: TaskId,
+        transform: usize,
+        version: Version,
+    ) -> Result<SimProcessor, Failure> {
+        self.world.point(self.owner.pod, "guest.new");
+        let made = SimProcessor::new(&self.world, self.owner, (task, transform), version);
+        made.map(SimProcessor::into_witness).inspect_err(|_| {
+            self.world.lock().swaps.ledger(self.owner).something_failed();
+        })
+    }
 }

@@ -31,6 +31,9 @@ pub(crate) const STREAM_TICKS: &[u8] = b"#stream";
 /// Where the count of wall-clock punctuations is kept.
 pub(crate) const WALL_TICKS: &[u8] = b"#wall";
 
+/// What is said of records that fail whichever version they are given.
+const POISON: &str = "poison";
+
 /// An instance of a transform.
 pub(crate) struct SimProcessor {
     world: World,
@@ -51,6 +54,8 @@ pub(crate) struct SimProcessor {
     records: u64,
     last: u32,
     failed: bool,
+    /// What another version failed at is tried on it.
+    is_witness: bool,
 }
 
 /// A record of a batch.
@@ -111,7 +116,14 @@ impl SimProcessor {
             records: 0,
             last: 0,
             failed: false,
+            is_witness: false,
         })
+    }
+
+    /// What another version failed at is tried on it.
+    pub(crate) fn into_witness(mut self) -> Self {
+        self.is_witness = true;
+        self
     }
 
     /// An instance that failed, or that saw a record before, should have been thrown away.
@@ -165,15 +177,15 @@ impl SimProcessor {
 
     /// Whether a record fails now: always if it is poison, else as often as the seed says.
     fn check_failure(&self, row: &Row<'_>) -> Result<(), Failure> {
-        self.check_version(row)?;
         let mut state = self.world.lock();
         if row.value.is_some_and(|value| state.plan.poison.contains(value)) {
-            return Err(failure(FailureKind::Reject, Some(row.row), "poison"));
+            return Err(failure(FailureKind::Reject, Some(row.row), POISON));
         }
         if let Some(Way::Call(kind)) = poison::way(&state.plan, &self.name, row.stamp) {
             let named = matches!(kind, FailureKind::Reject | FailureKind::Retry);
-            return Err(failure(kind, named.then_some(row.row), "poison"));
+            return Err(failure(kind, named.then_some(row.row), POISON));
         }
+        self.check_version(row)?;
         let rate = state.faults().transient;
         let place = (self.task, self.transform, row.input, row.offset);
         let luck = mixed(state.plan.seed, place);
@@ -302,7 +314,7 @@ impl SimProcessor {
     }
 
     /// Tells the worker's ledger of a call.
-    fn account(&mut self, batch: &Batch, failure: Option<FailureKind>) {
+    fn account(&mut self, batch: &Batch, failure: Option<&Failure>) {
         let records = batch.records.len();
         self.last = u32::try_from(records).expect("a batch is small");
         self.records += records as u64;
@@ -313,8 +325,14 @@ impl SimProcessor {
         let transform =
             TransformId { subtopology: self.task.subtopology, transform: self.transform };
         let (version, behaviour) = (self.version, self.behaviour);
-        let call = Call { transform, version, behaviour, stamps: &stamps, failure };
-        self.world.lock().swaps.ledger(self.owner).called(&call);
+        let is_poison = failure.is_some_and(|failure| failure.message == POISON);
+        let failure = failure.map(|failure| failure.kind);
+        let call = Call { transform, version, behaviour, stamps: &stamps, failure, is_poison };
+        let mut state = self.world.lock();
+        match self.is_witness {
+            true => state.swaps.ledger(self.owner).opinion(&call),
+            false => state.swaps.ledger(self.owner).called(&call),
+        }
     }
 }
 
@@ -329,7 +347,7 @@ impl Processor for SimProcessor {
         self.check_stream_time(batch);
         let result = self.handle_all(batch, state);
         self.failed = result.is_err();
-        self.account(batch, result.as_ref().err().map(|failure| failure.kind));
+        self.account(batch, result.as_ref().err());
         let (task, name, rows) = (self.task, &self.name, &batch.records.offsets);
         let (version, failure) = (self.version, result.as_ref().err());
         self.world.lock().note(
@@ -360,7 +378,7 @@ impl Processor for SimProcessor {
             self.emit(&mut effects.emits, TICKS, NO_CAUSE, key.as_bytes(), &value);
         });
         self.failed = result.is_err();
-        self.account(&Batch::default(), result.as_ref().err().map(|failure| failure.kind));
+        self.account(&Batch::default(), result.as_ref().err());
         let task = self.task;
         self.world
             .lock()

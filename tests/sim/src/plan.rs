@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sidestream_core::{
-    record::{TopicIndex, TopicPartition},
-    topology::Topology,
+    record::{TaskId, TopicIndex, TopicPartition},
+    topology::{Subtopology, Topology},
     worker::Config,
 };
 
@@ -197,6 +197,17 @@ impl Plan {
             loss,
             marker: [3, 12][index_of(seed, 2)],
         }
+    }
+}
+
+impl Plan {
+    /// All tasks that there are.
+    pub(crate) fn tasks(&self) -> Vec<TaskId> {
+        let subtopologies = self.topology.subtopologies.iter().zip(0u16..);
+        let tasks = |(of, subtopology): (&Subtopology, u16)| {
+            (0..of.partitions).map(move |partition| TaskId { subtopology, partition })
+        };
+        subtopologies.flat_map(tasks).collect()
     }
 }
 

@@ -213,9 +213,10 @@ impl Run {
             return;
         }
         let pauses = state.plan.pauses.clone();
+        let tasks = state.plan.tasks();
         drop(state);
         if let Some((_, pause)) = pauses.iter().find(|(at, _)| *at == step) {
-            self.crew.pause(pod, *pause);
+            self.crew.pause(pod, *pause, &tasks);
         }
         self.crew.swap(&self.world, pod, step);
         if self.crew.is_done(pod) {
@@ -322,7 +323,7 @@ impl Run {
         state.trace.line(now, format_args!("no more faults"));
         state.faulty = false;
         for pod in 0..state.pods.len() {
-            self.crew.pause(pod, false);
+            self.crew.pause(pod, false, &[]);
             state.pods[pod].stopped = false;
             let identity = state.pods[pod].identity;
             if self.current[identity] != Some(pod) {

@@ -44,7 +44,7 @@ const TOLD_MAX: usize = 1_000;
 pub const SWAPS: Play = Play {
     pipeline: "\
 {head}
-swap: { probation_records: 2200, probation_time: 1s, probation_time_max: 60s }
+swap: { probation_records: 2200, probation_time: 1s, probation_time_max: 60s, output_ratio_max: 3 }
 transforms:
   - name: stamp
     module: {modules}/versions.wasm

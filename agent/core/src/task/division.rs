@@ -78,13 +78,23 @@ impl<P: Processor> Task<P> {
             };
             let Err(failure) = done else { continue };
             self.undo(transform, &savepoint);
-            turn.failed(transform, &failure);
             if !failure.kind.is_of_record() || self.state.has_failed() {
+                turn.failed(transform, &failure);
                 return Err(failure);
             }
             let named = failure.record.filter(|&row| row < part.len());
-            match named.map(|row| part.start + row) {
+            let named = named.map(|row| part.start + row);
+            let on_trial = turn.on_trial(transform);
+            if let Some(on_trial) = on_trial {
+                let failed = (inbox, &part, named);
+                self.ask_version_before(on_trial, failed, &failure, round, turn)?;
+            } else {
+                turn.failed(transform, &failure);
+            }
+            match named {
                 None if part.len() > 1 => parts.halve(&part),
+                // What those before it write belongs to what it is tried on.
+                Some(row) if part.len() > 1 && on_trial.is_some() => parts.isolate(&part, row),
                 row => {
                     let row = row.unwrap_or(part.start);
                     let record = round.roots.id(transform, inbox, row);
@@ -129,7 +139,9 @@ impl<P: Processor> Task<P> {
         failure: &Failure,
         turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
-        turn.tallies[transform].failed();
+        if turn.blame.is_none() {
+            turn.tallies[transform].failed();
+        }
         let policy = self.subtopology().transforms[transform].on_error;
         let attempts = turn.failures.attempts(record) + 1;
         match (judge(policy, failure.kind, attempts, turn.retry), record) {

@@ -3,6 +3,7 @@
 mod dead_letter;
 mod division;
 mod failures;
+mod opinion;
 mod processor;
 mod queue;
 mod routing;
@@ -14,6 +15,7 @@ mod time;
 
 pub(crate) use self::{
     failures::{Failed, Failures, RecordId, Verdict, judge},
+    opinion::{Blame, OnTrial, Wanted},
     queue::Readiness,
     run::{Part, Produced, Task, Turn, empty_position, store_positions},
 };

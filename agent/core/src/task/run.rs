@@ -8,8 +8,9 @@ use crate::{
         TopicPartition,
     },
     task::{
-        Clock, Effects, Failure, FailureKind, Failures, Position, Processor, Punctuation, RecordId,
-        Savepoint, State, StateStore, StoreError, StorePosition, Tally, Telemetry, TopicId,
+        Blame, Clock, Effects, Failure, FailureKind, Failures, OnTrial, Position, Processor,
+        Punctuation, RecordId, Savepoint, State, StateStore, StoreError, StorePosition, Tally,
+        Telemetry, TopicId, Wanted,
         division::Round,
         queue::{InputGroup, InputQueue, Readiness},
         routing::{self, Destinations, Inbox, Latest, Roots},
@@ -25,7 +26,11 @@ pub(crate) struct Turn<'a, P> {
     /// The worker's own; policies may say otherwise.
     pub(crate) retry: Retry,
     /// Makes a processor for a transform of the task.
-    pub(crate) make: &'a mut dyn FnMut(usize) -> Result<P, Failure>,
+    pub(crate) make: &'a mut dyn FnMut(Wanted) -> Result<P, Failure>,
+    /// Versions on probation of transforms of the task.
+    pub(crate) on_trial: Vec<OnTrial>,
+    /// Whose fault the last failure of one of those was, and of which transform it is.
+    pub(crate) blame: Option<(usize, Blame)>,
     /// What failed before and is not over yet.
     pub(crate) failures: &'a mut Failures,
     /// What each transform did so far.
@@ -39,8 +44,14 @@ pub(crate) struct Turn<'a, P> {
 }
 
 impl<P> Turn<'_, P> {
-    /// A call of a transform failed.
+    /// The version of a transform that is on probation, if one is.
+    pub(super) fn on_trial(&self, transform: usize) -> Option<OnTrial> {
+        self.on_trial.iter().find(|of| of.transform == transform).copied()
+    }
+
+    /// A call of a transform failed, and the version before one on probation was not asked.
     pub(super) fn failed(&mut self, transform: usize, failure: &Failure) {
+        self.blame = None;
         if failure.kind.is_break() {
             self.tallies[transform].broke();
             self.broke.get_or_insert_with(|| (transform, failure.to_string()));
@@ -207,7 +218,7 @@ impl<P: Processor> Task<P> {
     pub(crate) fn prepare(&mut self, turn: &mut Turn<'_, P>) -> Result<(), Failure> {
         for (transform, processor) in self.processors.iter_mut().enumerate() {
             if processor.is_none() {
-                let made = match (turn.make)(transform) {
+                let made = match (turn.make)(Wanted::ToWork(transform)) {
                     Ok(made) => made,
                     Err(failure) => {
                         turn.failed(transform, &failure);

@@ -25,4 +25,13 @@ pub trait Environment {
         transform: usize,
         version: Version,
     ) -> Result<Self::Processor, Failure>;
+
+    /// Makes a processor as [`processor`](Self::processor) does, of the version before one on
+    /// probation: what the latter failed at is tried on it, and nothing of what it does is used.
+    fn witness(
+        &mut self,
+        task: TaskId,
+        transform: usize,
+        version: Version,
+    ) -> Result<Self::Processor, Failure>;
 }

@@ -4,7 +4,7 @@
 use super::{Environment, Log, Notice, Slot, TaskState, Worker, WorkerError};
 use crate::{
     record::{TaskId, TransformId},
-    task::{Failed, Failure, FailureKind, RecordId, StoreError, Task, Verdict, judge},
+    task::{Blame, Failed, Failure, FailureKind, RecordId, StoreError, Task, Verdict, judge},
     topology::ErrorPolicy,
 };
 
@@ -33,12 +33,20 @@ impl<L: Log, E: Environment> Worker<L, E> {
             let transform = usize::from(record.transform);
             self.count_refused(TransformId { subtopology: id.subtopology, transform });
         }
-        self.fail(id, &Failure { kind: FailureKind::Refused, record: None, message })
+        let record = origin.and_then(|(_, record)| record);
+        let blame = record.and_then(|record| self.code.refused(id, record.transform.into()));
+        let failure = Failure { kind: FailureKind::Refused, record: None, message };
+        self.fail(id, &failure, blame.as_ref())
     }
 
     /// A task failed: the transaction is dropped. What failed is tried again later or given up,
-    /// or the task is stopped.
-    pub(super) fn fail(&mut self, id: TaskId, failure: &Failure) -> Result<(), WorkerError> {
+    /// or the task is stopped. `blame` says whether a version on probation has to go for it.
+    pub(super) fn fail(
+        &mut self,
+        id: TaskId,
+        failure: &Failure,
+        blame: Option<&(usize, Blame)>,
+    ) -> Result<(), WorkerError> {
         let (failed, damage) = match self.tasks.get_mut(&id) {
             Some(Slot::Running(task)) => {
                 let failed =
@@ -48,6 +56,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             _ => (Failed::default(), None),
         };
         let reason = self.describe(id, failure, failed.record);
+        self.code.failed(id, &reason, blame);
         self.abort(&format!("task {id}: {reason}"))?;
         if let Some(damage @ StoreError::Corrupt { .. }) = damage {
             return self.store_failed(id, damage);
@@ -74,8 +83,12 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 Ok(())
             }
             (Verdict::Stop | Verdict::GiveUp, _) => {
-                let reason = format!("{reason}; gave up after {attempts} attempts");
-                match self.blame_trial(id.subtopology, &reason)? {
+                let mut reason = format!("{reason}; gave up after {attempts} attempts");
+                if failed.record.is_some() {
+                    reason += ": swap in a module that copes with it, or give the transform an \
+                               `on_error`";
+                }
+                match self.blame_trial(id.subtopology, &reason, blame)? {
                     true => Ok(()),
                     false => self.stop_task(id, reason),
                 }

@@ -14,6 +14,7 @@ mod pause;
 mod rebalance;
 mod report;
 mod restore;
+mod retry;
 mod start;
 mod swap;
 mod trial;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     record::{TaskId, TransformId},
-    task::Tally,
+    task::{Blame, OnTrial, Tally},
     topology::Topology,
 };
 
@@ -35,7 +35,8 @@ pub(super) struct Code<P> {
     tallies: Vec<Vec<Tally>>,
     /// It takes over as soon as no work is open.
     asked: Option<Swap<P>>,
-    trial: Option<Trial>,
+    /// Versions on probation: one of a transform at most, the latest last.
+    trials: Vec<Trial>,
 }
 
 impl<P> Code<P> {
@@ -44,7 +45,7 @@ impl<P> Code<P> {
             let subtopologies = topology.subtopologies.iter();
             subtopologies.map(|of| vec![T::default(); of.transforms.len()]).collect()
         }
-        Self { versions: each(topology), tallies: each(topology), asked: None, trial: None }
+        Self { versions: each(topology), tallies: each(topology), asked: None, trials: Vec::new() }
     }
 
     /// The versions in force of the transforms of a task, and what they did so far.
@@ -68,27 +69,59 @@ impl<P> Code<P> {
 
     /// The open transaction came to its end.
     pub(super) fn ended(&mut self, committed: bool) {
-        if let Some(trial) = &mut self.trial {
+        for trial in &mut self.trials {
             let id = trial.transform;
             trial.ended(&self.tallies[usize::from(id.subtopology)][id.transform], committed);
         }
     }
 
-    /// The code of a transform broke off.
+    /// The code of a transform broke off, and no record is to blame.
     pub(super) fn broke(&mut self, id: TransformId, how: String) {
-        if let Some(trial) = self.trial.as_mut().filter(|trial| trial.transform == id) {
-            trial.broke.get_or_insert(how);
+        if let Some(trial) = self.trials.iter_mut().find(|trial| trial.transform == id) {
+            trial.broke(how);
         }
     }
 
-    /// Why the version on probation has failed in the tasks of a sub-topology, if it has.
-    fn verdict(&self, subtopology: u16) -> Option<String> {
-        let trial = self.trial.as_ref().filter(|of| of.is_compared_in(subtopology))?;
-        trial.verdict(&self.tallies[usize::from(subtopology)][trial.transform.transform])
+    /// What the tasks of a sub-topology have to know of versions on probation.
+    pub(super) fn on_trial(&self, subtopology: u16) -> Vec<OnTrial> {
+        self.compared_in(subtopology).map(Trial::on_trial).collect()
     }
 
-    fn is_on_probation(&self, version: Version) -> bool {
-        self.trial.as_ref().is_some_and(|trial| trial.version == version)
+    /// An output of a transform was refused: whether that of the version before had been as well,
+    /// nobody can try, so one on probation has to go.
+    pub(super) fn refused(&self, id: TaskId, transform: usize) -> Option<(usize, Blame)> {
+        let on_trial = self.on_trial(id.subtopology);
+        let is_on_trial = on_trial.iter().any(|of| of.transform == transform && !of.may_reject);
+        let how = "what the new version emits was refused, so nothing was passed over; correct the \
+                   module, or swap with `--accept failures`";
+        is_on_trial.then(|| (transform, Blame::Version(how.to_owned())))
+    }
+
+    /// Work of a task failed for a reason: that of a transform's version if `blame` says so.
+    pub(super) fn failed(&mut self, id: TaskId, reason: &str, blame: Option<&(usize, Blame)>) {
+        for trial in self.trials.iter_mut().filter(|of| of.is_compared_in(id.subtopology)) {
+            let own = blame.filter(|(transform, _)| *transform == trial.transform.transform);
+            trial.failed(reason, own.and_then(|(_, blame)| blame.of_version()));
+        }
+    }
+
+    /// Versions on probation that are compared in the tasks of a sub-topology, the latest first.
+    fn compared_in(&self, subtopology: u16) -> impl Iterator<Item = &Trial> {
+        self.trials.iter().rev().filter(move |trial| trial.is_compared_in(subtopology))
+    }
+
+    /// A version on probation that has failed in the tasks of a sub-topology, if one has, and why.
+    fn verdict(&self, subtopology: u16) -> Option<(Version, String)> {
+        self.compared_in(subtopology).find_map(|trial| {
+            let tally = &self.tallies[usize::from(subtopology)][trial.transform.transform];
+            Some((trial.version, trial.verdict(tally)?))
+        })
+    }
+
+    /// Ends the probation of a version, if it is on one.
+    fn take_trial(&mut self, version: Version) -> Option<Trial> {
+        let place = self.trials.iter().position(|trial| trial.version == version)?;
+        Some(self.trials.remove(place))
     }
 }
 
@@ -96,7 +129,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     /// Asks for another version of a transform's code. It takes over in one of the next turns,
     /// after what the one in force has processed is committed or dropped; tasks that were stopped
     /// are tried again with it. One that was asked for before and has not taken over is forgotten;
-    /// one on probation is kept.
+    /// one of the same transform on probation is kept.
     pub fn swap(&mut self, swap: Swap<E::Processor>) {
         self.code.asked = Some(swap);
     }
@@ -104,11 +137,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     /// Ends the probation of a version: only limits and policies stop it from now on. Says whether
     /// it was on probation.
     pub fn keep(&mut self, version: Version) -> bool {
-        let is_on_probation = self.code.is_on_probation(version);
-        if is_on_probation {
-            self.code.trial = None;
-        }
-        is_on_probation
+        self.code.take_trial(version).is_some()
     }
 
     /// Drops the open transaction and brings the code back that was in force before a version that
@@ -117,16 +146,13 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if self.code.asked.as_ref().is_some_and(|asked| asked.version == version) {
             self.code.asked = None;
         }
-        match self.code.is_on_probation(version) {
-            true => self.revert_trial(reason),
-            false => Ok(()),
-        }
+        self.revert_trial(version, reason)
     }
 
-    /// How far the version has come that is on probation.
+    /// How far the versions have come that are on probation.
     #[must_use]
-    pub fn probation(&self) -> Option<Probation> {
-        self.code.trial.as_ref().map(Trial::progress)
+    pub fn probations(&self) -> Vec<Probation> {
+        self.code.trials.iter().map(Trial::progress).collect()
     }
 
     /// Lets the version that was asked for take over, once no work of the one before it is open.
@@ -143,7 +169,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let Some(swap) = self.code.asked.take() else { return Ok(()) };
         let Swap { transform, version, processors, probation } = swap;
         let before = self.code.put(transform, version, Tally::default());
-        self.code.trial = Some(Trial::new(transform, (version, before.0), before.1, probation));
+        self.code.trials.retain(|trial| trial.transform != transform);
+        let trial = Trial::new(transform, (version, before.0), before.1, probation);
+        self.code.trials.push(trial);
         self.replace_processors(transform, processors);
         self.notice(Notice::Swapped { transform, version });
         Ok(())
@@ -182,32 +210,37 @@ impl<L: Log, E: Environment> Worker<L, E> {
         stopped.into_iter().for_each(|id| self.task_state(id, TaskState::Created));
     }
 
-    /// Brings the old code back if the one on probation has failed in the tasks of a sub-topology.
+    /// Brings the old code back if one on probation has failed in the tasks of a sub-topology.
     /// Says whether it did.
     pub(super) fn judge(&mut self, subtopology: u16) -> Result<bool, WorkerError> {
         match self.code.verdict(subtopology) {
-            Some(reason) => self.revert_trial(&reason).map(|()| true),
+            Some((version, reason)) => self.revert_trial(version, &reason).map(|()| true),
             None => Ok(false),
         }
     }
 
     /// A task of a sub-topology would have to be stopped: while one of its transforms is on
-    /// probation, that is to blame. Says whether it was.
+    /// probation, that is to blame, unless the version before it fails alike. Says whether it was.
     pub(super) fn blame_trial(
         &mut self,
         subtopology: u16,
         reason: &str,
+        blame: Option<&(usize, Blame)>,
     ) -> Result<bool, WorkerError> {
-        let is_of = |trial: &Trial| trial.is_compared_in(subtopology);
-        match self.code.trial.as_ref().is_some_and(is_of) {
-            true => self.revert_trial(reason).map(|()| true),
-            false => Ok(false),
+        let cleared = match blame {
+            Some((transform, Blame::Record)) => Some(*transform),
+            Some((_, Blame::Version(_))) | None => None,
+        };
+        let is_blamed = |trial: &&Trial| Some(trial.transform.transform) != cleared;
+        let version = self.code.compared_in(subtopology).find(is_blamed).map(|of| of.version);
+        match version {
+            Some(version) => self.revert_trial(version, reason).map(|()| true),
+            None => Ok(false),
         }
     }
 
-    fn revert_trial(&mut self, reason: &str) -> Result<(), WorkerError> {
-        let Some(Trial { transform, version, before, baseline, .. }) = self.code.trial.take()
-        else {
+    fn revert_trial(&mut self, version: Version, reason: &str) -> Result<(), WorkerError> {
+        let Some(Trial { transform, before, baseline, .. }) = self.code.take_trial(version) else {
             return Ok(());
         };
         if self.has_work() {

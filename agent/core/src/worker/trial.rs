@@ -3,20 +3,24 @@
 use std::time::Duration;
 
 use super::Version;
-use crate::{record::TransformId, task::Tally};
+use crate::{
+    record::TransformId,
+    task::{OnTrial, Tally},
+};
 
 /// How much worse than the version before it a new one may be, as ratios; more brings the old one
-/// back.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// back. What is `None` is not looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ratios {
-    /// Failures a record.
-    pub failures: f64,
+    /// Failures a record, of those that the version before is not tried at: where a record is to be
+    /// tried again. Records that the version rejects are not tried on the one before if it is `None`.
+    pub failures: Option<f64>,
     /// Processor time a record.
-    pub cpu: f64,
+    pub cpu: Option<f64>,
     /// Memory of an instance.
-    pub memory: f64,
+    pub memory: Option<f64>,
     /// Bytes emitted a record.
-    pub output: f64,
+    pub output: Option<f64>,
 }
 
 /// How far a version on probation has come.
@@ -53,8 +57,12 @@ pub(super) struct Trial {
     pub(super) before: Version,
     pub(super) baseline: Tally,
     ratios: Option<Ratios>,
-    /// How its code broke off first.
-    pub(super) broke: Option<String>,
+    /// Why it must go, whatever it takes.
+    fault: Option<String>,
+    /// How its code broke off first, where no record was to blame.
+    broke: Option<String>,
+    /// Its first failure of any kind.
+    first_failure: Option<String>,
     /// Records that are committed.
     committed: u64,
     /// Records that had been processed at the last commit, or the last drop.
@@ -68,12 +76,42 @@ impl Trial {
         baseline: Tally,
         ratios: Option<Ratios>,
     ) -> Self {
-        Self { transform, version, before, baseline, ratios, broke: None, committed: 0, seen: 0 }
+        Self {
+            transform,
+            version,
+            before,
+            baseline,
+            ratios,
+            fault: None,
+            broke: None,
+            first_failure: None,
+            committed: 0,
+            seen: 0,
+        }
     }
 
     /// Whether it is compared with the version before it, in the tasks of a sub-topology.
     pub(super) const fn is_compared_in(&self, subtopology: u16) -> bool {
         self.ratios.is_some() && self.transform.subtopology == subtopology
+    }
+
+    /// What a task has to know of it.
+    pub(super) fn on_trial(&self) -> OnTrial {
+        let may_reject = self.ratios.is_none_or(|ratios| ratios.failures.is_none());
+        OnTrial { transform: self.transform.transform, before: self.before, may_reject }
+    }
+
+    /// Its code broke off, and no record is to blame.
+    pub(super) fn broke(&mut self, how: String) {
+        self.broke.get_or_insert(how);
+    }
+
+    /// Work of a task that it is compared in failed. With `fault`, that is what it has to go for.
+    pub(super) fn failed(&mut self, reason: &str, fault: Option<&str>) {
+        if let Some(fault) = fault {
+            self.fault.get_or_insert_with(|| format!("{reason}; {fault}"));
+        }
+        self.first_failure.get_or_insert_with(|| reason.to_owned());
     }
 
     /// The open transaction came to its end, with what the version did so far.
@@ -91,6 +129,9 @@ impl Trial {
     /// Why the version has failed, if it has.
     pub(super) fn verdict(&self, new: &Tally) -> Option<String> {
         let ratios = self.ratios?;
+        if self.fault.is_some() {
+            return self.fault.clone();
+        }
         if new.breaks > 0 && self.baseline.breaks == 0 {
             let how = self.broke.as_deref().unwrap_or("its code broke off");
             return Some(how.to_owned());
@@ -105,7 +146,9 @@ impl Trial {
         }
         let rate = |tally: &Tally| by_record(tally.failures as f64, tally);
         let before = rate(&self.baseline).max(FAILURES_FREE);
-        rises("failures a record", rate(new), before, ratios.failures)
+        let rise = FAILURES.rise(rate(new), before, ratios.failures)?;
+        let first = self.first_failure.as_deref().unwrap_or("not known");
+        Some(format!("{rise}; the first failure: {first}"))
     }
 
     fn memory(&self, new: &Tally, ratios: Ratios) -> Option<String> {
@@ -113,7 +156,7 @@ impl Trial {
             return None;
         }
         let before = (self.baseline.memory_bytes as f64).max(MEMORY_FREE);
-        rises("bytes of an instance's memory", new.memory_bytes as f64, before, ratios.memory)
+        MEMORY.rise(new.memory_bytes as f64, before, ratios.memory)
     }
 
     fn cpu(&self, new: &Tally, ratios: Ratios) -> Option<String> {
@@ -123,7 +166,7 @@ impl Trial {
             return None;
         }
         let micros = |tally: &Tally| by_record(tally.cpu.as_secs_f64() * 1e6, tally);
-        rises("microseconds of processor time a record", micros(new), micros(old), ratios.cpu)
+        CPU.rise(micros(new), micros(old), ratios.cpu)
     }
 
     fn output(&self, new: &Tally, ratios: Ratios) -> Option<String> {
@@ -132,7 +175,39 @@ impl Trial {
         }
         let bytes = |tally: &Tally| by_record(tally.output_bytes as f64, tally);
         let before = bytes(&self.baseline).max(OUTPUT_FREE);
-        rises("bytes emitted a record", bytes(new), before, ratios.output)
+        OUTPUT.rise(bytes(new), before, ratios.output)
+    }
+}
+
+/// What is compared: what messages call it, the key of its bound in the pipeline file, and the word
+/// by which a swap is told to accept it.
+struct Measure {
+    what: &'static str,
+    key: &'static str,
+    word: &'static str,
+}
+
+const FAILURES: Measure =
+    Measure { what: "failures a record", key: "failure_ratio_max", word: "failures" };
+const CPU: Measure =
+    Measure { what: "microseconds of processor time a record", key: "cpu_ratio_max", word: "cpu" };
+const MEMORY: Measure =
+    Measure { what: "bytes of an instance's memory", key: "memory_ratio_max", word: "memory" };
+const OUTPUT: Measure =
+    Measure { what: "bytes emitted a record", key: "output_ratio_max", word: "output" };
+
+impl Measure {
+    /// Says so if `new` is more than `ratio_max` times `old`, and what to do if that is right.
+    fn rise(&self, new: f64, old: f64, ratio_max: Option<f64>) -> Option<String> {
+        let (ratio_max, ratio) = (ratio_max?, new / old);
+        let Self { what, key, word } = self;
+        (ratio > ratio_max).then(|| {
+            format!(
+                "{what}: {new:.3}, {ratio:.1} times the {old:.3} from before, and \
+                 `swap.{key}` is {ratio_max}; if that is as it should be, raise it, or swap with \
+                 `--accept {word}`"
+            )
+        })
     }
 }
 
@@ -140,18 +215,13 @@ fn by_record(amount: f64, tally: &Tally) -> f64 {
     amount / tally.records.max(1) as f64
 }
 
-/// Says so if `new` is more than `ratio_max` times `old`.
-fn rises(what: &str, new: f64, old: f64, ratio_max: f64) -> Option<String> {
-    let ratio = new / old;
-    (ratio > ratio_max).then(|| format!("{what}: {new:.3}, {ratio:.1} times what it was before"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::TransformId;
 
-    const RATIOS: Ratios = Ratios { failures: 2.0, cpu: 3.0, memory: 3.0, output: 3.0 };
+    const RATIOS: Ratios =
+        Ratios { failures: Some(2.0), cpu: Some(3.0), memory: Some(3.0), output: Some(3.0) };
 
     fn tally(records: u64) -> Tally {
         Tally {
@@ -163,9 +233,13 @@ mod tests {
         }
     }
 
-    fn verdict(old: Tally, new: Tally) -> Option<String> {
+    fn trial(old: Tally, ratios: Ratios) -> Trial {
         let transform = TransformId { subtopology: 0, transform: 0 };
-        Trial::new(transform, (1, 0), old, Some(RATIOS)).verdict(&new)
+        Trial::new(transform, (1, 0), old, Some(ratios))
+    }
+
+    fn verdict(old: Tally, new: Tally) -> Option<String> {
+        trial(old, RATIOS).verdict(&new)
     }
 
     #[test]
@@ -194,6 +268,57 @@ mod tests {
             let found = verdict(old, new);
             assert!(found.as_ref().is_some_and(|found| found.contains(what)), "{what}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_verdict_names_its_limit_what_was_measured_and_what_to_do() {
+        let (old, many) = (tally(1_000), Tally { output_bytes: 950_000, ..tally(1_000) });
+        assert_eq!(
+            verdict(old, many).as_deref(),
+            Some(
+                "bytes emitted a record: 950.000, 9.5 times the 100.000 from before, and \
+                 `swap.output_ratio_max` is 3; if that is as it should be, raise it, or swap with \
+                 `--accept output`"
+            )
+        );
+        let mut failing = trial(old, RATIOS);
+        failing.failed("not now, at offset 7", None);
+        failing.failed("not now, at offset 8", None);
+        let said = failing.verdict(&Tally { failures: 6, ..tally(1_000) }).unwrap();
+        assert!(said.contains("`swap.failure_ratio_max` is 2"), "{said}");
+        assert!(said.ends_with("; the first failure: not now, at offset 7"), "{said}");
+    }
+
+    #[test]
+    fn what_is_accepted_is_no_rise() {
+        let old = tally(1_000);
+        let worse = Tally {
+            failures: 100,
+            cpu: Duration::from_secs(1),
+            output_bytes: 1 << 30,
+            memory_bytes: 1 << 30,
+            ..old
+        };
+        for ratios in [
+            Ratios { failures: None, ..RATIOS },
+            Ratios { cpu: None, ..RATIOS },
+            Ratios { memory: None, ..RATIOS },
+            Ratios { output: None, ..RATIOS },
+        ] {
+            assert!(trial(old, ratios).verdict(&worse).is_some(), "{ratios:?}");
+        }
+        assert_eq!(trial(old, Ratios::default()).verdict(&worse), None);
+    }
+
+    #[test]
+    fn a_version_goes_for_the_first_fault() {
+        let mut trial = trial(tally(1_000), Ratios::default());
+        trial.failed("rejected", None);
+        assert_eq!(trial.verdict(&tally(10)), None);
+        trial.failed("rejected at 3", Some("the version before takes it"));
+        trial.failed("rejected at 4", Some("the version before takes it"));
+        let expected = Some("rejected at 3; the version before takes it".to_owned());
+        assert_eq!(trial.verdict(&tally(10)), expected);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Environment, Fetched, Log, LogError, Slot, Worker, WorkerError};
 use crate::{
     record::{TaskId, TransformId},
-    task::{Clock, Produced, Readiness, Turn},
+    task::{Clock, Produced, Readiness, Turn, Wanted},
 };
 
 /// How many batches a task processes in one turn, before the log is polled again.
@@ -108,11 +108,19 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(false) };
         let environment = &mut self.environment;
         let records_max = failures.batch_records_max(self.config.batch_records_max);
+        let on_trial = self.code.on_trial(id.subtopology);
         let (versions, tallies) = self.code.of(id);
         let mut turn = Turn {
             wall_clock: now.wall,
             retry: self.config.retry(),
-            make: &mut |transform| environment.processor(id, transform, versions[transform]),
+            make: &mut |wanted| match wanted {
+                Wanted::ToWork(transform) => {
+                    environment.processor(id, transform, versions[transform])
+                }
+                Wanted::ToTry(of) => environment.witness(id, of.transform, of.before),
+            },
+            on_trial,
+            blame: None,
             failures,
             tallies,
             produced: Produced::default(),
@@ -128,7 +136,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             task.punctuate(Clock::WallClock, &mut turn)?;
             Ok(ready)
         });
-        let Turn { produced, passed_over, broke, .. } = turn;
+        let Turn { produced, passed_over, broke, blame, .. } = turn;
         if let Some((transform, how)) = broke {
             self.code.broke(TransformId { subtopology: id.subtopology, transform }, how);
         }
@@ -146,7 +154,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 Ok(more)
             }
             Err(failure) => {
-                self.fail(id, &failure)?;
+                self.fail(id, &failure, blame.as_ref())?;
                 Ok(false)
             }
         }

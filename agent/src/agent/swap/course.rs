@@ -7,7 +7,7 @@ use std::{
 
 use sidestream_core::{
     record::TransformId,
-    worker::{Ratios, Swap, Version},
+    worker::{Swap, Version},
 };
 use tracing::{info, warn};
 
@@ -26,35 +26,46 @@ const SWITCH_TIME_MAX: Duration = Duration::from_secs(60);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Swapper {
-    /// Runs a swap to its end, which is told to everybody but whoever asked for it.
+    /// Runs a swap to its end, which is told to everybody but whoever asked for it. Where too few
+    /// records come, that is told them too, and the end may be long in coming.
     pub(super) fn run(&self, current: &Current, wish: &Wish, updates: &Updates) -> End {
         let code = self.codes.of(wish.transform);
         let version = self.next_version();
         let end = self.swap(current, wish, version, updates);
-        let (kind, outcome) = (format!("swap_{}", end.name()), end.name());
-        let (transform, module, reason) = (&code.name, &wish.name, end.reason());
-        match &end {
-            End::Planned | End::Kept(_) => info!(transform, module, outcome, reason, "swap"),
-            End::RolledBack(_) | End::Refused(_) => {
-                warn!(transform, module, outcome, reason, "swap");
-            }
-        }
+        self.tell(wish, &end);
         let (metrics, events) = (&self.board.metrics, &self.board.events);
-        if let Some(metrics) = metrics.transform(transform) {
-            metrics.swap(outcome);
+        if let Some(metrics) = metrics.transform(&code.name) {
             for (worker, pause) in code.pauses(version) {
                 metrics.swap_pause(pause);
-                let message = format!("`{transform}`: pause_us={}", pause.as_micros());
+                let message = format!("`{}`: pause_us={}", code.name, pause.as_micros());
                 events.tell_of(worker, String::new(), "swap_switched", message);
             }
         }
-        events.tell(&kind, format!("`{transform}`, `{module}`: {reason}"));
+        for worker in &self.board.workers {
+            worker.forget_swap(version);
+        }
         end
+    }
+
+    /// Tells in the log, in events and in metrics what a swap came to.
+    fn tell(&self, wish: &Wish, end: &End) {
+        let transform = &self.codes.of(wish.transform).name;
+        let (outcome, module, reason) = (end.name(), &wish.name, end.reason());
+        match end {
+            End::Planned | End::Kept(_) => info!(transform, module, outcome, reason, "swap"),
+            End::Unproven(_) | End::RolledBack(_) | End::Refused(_) => {
+                warn!(transform, module, outcome, reason, "swap");
+            }
+        }
+        if let Some(metrics) = self.board.metrics.transform(transform) {
+            metrics.swap(outcome);
+        }
+        let message = format!("`{transform}`, `{module}`: {reason}");
+        self.board.events.tell(&format!("swap_{outcome}"), message);
     }
 
     fn swap(&self, current: &Current, wish: &Wish, version: Version, updates: &Updates) -> End {
         let code = self.codes.of(wish.transform);
-        let (before, from) = code.running();
         updates.tell(SwapPhase::Compiling, &wish.name);
         let started = Instant::now();
         let module = match self.codes.engine.load(&wish.module, &wish.name) {
@@ -62,9 +73,6 @@ impl Swapper {
             Err(error) => return End::Refused(error.to_string()),
         };
         let size = (wish.module.len(), started.elapsed());
-        if module.digest() == from.digest() && !wish.dry_run {
-            return End::Kept(format!("{} runs already", module.digest()));
-        }
         updates.tell(SwapPhase::Initialising, "");
         code.add(version, module.clone());
         let instances = match self.initialise(wish.transform, version) {
@@ -75,11 +83,19 @@ impl Swapper {
             }
         };
         updates.tell(SwapPhase::Initialising, &instances.summary());
+        let (_, from) = code.running();
         updates.plan(self.plan(wish.transform, (&from, &module), size, &instances));
         if wish.dry_run {
             drop(instances);
             code.remove(version);
             return End::Planned;
+        }
+        self.supersede(current, updates);
+        let (before, from) = code.running();
+        if module.digest() == from.digest() {
+            drop(instances);
+            code.remove(version);
+            return End::Kept(format!("{} runs already", module.digest()));
         }
         self.board.events.tell("swap_began", format!("`{}`: {}", code.name, module.digest()));
         updates.tell(SwapPhase::Switching, "");
@@ -93,11 +109,13 @@ impl Swapper {
                 if self.end_probation_everywhere(wish.transform, version) {
                     code.remove(before);
                 }
-                let (records, time) = (self.records_on_probation(version), started.elapsed());
+                let records = self.records_on_probation(version);
+                let (workers, seconds) =
+                    (self.board.workers.len(), started.elapsed().as_secs_f64());
+                let plural = if workers == 1 { "" } else { "s" };
                 End::Kept(format!(
-                    "it runs on {} workers, {records} records in {:.1} s so far",
-                    self.board.workers.len(),
-                    time.as_secs_f64()
+                    "it runs on {workers} worker{plural}, after {records} records on probation and \
+                     {seconds:.1} s in all"
                 ))
             }
             Err(reason) => {
@@ -111,15 +129,8 @@ impl Swapper {
 
     /// Lets every worker switch, and waits until all have. Fails if one takes the version back.
     fn switch(&self, wish: &Wish, version: Version, instances: Instances) -> Result<(), String> {
-        let settings = &self.settings;
-        let ratios = Ratios {
-            failures: settings.failure_ratio_max,
-            cpu: settings.cpu_ratio_max,
-            memory: settings.memory_ratio_max,
-            output: settings.output_ratio_max,
-        };
         for (worker, processors) in self.board.workers.iter().zip(instances.by_worker) {
-            let (transform, probation) = (wish.transform, wish.probation.then_some(ratios));
+            let (transform, probation) = (wish.transform, wish.probation);
             let swap = Swap { transform, version, processors, probation };
             worker.post(Instruction::Swap(Box::new(swap)));
         }
@@ -162,41 +173,63 @@ impl Swapper {
         version: Version,
         updates: &Updates,
     ) -> Result<(), String> {
-        if !wish.probation {
+        if wish.probation.is_none() {
             return Ok(());
         }
-        let started = Instant::now();
+        let (settings, started) = (&self.settings, Instant::now());
         let mut told_at = None;
         loop {
             self.have_switched(version)?;
-            if current.take_back.get().is_some() {
-                return Err("an operator took it back".to_owned());
+            if let Some(&reason) = current.take_back.get() {
+                return Err(reason.to_owned());
             }
             let (records, elapsed) = (self.records_on_probation(version), started.elapsed());
-            let settings = &self.settings;
-            let enough = records >= settings.probation_records;
-            if (enough && elapsed >= settings.probation_time)
-                || elapsed >= settings.probation_time_max
-            {
+            if records >= settings.probation_records && elapsed >= settings.probation_time {
                 return Ok(());
             }
-            if told_at.is_none_or(|at: Instant| at.elapsed() >= PROGRESS_INTERVAL) {
+            if elapsed >= settings.probation_time_max {
+                self.is_unproven(current, wish, records, updates);
+            } else if told_at.is_none_or(|at: Instant| at.elapsed() >= PROGRESS_INTERVAL) {
                 told_at = Some(Instant::now());
-                let (wanted, least) =
-                    (settings.probation_records, settings.probation_time.as_secs_f64());
-                let elapsed = elapsed.as_secs_f64();
-                let progress =
-                    format!("{records} of {wanted} records, {elapsed:.1} of {least:.1} s");
-                updates.tell(SwapPhase::Probation, &progress);
+                updates.tell(SwapPhase::Probation, &self.progress(records, elapsed));
             }
             std::thread::park_timeout(LOOK_INTERVAL);
         }
     }
 
+    fn progress(&self, records: u64, elapsed: Duration) -> String {
+        let settings = &self.settings;
+        format!(
+            "{records} of {} records, for {:.1} s (at least {:.1} s, unproven after {:.1} s)",
+            settings.probation_records,
+            elapsed.as_secs_f64(),
+            settings.probation_time.as_secs_f64(),
+            settings.probation_time_max.as_secs_f64()
+        )
+    }
+
+    /// Tells once that too few records came. The probation goes on, and is in nobody's way.
+    fn is_unproven(&self, current: &Current, wish: &Wish, records: u64, updates: &Updates) {
+        if current.told.get().is_some() {
+            return;
+        }
+        let settings = &self.settings;
+        let end = End::Unproven(format!(
+            "it runs, and has processed {records} of the {} records (`swap.probation_records`) that \
+             a verdict takes, within {:?} (`swap.probation_time_max`); it is judged when more come, \
+             `sidestream rollback` ends it, and a restart before that begins with the module before",
+            settings.probation_records, settings.probation_time_max
+        ));
+        self.tell(wish, &end);
+        current.told.get_or_init(|| end.clone());
+        updates.end(&end);
+    }
+
     fn records_on_probation(&self, version: Version) -> u64 {
         let workers = self.board.workers.iter();
-        let of_worker = workers.filter_map(|worker| worker.view().probation);
-        of_worker.filter(|of| of.version == version).map(|of| of.records).sum()
+        let of_worker =
+            |worker: &WorkerBoard| worker.view().on_probation.get(&version).copied().unwrap_or(0);
+        workers.map(of_worker).sum()
     }
 
     /// Writes down that the version stays: from then on it does.
@@ -223,7 +256,7 @@ impl Swapper {
                 match state {
                     Some(SwapState::TakenOver) => worker.post(Instruction::Keep(version)),
                     Some(SwapState::TakenBack(_)) => {
-                        worker.view().swapped = None;
+                        worker.view().swapped.remove(&version);
                         let (processors, probation) = (BTreeMap::new(), None);
                         let swap = Swap { transform, version, processors, probation };
                         worker.post(Instruction::Swap(Box::new(swap)));

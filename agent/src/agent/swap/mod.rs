@@ -18,7 +18,10 @@ use std::{
     time::Duration,
 };
 
-use sidestream_core::{record::TransformId, worker::Version};
+use sidestream_core::{
+    record::TransformId,
+    worker::{Ratios, Version},
+};
 use tokio::sync::mpsc;
 
 use tracing::warn;
@@ -51,7 +54,9 @@ pub(super) struct Swapper {
     pub(super) versions: Versions,
     pub(super) settings: config::pipeline::Swap,
     last_version: AtomicU64,
-    current: Mutex<Option<Arc<Current>>>,
+    /// The swap that is under way, and those that are unproven: one of a transform at most, but for
+    /// one that is about to be taken back.
+    active: Mutex<Vec<Arc<Current>>>,
 }
 
 /// A swap that is wanted.
@@ -62,17 +67,22 @@ pub(super) struct Wish {
     pub(super) name: String,
     /// End with the plan.
     pub(super) dry_run: bool,
-    /// Whether it may be taken back by itself; not if it ran before and somebody wants it back.
-    pub(super) probation: bool,
+    /// How much worse it may be without being taken back by itself; `None` if it ran before and
+    /// somebody wants it back.
+    pub(super) probation: Option<Ratios>,
+    /// It is this content of the transform's module file.
+    pub(super) file: Option<Digest>,
 }
 
-/// The swap that is under way.
+/// A swap that is not decided yet.
 struct Current {
     transform: TransformId,
     /// Set while it is on probation: which module, its name, and since when.
     on_probation: OnceLock<(Digest, String, i64)>,
-    /// Somebody wants it taken back.
-    take_back: OnceLock<()>,
+    /// Somebody wants it taken back, for this reason.
+    take_back: OnceLock<&'static str>,
+    /// Set once it is unproven, or has ended: it is in the way of no other one.
+    told: OnceLock<End>,
 }
 
 impl Swapper {
@@ -83,12 +93,48 @@ impl Swapper {
         versions: Versions,
         settings: config::pipeline::Swap,
     ) -> Arc<Self> {
-        let (last_version, current) = (AtomicU64::new(0), Mutex::default());
-        Arc::new(Self { codes, board, stop, versions, settings, last_version, current })
+        let (last_version, active) = (AtomicU64::new(0), Mutex::default());
+        Arc::new(Self { codes, board, stop, versions, settings, last_version, active })
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<Arc<Current>>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn active(&self) -> MutexGuard<'_, Vec<Arc<Current>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_active(&self, current: &Arc<Current>) -> bool {
+        self.active().iter().any(|active| Arc::ptr_eq(active, current))
+    }
+
+    /// The swap of a transform whose version is on probation, if there is one.
+    fn on_probation(&self, transform: TransformId) -> Option<Arc<Current>> {
+        let active = self.active();
+        let mut of_transform = active.iter().filter(|current| current.transform == transform);
+        of_transform.find(|current| current.on_probation.get().is_some()).cloned()
+    }
+
+    /// How much worse a new version may be, but for what is `accepted`.
+    pub(super) fn ratios(&self, accepted: &[String]) -> Result<Ratios, Refusal> {
+        let settings = &self.settings;
+        let mut ratios = Ratios {
+            failures: Some(settings.failure_ratio_max),
+            cpu: Some(settings.cpu_ratio_max),
+            memory: Some(settings.memory_ratio_max),
+            output: settings.output_ratio_max,
+        };
+        for word in accepted {
+            let ratio = match word.as_str() {
+                "failures" => &mut ratios.failures,
+                "cpu" => &mut ratios.cpu,
+                "memory" => &mut ratios.memory,
+                "output" => &mut ratios.output,
+                _ => {
+                    let message = "a swap can accept `failures`, `cpu`, `memory`, `output`";
+                    return Err(Refusal::Invalid(format!("{message}, not `{word}`")));
+                }
+            };
+            *ratio = None;
+        }
+        Ok(ratios)
     }
 
     fn next_version(&self) -> Version {
@@ -104,10 +150,11 @@ impl Swapper {
         })
     }
 
-    /// Claims the right to swap, until what it gives is dropped.
+    /// Claims the right to swap, until what it gives is dropped. One that is unproven is not in the
+    /// way.
     fn claim(self: &Arc<Self>, transform: TransformId) -> Result<Claim, Refusal> {
-        let mut current = self.current();
-        if let Some(busy) = &*current {
+        let mut active = self.active();
+        if let Some(busy) = active.iter().find(|current| current.told.get().is_none()) {
             let name = &self.codes.of(busy.transform).name;
             let how = match busy.on_probation.get() {
                 Some(_) => "on probation: wait, or roll it back first",
@@ -115,16 +162,28 @@ impl Swapper {
             };
             return Err(Refusal::Busy(format!("a swap of `{name}` is {how}")));
         }
-        let claimed =
-            Current { transform, on_probation: OnceLock::new(), take_back: OnceLock::new() };
-        let claimed = Arc::clone(current.insert(Arc::new(claimed)));
+        let claimed = Arc::new(Current {
+            transform,
+            on_probation: OnceLock::new(),
+            take_back: OnceLock::new(),
+            told: OnceLock::new(),
+        });
+        active.push(Arc::clone(&claimed));
         Ok(Claim { swapper: Arc::clone(self), current: claimed })
     }
 
-    /// Swaps, and returns what it came to. Takes as long as the probation.
-    fn swap_and_wait(self: &Arc<Self>, wish: &Wish, updates: &Updates) -> Result<End, Refusal> {
-        let claim = self.claim(wish.transform)?;
-        Ok(claim.swapper.run(&claim.current, wish, updates))
+    /// Has the unproven version of a transform taken back that another swap is to replace.
+    fn supersede(&self, current: &Current, updates: &Updates) {
+        let is_other =
+            |of: &Current| of.transform == current.transform && !std::ptr::eq(of, current);
+        loop {
+            let other = self.active().iter().find(|of| is_other(of)).cloned();
+            let Some(other) = other else { return };
+            if other.take_back.set("another swap replaces it before it was proven").is_ok() {
+                updates.tell(proto::SwapPhase::Switching, "the unproven version is taken back");
+            }
+            std::thread::park_timeout(LOOK_INTERVAL);
+        }
     }
 
     /// A module file has another content: swaps it in for each of its transforms, one after another,
@@ -132,25 +191,30 @@ impl Swapper {
     pub(super) fn take_file(self: &Arc<Self>, change: &Change) {
         for name in &change.transforms {
             let Some(transform) = self.codes.find(name) else { continue };
-            let wish = Wish {
-                transform,
-                module: change.module.clone(),
-                name: change.path.display().to_string(),
-                dry_run: false,
-                probation: true,
-            };
             if let Err(error) = self.versions.begin(name, change.digest) {
                 warn!(transform = name, %error, "a restart amid this swap will not try it again");
             }
             while !self.stop.is_requested() {
-                match self.swap_and_wait(&wish, &Updates::to_nobody()) {
-                    Ok(_) if self.stop.is_requested() => return, // The next start tries it.
-                    Ok(_) => break,
+                let begun = self.ratios(&[]).and_then(|ratios| {
+                    let wish = Wish {
+                        transform,
+                        module: change.module.clone(),
+                        name: change.path.display().to_string(),
+                        dry_run: false,
+                        probation: Some(ratios),
+                        file: Some(change.digest),
+                    };
+                    self.start(wish, Updates::to_nobody())
+                });
+                match begun {
+                    Ok(current) => {
+                        while current.told.get().is_none() && self.is_active(&current) {
+                            std::thread::park_timeout(LOOK_INTERVAL);
+                        }
+                        break;
+                    }
                     Err(_) => std::thread::park_timeout(BUSY_INTERVAL),
                 }
-            }
-            if let Err(error) = self.versions.handled(name, change.digest) {
-                warn!(transform = name, %error, "a restart will take the module file for new");
             }
         }
     }
@@ -160,14 +224,36 @@ impl Swapper {
         self: &Arc<Self>,
         wish: Wish,
     ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
-        let claim = self.claim(wish.transform)?;
         let (updates, reader) = Updates::new();
+        self.start(wish, updates).map(|_| reader)
+    }
+
+    fn start(self: &Arc<Self>, wish: Wish, updates: Updates) -> Result<Arc<Current>, Refusal> {
+        let claim = self.claim(wish.transform)?;
+        let current = Arc::clone(&claim.current);
         in_thread(move || {
             let end = claim.swapper.run(&claim.current, &wish, &updates);
+            if let Some(file) = wish.file {
+                claim.swapper.dealt_with(wish.transform, file);
+            }
+            let current = Arc::clone(&claim.current);
             drop(claim); // Whoever hears of the end may begin the next.
             updates.end(&end);
+            current.told.get_or_init(|| end);
         })?;
-        Ok(reader)
+        Ok(current)
+    }
+
+    /// A module file was swapped in, or not. If the agent stops, its next start tries it; if the file
+    /// has changed since, that is another swap's to say.
+    fn dealt_with(&self, transform: TransformId, file: Digest) {
+        let name = &self.codes.of(transform).name;
+        if self.stop.is_requested() || !self.versions.is_undecided(name, file) {
+            return;
+        }
+        if let Err(error) = self.versions.handled(name, file) {
+            warn!(transform = name, %error, "a restart will take the module file for new");
+        }
     }
 
     /// Goes back to a version that ran before: the one before the swap, while one is on probation.
@@ -176,10 +262,7 @@ impl Swapper {
         transform: TransformId,
         wanted: Option<&str>,
     ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
-        let current = self.current().clone().filter(|current| {
-            current.transform == transform && current.on_probation.get().is_some()
-        });
-        if let Some(current) = current {
+        if let Some(current) = self.on_probation(transform) {
             return self.end_probation(&current, wanted);
         }
         let name = &self.codes.of(transform).name;
@@ -195,7 +278,8 @@ impl Swapper {
             | versions::Error::Failed { .. } => Refusal::Failed(error.to_string()),
         })?;
         let versions::Version { module, name, .. } = version;
-        self.begin(Wish { transform, module, name, dry_run: false, probation: false })
+        let (dry_run, probation, file) = (false, None, None);
+        self.begin(Wish { transform, module, name, dry_run, probation, file })
     }
 
     /// Has the version on probation taken back, and waits for that on a thread of its own.
@@ -211,15 +295,12 @@ impl Swapper {
                 "a swap is on probation: only the version before it, {before}, can be gone back to"
             )));
         }
-        current.take_back.get_or_init(|| ());
+        current.take_back.get_or_init(|| "an operator took it back");
         let (updates, reader) = Updates::new();
         let (swapper, current) = (Arc::clone(self), Arc::clone(current));
         in_thread(move || {
-            let is_over = |now: &Option<Arc<Current>>| {
-                now.as_ref().is_none_or(|now| !Arc::ptr_eq(now, &current))
-            };
             updates.tell(proto::SwapPhase::Switching, "the version on probation is taken back");
-            while !is_over(&swapper.current()) {
+            while swapper.is_active(&current) {
                 std::thread::park_timeout(LOOK_INTERVAL);
             }
             let running = swapper.codes.of(current.transform).running().1.digest();
@@ -234,7 +315,7 @@ impl Swapper {
     /// The digest of the module that a transform runs, and its versions, newest first.
     pub(super) fn versions(&self, transform: TransformId) -> (Digest, Vec<proto::Version>) {
         let code = self.codes.of(transform);
-        let current = self.current().clone().filter(|current| current.transform == transform);
+        let current = self.on_probation(transform);
         let trial = current.as_ref().and_then(|current| current.on_probation.get());
         let running = trial.map_or_else(|| code.running().1.digest(), |(digest, ..)| *digest);
         let kept = self.versions.list(&code.name).into_iter();
@@ -265,7 +346,7 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        *self.swapper.current() = None;
+        self.swapper.active().retain(|current| !Arc::ptr_eq(current, &self.current));
     }
 }
 

@@ -1,6 +1,9 @@
 //! What is told of a swap while it goes on.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
@@ -20,6 +23,8 @@ pub(in crate::agent) enum End {
     Planned,
     /// The new module stays.
     Kept(String),
+    /// The new module runs, and too few records came to say whether it stays.
+    Unproven(String),
     /// The old module runs again.
     RolledBack(String),
     /// Nothing was replaced.
@@ -32,6 +37,7 @@ impl End {
         match self {
             Self::Planned => "planned",
             Self::Kept(_) => "kept",
+            Self::Unproven(_) => "unproven",
             Self::RolledBack(_) => "rolled_back",
             Self::Refused(_) => "refused",
         }
@@ -41,29 +47,33 @@ impl End {
     pub(in crate::agent) fn reason(&self) -> &str {
         match self {
             Self::Planned => "",
-            Self::Kept(reason) | Self::RolledBack(reason) | Self::Refused(reason) => reason,
+            Self::Kept(reason)
+            | Self::Unproven(reason)
+            | Self::RolledBack(reason)
+            | Self::Refused(reason) => reason,
         }
     }
 }
 
 /// Tells whoever asked for a swap how it goes on; nobody may be there.
-pub(in crate::agent) struct Updates(Option<mpsc::Sender<SwapUpdate>>);
+pub(in crate::agent) struct Updates(RefCell<Option<mpsc::Sender<SwapUpdate>>>);
 
 impl Updates {
     /// With a reader.
     pub(super) fn new() -> (Self, mpsc::Receiver<SwapUpdate>) {
         let (sender, reader) = mpsc::channel(UPDATES_MAX);
-        (Self(Some(sender)), reader)
+        (Self(RefCell::new(Some(sender))), reader)
     }
 
     /// For a swap that nobody waits for.
     pub(in crate::agent) const fn to_nobody() -> Self {
-        Self(None)
+        Self(RefCell::new(None))
     }
 
     /// Waits for a reader that is slow, but not for ever: it may stand still.
     fn send(&self, mut update: SwapUpdate) {
-        let Some(sender) = &self.0 else { return };
+        let sender = self.0.borrow();
+        let Some(sender) = sender.as_ref() else { return };
         let deadline = Instant::now() + READER_TIME_MAX;
         while let Err(TrySendError::Full(unsent)) = sender.try_send(update) {
             if Instant::now() >= deadline {
@@ -85,14 +95,16 @@ impl Updates {
         self.send(SwapUpdate { phase: SwapPhase::Planned.into(), message, plan: Some(plan) });
     }
 
-    /// The swap has ended. A plan was told already.
+    /// The swap has ended, or is unproven: nothing is told any more. A plan was told already.
     pub(super) fn end(&self, end: &End) {
         let phase = match end {
             End::Planned => return,
             End::Kept(_) => SwapPhase::Kept,
+            End::Unproven(_) => SwapPhase::Unproven,
             End::RolledBack(_) => SwapPhase::RolledBack,
             End::Refused(_) => SwapPhase::Refused,
         };
         self.tell(phase, end.reason());
+        self.0.take();
     }
 }

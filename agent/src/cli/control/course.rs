@@ -115,6 +115,7 @@ impl Course {
             | SwapPhase::Initialising
             | SwapPhase::Switching
             | SwapPhase::RolledBack
+            | SwapPhase::Unproven
             | SwapPhase::Refused => false,
         }
     }
@@ -152,6 +153,15 @@ impl Course {
             return None;
         }
         let (transform, (phase, message)) = (&self.transform, &self.now);
+        if *phase == SwapPhase::Unproven {
+            let text = format!("`{transform}` is unproven: {message}");
+            return Some(Finding {
+                remedy: "send it records, or lower `swap.probation_records`; `sidestream status` \
+                         shows whether it is still on probation"
+                    .to_owned(),
+                ..Finding::new(About::Unproven, text)
+            });
+        }
         let (text, remedy) = match (phase, self.act) {
             (SwapPhase::Refused, Act::Swap) => (
                 format!("the swap of `{transform}` was refused: {message}"),
@@ -168,8 +178,7 @@ impl Course {
             ),
             (SwapPhase::RolledBack, _) => (
                 format!("`{transform}` was rolled back: {message}"),
-                "the module before runs again; `sidestream events` tells what happened, and the \
-                 bounds are those of `swap` in the pipeline file",
+                "the module before runs again; `sidestream events` tells what happened",
             ),
             (
                 SwapPhase::Unspecified
@@ -178,6 +187,7 @@ impl Course {
                 | SwapPhase::Planned
                 | SwapPhase::Switching
                 | SwapPhase::Probation
+                | SwapPhase::Unproven
                 | SwapPhase::Kept,
                 _,
             ) => return Some(self.cut_short("the agent told no more of it")),
@@ -236,6 +246,7 @@ const fn title(phase: SwapPhase) -> &'static str {
         SwapPhase::Kept => "kept",
         SwapPhase::RolledBack => "rolled back",
         SwapPhase::Refused => "refused",
+        SwapPhase::Unproven => "unproven",
     }
 }
 
@@ -331,7 +342,7 @@ mod tests {
 
     #[test]
     fn how_it_ended_is_told_with_what_to_do() {
-        use SwapPhase::{Compiling, Kept, Probation, Refused, RolledBack, Switching};
+        use SwapPhase::{Compiling, Kept, Probation, Refused, RolledBack, Switching, Unproven};
         let begun = [update(Compiling, "m.wasm"), plan(&[]), update(Switching, "")];
         let after = |more: &[SwapUpdate]| [&begun, more].concat();
         let probation = update(Probation, "10 of 1000 records");
@@ -349,6 +360,9 @@ mod tests {
         let back = after(&[probation.clone(), update(RolledBack, "it trapped")]);
         let text = ["`count` was rolled back: it trapped\n", "sidestream events"];
         check(Act::Swap, Until::End, &back, Exit::Module, &text);
+        let unproven = after(&[probation.clone(), update(Unproven, "0 of 1000 records")]);
+        let text = ["`count` is unproven: 0 of 1000 records\n", "swap.probation_records"];
+        check(Act::Swap, Until::End, &unproven, Exit::Unproven, &text);
         let refused = [update(Compiling, ""), update(Refused, "no world of ours")];
         let text = ["the swap of `count` was refused: no world of ours\n", "--dry-run"];
         check(Act::Swap, Until::End, &refused, Exit::Module, &text);

@@ -2,6 +2,7 @@
 
 mod course;
 mod events;
+mod retry;
 mod state;
 mod status;
 mod swap;
@@ -54,8 +55,15 @@ pub enum Control {
         #[command(flatten)]
         at: At,
     },
-    /// Let a paused agent go on.
+    /// Let a paused agent go on. Stopped tasks stay stopped: see `retry`.
     Resume {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Try stopped tasks again, once what stopped them is put right; waits for what comes of it.
+    Retry {
+        /// The tasks, as `status` calls them; all that are stopped unless set.
+        tasks: Vec<String>,
         #[command(flatten)]
         at: At,
     },
@@ -70,8 +78,8 @@ pub enum Control {
     ///
     /// The new module is compiled, checked, compared with the running one, and initialised for every
     /// task, beside the work. Then each worker commits what it has and goes on with it. On probation
-    /// it is brought back down by itself if it does worse than the one before; waits until it stays
-    /// or was rolled back. The swap goes on if this command is ended.
+    /// it is rolled back by itself if it fails at what the one before does, or takes much more. The
+    /// command waits for the outcome; the swap goes on without it.
     Swap {
         #[command(flatten)]
         swap: ToSwap,
@@ -160,9 +168,14 @@ fn act(verb: &Control, output: &mut Output) -> Result<(), Failure> {
             output.answer(&[line], &json!({ "paused": true }));
         }
         Control::Resume { at } => {
-            connect(at)?.resume().map_err(told)?;
-            output.answer(&["resumed".to_owned()], &json!({ "paused": false }));
+            let stopped = retry::resume(&mut connect(at)?).map_err(told)?;
+            let mut lines = vec!["resumed".to_owned()];
+            lines.extend(stopped.iter().map(|task| {
+                format!("task {task} stays stopped; `sidestream retry {task}` tries it again")
+            }));
+            output.answer(&lines, &json!({ "paused": false, "stopped": stopped }));
         }
+        Control::Retry { tasks, at } => retry::run(&mut connect(at)?, tasks, output)?,
         Control::Drain { at, drain } => drain_agent(&mut connect(at)?, *drain, output)?,
         Control::Swap { swap, at } => swap::swap(at, swap, output)?,
         Control::Rollback { to, at } => swap::roll_back(at, to, output)?,

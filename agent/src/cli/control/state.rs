@@ -3,13 +3,13 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::{At, connect, of_client, to_json};
+use super::{At, Failure, connect, of_client, to_json};
 use crate::{
     cli::{
         finding::{About, Finding},
         output::Output,
     },
-    control::proto::{GetRequest, Position, ScanRequest},
+    control::proto::{GetRequest, GetResponse, Owner, Position, Reading, ScanRequest},
 };
 
 /// What marks a key that is written in hexadecimal.
@@ -65,10 +65,10 @@ pub struct Range {
     pub limit: u32,
 }
 
-pub(super) fn run(read: &Read, output: &mut Output) -> Result<(), Vec<Finding>> {
+pub(super) fn run(read: &Read, output: &mut Output) -> Result<(), Failure> {
     match read {
         Read::Get { at, store, keys, partition } => get(at, store, keys, *partition, output),
-        Read::Scan { at, store, range } => scan(at, store, range, output),
+        Read::Scan { at, store, range } => Ok(scan(at, store, range, output)?),
     }
 }
 
@@ -78,24 +78,73 @@ fn get(
     keys: &[String],
     partition: Option<i32>,
     output: &mut Output,
-) -> Result<(), Vec<Finding>> {
+) -> Result<(), Failure> {
     let bytes: Vec<Vec<u8>> = keys.iter().map(|key| of_text(key)).collect::<Result<_, _>>()?;
     let request = GetRequest { store: store.to_owned(), partition, keys: bytes.clone() };
-    let readings = connect(at)?.get(request).map_err(|error| vec![of_client(&error)])?;
-    let (mut lines, mut told) = (Vec::new(), Vec::new());
-    for reading in readings {
-        let position = reading.position.unwrap_or_default();
-        lines.push(headline(&position));
-        let mut values = Vec::new();
-        for (key, value) in bytes.iter().zip(&reading.values) {
-            let text = value.value.as_deref().map_or("(none)".to_owned(), to_text);
-            lines.push(format!("  {}  {text}", to_text(key)));
-            values.push(entry(key, value.value.as_deref()));
-        }
-        told.push(json!({ "position": to_json(&position), "values": values }));
+    let answer = connect(at)?.get(request).map_err(|error| vec![of_client(&error)])?;
+    let details = json!({
+        "readings": readings(&bytes, &answer),
+        "owners": to_json(&answer.owners),
+    });
+    let (lines, absent) = (found(&bytes, &answer), absent(store, &bytes, &answer));
+    if absent.is_empty() {
+        output.answer(&lines, &details);
+        return Ok(());
     }
-    output.answer(&lines, &json!({ "readings": told }));
-    Ok(())
+    output.human(&lines);
+    Err(Failure { findings: absent, details })
+}
+
+/// What each task answers, as JSON.
+fn readings(keys: &[Vec<u8>], answer: &GetResponse) -> Vec<Value> {
+    let reading = |reading: &Reading| {
+        let pairs = keys.iter().zip(&reading.values);
+        let values = pairs.map(|(key, value)| entry(key, value.value.as_deref()));
+        let values: Vec<Value> = values.collect();
+        json!({ "position": to_json(&reading.position.clone().unwrap_or_default()), "values": values })
+    };
+    answer.readings.iter().map(reading).collect()
+}
+
+/// The values that are there, by the tasks that have them.
+fn found(keys: &[Vec<u8>], answer: &GetResponse) -> Vec<String> {
+    let mut lines = Vec::new();
+    for reading in &answer.readings {
+        let values = keys.iter().zip(&reading.values);
+        let values = values.filter_map(|(key, value)| Some((key, value.value.as_deref()?)));
+        let values: Vec<String> =
+            values.map(|(key, value)| format!("  {}  {}", to_text(key), to_text(value))).collect();
+        if !values.is_empty() {
+            lines.push(headline(&reading.position.clone().unwrap_or_default()));
+            lines.extend(values);
+        }
+    }
+    lines
+}
+
+/// The keys that none of the tasks has, and where they belong.
+fn absent(store: &str, keys: &[Vec<u8>], answer: &GetResponse) -> Vec<Finding> {
+    let tasks = answer.readings.iter().flat_map(|reading| &reading.position);
+    let tasks: Vec<&str> = tasks.map(|position| position.task.as_str()).collect();
+    let tasks = tasks.join(", ");
+    let mut findings = Vec::new();
+    for (place, key) in keys.iter().enumerate() {
+        let has = |reading: &Reading| reading.values.get(place).is_some_and(|v| v.value.is_some());
+        if answer.readings.iter().any(has) {
+            continue;
+        }
+        let message = format!("store `{store}` has no `{}` in the tasks {tasks}", to_text(key));
+        let remedy = answer.owners.get(place).map_or(String::new(), |owner| {
+            let Owner { task, partition, .. } = owner;
+            let whose = match owner.here {
+                true => "is here: then there is none",
+                false => "is not here: ask the agent that has it, as `sidestream status` shows there",
+            };
+            format!("as the key of records it belongs to partition {partition}, whose task {task} {whose}")
+        });
+        findings.push(Finding { remedy, ..Finding::new(About::Key, message) });
+    }
+    findings
 }
 
 fn scan(at: &At, store: &str, range: &Range, output: &mut Output) -> Result<(), Vec<Finding>> {
@@ -198,6 +247,39 @@ fn of_text(text: &str) -> Result<Vec<u8>, Vec<Finding>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        cli::{Exit, finding},
+        control::proto,
+    };
+
+    #[test]
+    fn a_key_that_is_not_there_is_told_once_and_where_it_belongs() {
+        let value = |text: Option<&str>| proto::Value { value: text.map(Into::into) };
+        let reading = |task: &str, values: [Option<&str>; 3]| Reading {
+            position: Some(Position { task: task.to_owned(), ..Position::default() }),
+            values: values.map(value).into(),
+        };
+        let owner = |partition, here| Owner { task: format!("0_{partition}"), partition, here };
+        let answer = GetResponse {
+            readings: vec![
+                reading("0_0", [None, Some("7"), None]),
+                reading("0_1", [None, None, None]),
+            ],
+            owners: vec![owner(1, true), owner(0, true), owner(3, false)],
+        };
+        let keys = [b"a".to_vec(), b"b".to_vec(), b"c".to_vec()];
+        assert_eq!(found(&keys, &answer), ["task 0_0 at changelog offset 0, inputs ", "  b  7"]);
+        let absent = absent("counts", &keys, &answer);
+        let told: Vec<String> = absent.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 2);
+        assert!(
+            told[0].starts_with("store `counts` has no `a` in the tasks 0_0, 0_1\n"),
+            "{told:?}"
+        );
+        assert!(told[0].contains("whose task 0_1 is here: then there is none"), "{told:?}");
+        assert!(told[1].contains("partition 3, whose task 0_3 is not here"), "{told:?}");
+        assert_eq!(finding::exit(&absent), Exit::Absent);
+    }
 
     #[test]
     fn keys_are_text_or_hexadecimal() {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::{
     At, Failure, connect,
@@ -37,6 +37,30 @@ pub struct ToSwap {
     /// Return once the new module runs everywhere; its probation goes on.
     #[arg(long, conflicts_with = "dry_run")]
     pub no_wait: bool,
+    /// In what the new module may do worse than the one that runs, whatever the pipeline file says:
+    /// `failures` (it may reject what that one does not), `cpu`, `memory`, `output`.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub accept: Vec<Accept>,
+}
+
+/// In what a new module may do worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accept {
+    /// It may reject records that the one before does not.
+    Failures,
+    /// It may take more processor time.
+    Cpu,
+    /// Its instances may take more memory.
+    Memory,
+    /// It may emit more.
+    Output,
+}
+
+impl Accept {
+    fn word(self) -> String {
+        let value = self.to_possible_value().expect("none of these is left out");
+        value.get_name().to_owned()
+    }
 }
 
 /// What to go back to.
@@ -60,6 +84,7 @@ pub(super) fn swap(at: &At, swap: &ToSwap, output: &mut Output) -> Result<(), Fa
         module,
         name: name.to_string_lossy().into_owned(),
         dry_run: swap.dry_run,
+        accept: swap.accept.iter().map(|accept| accept.word()).collect(),
     };
     let until = match (swap.dry_run, swap.no_wait) {
         (true, _) => Until::Plan,

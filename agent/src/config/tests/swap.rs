@@ -11,7 +11,7 @@ fn a_swap_has_a_probation_without_being_told() {
         failure_ratio_max: 2.0,
         cpu_ratio_max: 3.0,
         memory_ratio_max: 3.0,
-        output_ratio_max: 3.0,
+        output_ratio_max: None,
         versions_max: 5,
         watch: true,
     };
@@ -38,7 +38,7 @@ swap:
         failure_ratio_max: 1.5,
         cpu_ratio_max: 10.0,
         memory_ratio_max: 1.01,
-        output_ratio_max: 1_000.0,
+        output_ratio_max: Some(1_000.0),
         versions_max: 100,
         watch: false,
     };

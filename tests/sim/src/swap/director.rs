@@ -17,6 +17,9 @@ use crate::{guest::SimProcessor, prng::Prng, world::World};
 /// How long a probation may last once there are no faults any more.
 const CALM_TURNS_MAX: u64 = 300;
 
+/// A version that there is not.
+const NOBODYS: Version = REPAIRS - 1;
+
 /// What a worker is told before its next turn.
 pub(crate) enum Instruction {
     Swap(Box<Swap<SimProcessor>>),
@@ -53,7 +56,7 @@ pub(crate) struct Director {
     waiting: VecDeque<Version>,
     /// Those that wait for a dropped transaction.
     armed: Vec<Version>,
-    active: Option<Active>,
+    active: Vec<Active>,
     repairs: Version,
 }
 
@@ -66,6 +69,9 @@ struct Active {
     end: End,
     phase: Phase,
     turns: u64,
+    patience: Option<u64>,
+    /// Others need not wait for its end.
+    unproven: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +104,7 @@ impl Director {
             stops: false,
             waiting: VecDeque::new(),
             armed: Vec::new(),
-            active: None,
+            active: Vec::new(),
             repairs: 0,
         }
     }
@@ -131,7 +137,8 @@ impl Director {
             return None;
         }
         let repair = self.to_repair(swaps).map(|id| format!("{id:?} is to be repaired"));
-        self.active.map(|active| format!("{active:?} of p{} is under way", self.pod)).or(repair)
+        let first = self.active.first();
+        first.map(|active| format!("{active:?} of p{} is under way", self.pod)).or(repair)
     }
 
     /// Goes on; `has_mail` says which workers have not heard yet what they were told.
@@ -139,22 +146,33 @@ impl Director {
         if self.stops {
             return Orders::new();
         }
-        let mut orders = self.go_on(world, has_mail);
+        let mut orders = Orders::new();
+        for active in std::mem::take(&mut self.active) {
+            let next = self.go_on(world, active, has_mail, &mut orders);
+            self.active.extend(next);
+        }
         let next = self.waiting.front().copied();
         let planned = next.and_then(|version| self.planned(world, version));
+        let is_busy = self.active.iter().any(|active| !active.unproven);
         if let (Some(version), Some(planned)) = (next, planned)
-            && (self.active.is_none() || planned.hasty)
+            && (!is_busy || planned.hasty)
         {
-            self.waiting.pop_front();
-            let Planned { transform, compared, end, .. } = planned;
-            orders.extend(self.begin(world, transform, version, compared, end));
-        } else if self.active.is_none() && !world.lock().faulty {
+            let id = planned.transform;
+            let before = self.active.iter_mut().find(|active| active.transform == id);
+            if let Some(unproven) = before.filter(|_| !planned.hasty) {
+                // The version before it runs when the next one takes over.
+                (unproven.end, unproven.unproven) = (End::TakeBack { turns: 0 }, false);
+            } else {
+                self.waiting.pop_front();
+                self.active.retain(|active| active.transform != id);
+                orders.extend(self.begin(world, version, &planned));
+            }
+        } else if self.active.is_empty() && !world.lock().faulty {
             let broken = self.to_repair(&world.lock().swaps);
             if let Some(transform) = broken {
                 let version = REPAIRS + self.repairs;
                 self.repairs += 1;
-                let end = End::Keep { records: 0 };
-                orders.extend(self.begin(world, transform, version, false, end));
+                orders.extend(self.begin(world, version, &Planned::repair(transform)));
             }
         }
         orders
@@ -179,16 +197,12 @@ impl Director {
         (0..self.workers).map(move |worker| Owner { pod, worker })
     }
 
-    fn begin(
-        &mut self,
-        world: &World,
-        transform: TransformId,
-        version: Version,
-        compared: bool,
-        end: End,
-    ) -> Orders {
-        let active = Active { transform, version, compared, end, phase: Phase::Trying, turns: 0 };
-        self.active = Some(active);
+    fn begin(&mut self, world: &World, version: Version, planned: &Planned) -> Orders {
+        let &Planned { transform, compared, end, patience, .. } = planned;
+        let phase = Phase::Trying;
+        let (turns, unproven) = (0, false);
+        let active = Active { transform, version, compared, end, phase, turns, patience, unproven };
+        self.active.push(active);
         let workers = 0..self.workers;
         workers.map(|worker| (worker, self.swap(world, worker, active))).collect()
     }
@@ -211,14 +225,20 @@ impl Director {
                 processors.insert(task, made);
             }
         }
-        let ratios = Ratios { failures: 2.0, cpu: 3.0, memory: 3.0, output: 3.0 };
+        let ratios =
+            Ratios { failures: Some(2.0), cpu: Some(3.0), memory: Some(3.0), output: Some(3.0) };
         let probation = compared.then_some(ratios);
         Instruction::Swap(Box::new(Swap { transform, version, processors, probation }))
     }
 
-    /// Takes the swap under way further.
-    fn go_on(&mut self, world: &World, has_mail: &[bool]) -> Orders {
-        let Some(mut active) = self.active else { return Orders::new() };
+    /// Takes a swap under way further; it is returned unless it has ended.
+    fn go_on(
+        &mut self,
+        world: &World,
+        mut active: Active,
+        has_mail: &[bool],
+        orders: &mut Orders,
+    ) -> Option<Active> {
         active.turns += 1;
         let standings: Vec<Standing> = {
             let state = world.lock();
@@ -226,7 +246,6 @@ impl Director {
             owners.map(|(owner, mail)| standing(&state.swaps, owner, &active, *mail)).collect()
         };
         let all = |wanted: Standing| standings.iter().all(|found| *found == wanted);
-        let mut orders = Orders::new();
         match active.phase {
             Phase::Trying if self.must_go(world, &active, &standings) => {
                 active.phase = Phase::TakingBack;
@@ -239,8 +258,11 @@ impl Director {
                 state.note(self.pod, format_args!("keeps {active:?}"));
                 state.swaps.keep(self.identity, active.transform, active.version);
             }
-            Phase::Trying => {}
-            Phase::Keeping => orders = self.keep(world, active, &standings, has_mail),
+            Phase::Trying => {
+                let is_long = active.patience.is_some_and(|turns| active.turns > turns);
+                active.unproven = is_long && all(Standing::OnProbation);
+            }
+            Phase::Keeping => orders.extend(self.keep(world, active, &standings, has_mail)),
             Phase::TakingBack => {}
         }
         let is_over = match active.phase {
@@ -248,8 +270,7 @@ impl Director {
             Phase::Keeping => all(Standing::Kept),
             Phase::TakingBack => all(Standing::Back),
         };
-        self.active = (!is_over).then_some(active);
-        orders
+        (!is_over).then_some(active)
     }
 
     fn must_go(&self, world: &World, active: &Active, standings: &[Standing]) -> bool {
@@ -265,8 +286,8 @@ impl Director {
         let End::Keep { records } = active.end else { return false };
         let mut state = world.lock();
         let of_worker =
-            |owner| state.swaps.ledger(owner).probation().map_or(0, |(_, records)| records);
-        self.owners().map(of_worker).sum::<u64>() >= records
+            |owner| state.swaps.ledger(owner).probations().get(&active.version).copied();
+        self.owners().filter_map(of_worker).sum::<u64>() >= records
     }
 
     /// Tells those that run the version that it stays, and it again to those that took it back
@@ -283,7 +304,7 @@ impl Director {
             match standing {
                 Standing::OnProbation => {
                     if self.prng.one_in(3) {
-                        orders.push((worker, Instruction::Keep(active.version + 1)));
+                        orders.push((worker, Instruction::Keep(NOBODYS)));
                     }
                     orders.push((worker, Instruction::Keep(active.version)));
                 }
@@ -300,7 +321,7 @@ impl Director {
 
 fn standing(swaps: &Swaps, owner: Owner, active: &Active, has_mail: bool) -> Standing {
     let Some(ledger) = swaps.ledgers.get(&owner) else { return Standing::Pending };
-    let is_on_probation = ledger.probation().is_some_and(|of| of.0 == active.version);
+    let is_on_probation = ledger.probations().contains_key(&active.version);
     if has_mail || ledger.is_asked(active.version) {
         Standing::Pending
     } else if is_on_probation {

@@ -32,14 +32,18 @@ pub(crate) struct Ledger {
     in_force: BTreeMap<TransformId, Version>,
     /// Told, and not taken over yet.
     asked: Option<Asked>,
-    trial: Option<Trial>,
-    /// The director took the version on probation back: the next report says so.
-    taken_back: bool,
+    trials: BTreeMap<TransformId, Trial>,
+    /// The director took these versions on probation back: the next report says so.
+    taken_back: BTreeSet<Version>,
     /// Something failed in this turn.
     failures: bool,
     done: BTreeMap<(TransformId, Version), Done>,
     /// Which records each version was given since it took over or came back, and in which turn.
     given: BTreeMap<(TransformId, Version, Stamp), u64>,
+    /// Which records the version before one on probation failed at as well, and in which turn.
+    opinions: BTreeMap<(TransformId, Stamp), u64>,
+    /// Which version of a transform was called last.
+    called: BTreeMap<TransformId, Version>,
     turn: u64,
     open: Transaction,
     /// Acknowledged, and not told of yet.
@@ -74,6 +78,10 @@ struct Trial {
 struct Done {
     calls: u64,
     breaks: u64,
+    /// An instance could not be initialised.
+    not_made: bool,
+    /// The version before it did what it failed at.
+    condemned: bool,
     behaviour: Behaviour,
 }
 
@@ -81,6 +89,8 @@ struct Done {
 #[derive(Debug, Default)]
 struct Transaction {
     versions: BTreeMap<TransformId, BTreeSet<Version>>,
+    /// A version broke off, and the one before it was not asked.
+    unasked: BTreeMap<TransformId, Version>,
     /// What versions had done when it was committed.
     done: BTreeMap<(TransformId, Version), Done>,
     /// Records that went through each transform.
@@ -97,6 +107,8 @@ pub(crate) struct Call<'a> {
     /// The records it was given.
     pub(crate) stamps: &'a [Stamp],
     pub(crate) failure: Option<FailureKind>,
+    /// Whether every version fails so.
+    pub(crate) is_poison: bool,
 }
 
 const fn breaks(kind: FailureKind) -> bool {
@@ -115,9 +127,9 @@ impl Ledger {
         self.in_force.get(&id).copied().unwrap_or(0)
     }
 
-    /// The version on probation, and how many records were committed with it.
-    pub(crate) fn probation(&self) -> Option<(Version, u64)> {
-        self.trial.map(|trial| (trial.asked.version, trial.records))
+    /// The versions on probation, and how many records were committed with each.
+    pub(crate) fn probations(&self) -> BTreeMap<Version, u64> {
+        self.trials.values().map(|trial| (trial.asked.version, trial.records)).collect()
     }
 
     pub(super) fn is_asked(&self, version: Version) -> bool {
@@ -125,7 +137,11 @@ impl Ledger {
     }
 
     fn is_on_probation(&self, version: Version) -> bool {
-        self.trial.is_some_and(|trial| trial.asked.version == version)
+        self.trials.values().any(|trial| trial.asked.version == version)
+    }
+
+    fn is_compared(&self, id: TransformId) -> bool {
+        self.trials.get(&id).is_some_and(|trial| trial.asked.compared)
     }
 
     /// The worker is told something. Says whether it is about the version on probation.
@@ -144,11 +160,11 @@ impl Ledger {
                 self.asked = Some(Asked { transform, version, compared, turns: 0, since: now });
             }
             Instruction::Keep(version) => {
-                self.trial = self.trial.filter(|trial| trial.asked.version != *version);
+                self.trials.retain(|_, trial| trial.asked.version != *version);
             }
             Instruction::TakeBack(version) => {
                 self.asked = self.asked.filter(|asked| asked.version != *version);
-                self.taken_back |= is_on_probation;
+                self.taken_back.extend(is_on_probation.then_some(*version));
             }
         }
         is_on_probation
@@ -160,19 +176,47 @@ impl Ledger {
         self.open.versions.entry(transform).or_default().insert(version);
         let given = stamps.iter().map(|&stamp| ((transform, version, stamp), self.turn));
         self.given.extend(given);
+        self.called.insert(transform, version);
         let done = self.done.entry((transform, version)).or_default();
         done.calls += 1;
         done.behaviour = call.behaviour;
-        match call.failure {
-            None => *self.open.records.entry(transform).or_default() += stamps.len() as u64,
-            Some(kind) => self.failed(transform, version, kind),
+        let Some(kind) = call.failure else {
+            *self.open.records.entry(transform).or_default() += stamps.len() as u64;
+            return;
+        };
+        if breaks(kind) {
+            done.breaks += 1;
+            self.open.unasked.insert(transform, version);
+        }
+        let is_on_trial = self.trials.contains_key(&transform)
+            || self.asked.is_some_and(|asked| asked.transform == transform);
+        // No version is to go for what all fail at.
+        self.failures |= !(call.is_poison && is_on_trial);
+    }
+
+    /// What a version failed at was tried on the one before it.
+    pub(crate) fn opinion(&mut self, call: &Call<'_>) {
+        let Call { transform, stamps, failure, is_poison, .. } = *call;
+        self.open.unasked.remove(&transform);
+        self.failures |= !is_poison;
+        match (failure, self.called.get(&transform)) {
+            (Some(_), _) => {
+                let failed = stamps.iter().map(|&stamp| ((transform, stamp), self.turn));
+                self.opinions.extend(failed);
+            }
+            (None, Some(&version)) => {
+                self.done.entry((transform, version)).or_default().condemned = true;
+            }
+            (None, None) => {}
         }
     }
 
-    /// A call failed, or an instance was not made.
+    /// An instance was not made.
     pub(crate) fn failed(&mut self, transform: TransformId, version: Version, kind: FailureKind) {
         self.something_failed();
-        self.done.entry((transform, version)).or_default().breaks += u64::from(breaks(kind));
+        let done = self.done.entry((transform, version)).or_default();
+        done.breaks += u64::from(breaks(kind));
+        done.not_made |= breaks(kind);
     }
 
     pub(crate) fn something_failed(&mut self) {
@@ -218,10 +262,13 @@ impl Ledger {
             Notice::Swapped { transform, version } => self.swapped(*transform, *version),
             Notice::Reverted { transform, version, .. } => self.reverted(*transform, *version),
             Notice::Task { task, state: TaskState::Failed(reason) } => {
-                let is_to_blame = |trial: &Trial| {
-                    trial.asked.compared && trial.asked.transform.subtopology == task.subtopology
+                // Unless the version before failed at something as well.
+                let is_to_blame = |(id, trial): (&TransformId, &Trial)| {
+                    trial.asked.compared
+                        && id.subtopology == task.subtopology
+                        && !self.opinions.keys().any(|(of, _)| of == id)
                 };
-                match self.trial.as_ref().is_some_and(is_to_blame) && !has_lost {
+                match self.trials.iter().any(is_to_blame) && !has_lost {
                     true => Err(format!("{task} was stopped in a probation: {reason}")),
                     false => Ok(()),
                 }
@@ -234,7 +281,7 @@ impl Ledger {
     /// `stops`, no version takes over.
     pub(crate) fn reported(
         &mut self,
-        probation: Option<(Version, u64)>,
+        probations: &BTreeMap<Version, u64>,
         (now, stops): (u64, bool),
     ) -> Result<(), String> {
         if let Some(asked) = &mut self.asked {
@@ -244,18 +291,18 @@ impl Ledger {
                 return Err(format!("{asked:?} does not take over"));
             }
         }
-        if self.taken_back {
-            return Err(format!("{:?} was not taken back as it was told", self.trial));
+        if !self.taken_back.is_empty() {
+            return Err(format!("{:?} were not taken back as it was told", self.taken_back));
         }
         self.turn += 1;
         let failures = std::mem::take(&mut self.failures);
-        if let Some(trial) = &mut self.trial {
+        for trial in self.trials.values_mut() {
             trial.failures |= failures;
         }
-        let expected = self.probation();
-        match probation == expected {
+        let expected = self.probations();
+        match *probations == expected {
             true => Ok(()),
-            false => Err(format!("the probation is {probation:?}, not {expected:?}")),
+            false => Err(format!("the probations are {probations:?}, not {expected:?}")),
         }
     }
 
@@ -279,14 +326,20 @@ impl Ledger {
             if !self.given.contains_key(&(*id, version, *stamp)) {
                 return Err(format!("{stamp:?} was passed over by {version}, which never saw it"));
             }
+            if self.is_compared(*id) && !self.opinions.contains_key(&(*id, *stamp)) {
+                return Err(format!("{stamp:?} was passed over by {version} alone"));
+            }
         }
-        if let Some(trial) = &mut self.trial {
-            let id = trial.asked.transform;
+        for (&id, trial) in &mut self.trials {
             trial.records += transaction.records.get(&id).copied().unwrap_or(0);
             let done = transaction.done.get(&(id, trial.asked.version));
             let must_go = done.is_some_and(|done| trial.must_go(done));
             if must_go && transaction.versions.contains_key(&id) {
                 return Err(format!("{trial:?} is committed, but it must go"));
+            }
+            let unasked = transaction.unasked.get(&id) == Some(&trial.asked.version);
+            if unasked && trial.asked.compared {
+                return Err(format!("{trial:?} broke off, and {} was not asked", trial.before));
             }
         }
         Ok(())
@@ -299,7 +352,8 @@ impl Ledger {
             .ok_or_else(|| format!("{version} took over, and not {asked:?}"))?;
         let before = self.in_force.insert(transform, version).unwrap_or(0);
         let baseline = self.done.get(&(transform, before)).copied().unwrap_or_default();
-        self.trial = Some(Trial { asked, before, baseline, records: 0, failures: false });
+        let trial = Trial { asked, before, baseline, records: 0, failures: false };
+        self.trials.insert(transform, trial);
         self.forget_given(transform);
         Ok(())
     }
@@ -308,17 +362,17 @@ impl Ledger {
     fn forget_given(&mut self, transform: TransformId) {
         let turn = self.turn;
         self.given.retain(|(of, ..), given| *of != transform || *given == turn);
+        self.opinions.retain(|(of, _), given| *of != transform || *given == turn);
     }
 
     fn reverted(&mut self, transform: TransformId, version: Version) -> Result<(), String> {
-        let trial = self.trial.take();
+        let trial = self.trials.remove(&transform);
         let trial = trial
-            .filter(|trial| (trial.asked.transform, trial.asked.version) == (transform, version))
+            .filter(|trial| trial.asked.version == version)
             .ok_or_else(|| format!("{version} went, which is not on probation: {trial:?}"))?;
-        if !self.taken_back && !self.may_go(&trial) {
+        if !self.taken_back.remove(&version) && !self.may_go(&trial) {
             return Err(format!("{trial:?} was taken back without cause"));
         }
-        self.taken_back = false;
         self.in_force.insert(transform, trial.before);
         self.forget_given(transform);
         Ok(())
@@ -336,12 +390,12 @@ impl Trial {
     /// Whether a version that did this must be taken back.
     fn must_go(&self, done: &Done) -> bool {
         let before = self.baseline;
-        let broke = done.breaks > 0 && before.breaks == 0;
+        let broke = done.not_made && before.breaks == 0;
         let free = before.behaviour.memory_bytes().max(MEMORY_FREE);
         let needs = before.calls > 0
             && done.calls > 0
             && done.behaviour.memory_bytes() > MEMORY_RATIO_MAX * free;
-        self.asked.compared && (broke || needs)
+        self.asked.compared && (done.condemned || broke || needs)
     }
 }
 

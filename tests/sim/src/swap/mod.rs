@@ -109,6 +109,25 @@ pub(crate) struct Planned {
     pub(crate) end: End,
     /// Does not wait for the end of the swap before it.
     pub(crate) hasty: bool,
+    /// After so many turns others need not wait for its end any more: it is unproven, and judged as
+    /// before.
+    pub(crate) patience: Option<u64>,
+}
+
+impl Planned {
+    /// One that replaces a version that fails.
+    fn repair(transform: TransformId) -> Self {
+        Self {
+            step: 0,
+            after_drop: false,
+            transform,
+            behaviour: Behaviour::Good,
+            compared: false,
+            end: End::Keep { records: 0 },
+            hasty: false,
+            patience: None,
+        }
+    }
 }
 
 /// In one run of so many there are swaps.
@@ -125,15 +144,25 @@ pub(crate) fn draw(seed: u64, steps: u64, topology: &Topology) -> Vec<Planned> {
     let mut swaps: Vec<Planned> =
         (0..count).map(|_| draw_one(&mut prng, steps, topology)).collect();
     swaps.sort_by_key(|swap| swap.step);
+    let passes_over = |swap: &Planned| swap.behaviour.fails() && !may_fail(swap, topology);
+    if swaps.iter().any(passes_over) {
+        // What takes over from a version on probation has it kept.
+        swaps.iter_mut().for_each(|swap| swap.hasty = false);
+    }
     swaps
+}
+
+/// Whether what a version of a swap's transform fails at stops its task, and is not passed over.
+fn may_fail(swap: &Planned, topology: &Topology) -> bool {
+    let id = swap.transform;
+    let transforms = &topology.subtopologies[usize::from(id.subtopology)].transforms;
+    transforms[id.transform].on_error.then == OnError::Fail
 }
 
 fn draw_one(prng: &mut Prng, steps: u64, topology: &Topology) -> Planned {
     let subtopology = prng.index(topology.subtopologies.len());
     let transforms = &topology.subtopologies[subtopology].transforms;
     let place = prng.index(transforms.len());
-    // What fails at a transform that passes over such records would change what must come out.
-    let may_fail = transforms[place].on_error.then == OnError::Fail;
     let chosen = match prng.below(10) {
         0 | 1 => Behaviour::TrapsAlways,
         2 => Behaviour::TrapsAt(prng.between(1, 20)),
@@ -149,15 +178,21 @@ fn draw_one(prng: &mut Prng, steps: u64, topology: &Topology) -> Planned {
         false => End::Keep { records: prng.below(few_or_many[1]) },
     };
     let subtopology = u16::try_from(subtopology).expect("few of them");
-    Planned {
+    let mut swap = Planned {
         step: prng.between(5, steps.max(6) - 1),
         after_drop: prng.one_in(3),
         transform: TransformId { subtopology, transform: place },
-        behaviour: if chosen.fails() && !may_fail { Behaviour::Good } else { chosen },
+        behaviour: chosen,
         compared: !prng.one_in(4),
         end,
         hasty: prng.one_in(4),
+        patience: prng.coin().then(|| prng.below(10)),
+    };
+    if chosen.fails() && !may_fail(&swap, topology) {
+        // Kept, it would pass over what must come out; on probation nothing may be.
+        (swap.compared, swap.end) = (true, End::TakeBack { turns: prng.between(1, 100) });
     }
+    swap
 }
 
 /// Versions from here on are good ones, with which a run is brought to its end.
