@@ -96,6 +96,16 @@ pub struct Telemetry {
     pub samples: Vec<Sample>,
 }
 
+impl Telemetry {
+    /// How many bytes it holds in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let lines = self.lines.iter().map(|line| size_of::<LogLine>() + line.message.len());
+        let samples = self.samples.iter().map(|sample| size_of::<Sample>() + sample.name.len());
+        lines.chain(samples).sum()
+    }
+}
+
 /// A log line of user code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {

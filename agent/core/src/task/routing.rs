@@ -161,6 +161,9 @@ fn only_reader(subtopology: &Subtopology) -> Option<usize> {
 /// Records of which a topic gets only the last one for each key and transaction.
 pub(super) type Latest = IndexMap<(TopicIndex, i32, Vec<u8>), LatestRow>;
 
+/// What a record that is held back takes besides its key, value and headers.
+const HELD_BACK_BYTES: usize = 256;
+
 /// The last record for a key.
 #[derive(Debug)]
 pub(super) struct LatestRow {
@@ -173,7 +176,7 @@ pub(super) struct LatestRow {
 impl LatestRow {
     /// How many bytes it holds, its key not counted.
     pub(super) fn bytes(&self) -> usize {
-        self.value.as_ref().map_or(0, Vec::len) + self.headers.bytes()
+        HELD_BACK_BYTES + self.value.as_ref().map_or(0, Vec::len) + self.headers.bytes()
     }
 }
 

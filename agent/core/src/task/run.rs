@@ -105,6 +105,8 @@ pub(super) struct Work {
     records: u64,
     latest: Latest,
     telemetry: Vec<(usize, Telemetry)>,
+    /// What the telemetry holds in memory.
+    telemetry_bytes: usize,
     pub(super) passed_over: Vec<PassedOver>,
 }
 
@@ -394,6 +396,7 @@ impl<P: Processor> Task<P> {
         let subtopology = topology.subtopology(self.id);
         routing::check_partitions(&topology, &subtopology.transforms[transform], &emits)?;
         if !telemetry.lines.is_empty() || !telemetry.samples.is_empty() {
+            self.work.telemetry_bytes += telemetry.bytes();
             self.work.telemetry.push((transform, telemetry));
         }
         let stream_time = match self.open.time.stream_time() {
@@ -419,6 +422,7 @@ impl<P: Processor> Task<P> {
     pub(crate) fn bytes(&self) -> usize {
         let latest = &self.work.latest;
         self.state.bytes()
+            + self.work.telemetry_bytes
             + latest.iter().map(|((_, _, key), row)| key.len() + row.bytes()).sum::<usize>()
     }
 

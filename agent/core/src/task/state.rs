@@ -10,6 +10,13 @@ use crate::{
     task::{Entries, Position, Scan, StateStore, StoreError},
 };
 
+/// What a write holds besides its key and value: its places among the others and in the undo log.
+const WRITE_BYTES: usize = 128;
+/// What a key holds besides its bytes once the writes are put in order.
+const INDEX_BYTES: usize = 64;
+/// Room for so many writes is kept from one transaction to the next.
+const WRITES_KEPT: usize = 4_096;
+
 /// All stores of a task. The default value has no stores; hosts that need to own it for a while
 /// (as wasmtime's do) take it and put it back.
 #[derive(Default)]
@@ -109,6 +116,12 @@ impl State {
             .collect())
     }
 
+    /// How many bytes a write holds until its transaction ends, however small it is.
+    #[must_use]
+    pub const fn write_bytes(key: usize, value: usize) -> usize {
+        key.saturating_add(value).saturating_add(WRITE_BYTES)
+    }
+
     /// Writes a value; `None` deletes.
     pub fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
         self.buffers[store].put(key, value);
@@ -137,10 +150,10 @@ impl State {
         }
     }
 
-    /// How many bytes the open writes hold.
+    /// How many bytes the open writes hold, with what it takes to undo them.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.buffers.iter().map(|buffer| buffer.bytes).sum()
+        self.buffers.iter().map(|buffer| buffer.bytes + buffer.index_bytes).sum()
     }
 
     /// The changes of the open transaction, for each store, in the order of the first writes.
@@ -169,13 +182,16 @@ struct WriteBuffer {
     undo: Vec<(usize, Option<Option<Vec<u8>>>)>,
     /// The places of the keys in order; made by the first scan of a transaction.
     sorted: Option<BTreeMap<Vec<u8>, usize>>,
+    /// What the writes hold; what each of them replaced is still there, and counts.
     bytes: usize,
+    /// What `sorted` holds.
+    index_bytes: usize,
 }
 
 impl WriteBuffer {
     fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
         let value = value.map(<[u8]>::to_vec);
-        self.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        self.bytes += State::write_bytes(key.len(), value.as_ref().map_or(0, Vec::len));
         match self.writes.entry(key.to_vec()) {
             Entry::Occupied(mut entry) => {
                 let before = std::mem::replace(entry.get_mut(), value);
@@ -185,6 +201,7 @@ impl WriteBuffer {
                 let place = entry.index();
                 if let Some(sorted) = &mut self.sorted {
                     sorted.insert(entry.key().clone(), place);
+                    self.index_bytes += key.len() + INDEX_BYTES;
                 }
                 entry.insert(value);
                 self.undo.push((place, None));
@@ -201,15 +218,30 @@ impl WriteBuffer {
                     let (key, _) = self.writes.pop().expect("new keys are undone in reverse");
                     if let Some(sorted) = &mut self.sorted {
                         sorted.remove(&key);
+                        self.index_bytes -= key.len() + INDEX_BYTES;
                     }
                 }
             }
         }
+        self.give_back();
     }
 
     fn index(&mut self) {
-        let writes = &self.writes;
-        self.sorted.get_or_insert_with(|| writes.keys().cloned().zip(0..).collect());
+        if self.sorted.is_none() {
+            self.index_bytes = self.writes.keys().map(|key| key.len() + INDEX_BYTES).sum();
+            self.sorted = Some(self.writes.keys().cloned().zip(0..).collect());
+        }
+    }
+
+    /// Gives back the room of an unusual number of writes that are gone.
+    fn give_back(&mut self) {
+        let keep = |len: usize| WRITES_KEPT.max(2 * len);
+        if self.undo.capacity() > 2 * keep(self.undo.len()) {
+            self.undo.shrink_to(keep(self.undo.len()));
+        }
+        if self.writes.capacity() > 2 * keep(self.writes.len()) {
+            self.writes.shrink_to(keep(self.writes.len()));
+        }
     }
 
     fn changes(&self) -> Changes {
@@ -224,6 +256,8 @@ impl WriteBuffer {
         self.undo.clear();
         self.sorted = None;
         self.bytes = 0;
+        self.index_bytes = 0;
+        self.give_back();
     }
 }
 
@@ -437,8 +471,9 @@ mod tests {
     fn a_savepoint_undoes_what_came_after_it_and_nothing_else() {
         let mut state = state("ab");
         state.put(0, b"a", Some(b"1"));
-        let (savepoint, bytes) = (state.savepoint(), state.bytes());
+        let savepoint = state.savepoint();
         assert_eq!(scan(&mut state, false, 10).0, "b");
+        let bytes = state.bytes();
         state.put(0, b"a", Some(b"2"));
         state.put(0, b"b", None);
         state.put(0, b"c", Some(b"3"));
@@ -450,6 +485,32 @@ mod tests {
         assert_eq!(scan(&mut state, false, 10).0, "b");
         assert_eq!(state.changes()[0].len(), 1);
         assert_eq!(state.bytes(), bytes);
+    }
+
+    #[test]
+    fn every_write_counts_and_what_many_took_is_given_back() {
+        let mut state = state("");
+        let savepoint = state.savepoint();
+        let many = 10 * WRITES_KEPT;
+        for n in 0..many {
+            state.put(0, b"", None);
+            state.put(0, &n.to_le_bytes(), None);
+        }
+        let writes = 2 * many * WRITE_BYTES + many * size_of::<usize>();
+        assert_eq!(state.bytes(), writes);
+        scan(&mut state, false, 1);
+        assert!(state.bytes() > writes + many * INDEX_BYTES, "the index counts");
+        state.rollback(&savepoint);
+        let held = |state: &State| {
+            let buffer = &state.buffers[0];
+            buffer.undo.capacity().max(buffer.writes.capacity())
+        };
+        assert!(held(&state) <= 2 * WRITES_KEPT, "after a rollback");
+        assert_eq!(state.bytes(), 0);
+        (0..many).for_each(|n| state.put(0, &n.to_le_bytes(), None));
+        assert!(held(&state) >= many);
+        state.clear();
+        assert!(held(&state) <= 2 * WRITES_KEPT, "after a transaction");
     }
 
     #[test]
