@@ -5,6 +5,7 @@ use std::{
     ops::Bound,
     path::PathBuf,
     sync::{Arc, OnceLock, atomic::Ordering},
+    time::Duration,
 };
 
 use sidestream_core::{
@@ -30,6 +31,8 @@ use crate::{
 
 /// How long the name of a module may be that somebody swaps in.
 const NAME_CHARACTERS_MAX: usize = 256;
+/// How long a page of a store may take to pass over what was deleted.
+const SCAN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The agent as those see it who watch and question it.
 pub(super) struct Desk {
@@ -297,6 +300,7 @@ impl Operator for Desk {
             reverse: range.reverse,
             limit: range.entries_max,
             bytes_max: range.bytes_max,
+            time_max: SCAN_TIME_MAX,
         };
         let (position, found) = self.read(store, partition, &Query::Scan(scan))?;
         let Found::Entries(found) = found else { return Ok(Page::default()) };

@@ -150,14 +150,10 @@ impl Database {
     }
 
     pub(super) fn scan(&self, store: usize, scan: &Scan) -> Result<Entries, StoreError> {
-        let mut page = Page::new(scan);
-        let Some(options) = range(scan) else {
-            return Ok(page.into_entries());
-        };
         let open = self.opened()?;
-        let mut rows = open.db.raw_iterator_cf_opt(&open.family(&self.stores[store]), options);
-        page.fill(&mut rows).map_err(|error| self.failed(&error))?;
-        Ok(page.into_entries())
+        let family = open.family(&self.stores[store]);
+        let rows = |options| open.db.raw_iterator_cf_opt(&family, options);
+        Page::new(scan).read(rows, |error| self.failed(error))
     }
 
     /// The position as it was written; `None` in a new database.

@@ -13,7 +13,7 @@ use sidestream_core::{
 
 use super::{
     StoreSpec, TaskStores,
-    database::{POSITION_KEY, STORE_PREFIX, range},
+    database::{POSITION_KEY, STORE_PREFIX},
     memory::View,
     position,
     resources::Families,
@@ -148,12 +148,9 @@ impl Reader {
                 Found::Values(keys.iter().map(value).collect::<Result<_, _>>()?)
             }
             Query::Scan(scan) => {
-                let mut page = Page::new(scan);
-                if let Some(options) = range(scan) {
-                    let mut rows = snapshot.raw_iterator_cf_opt(&family, options);
-                    page.fill(&mut rows).map_err(failed)?;
-                }
-                Found::Entries(page.into_entries())
+                let rows = |options| snapshot.raw_iterator_cf_opt(&family, options);
+                let failed = |error: &rocksdb::Error| StoreError::Failed(error.to_string());
+                Found::Entries(Page::new(scan).read(rows, failed)?)
             }
         };
         Ok(Reading { position, inputs: self.inputs(&inputs), found })
@@ -166,7 +163,7 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use std::{ops::Bound, thread};
+    use std::{ops::Bound, thread, time::Duration};
 
     use sidestream_core::{
         record::{Changes, TaskId},
@@ -226,6 +223,7 @@ mod tests {
             reverse: false,
             limit: 10,
             bytes_max: 1_000,
+            time_max: Duration::MAX,
         };
         let keys = [&b"a"[..], b"none", b"b"];
         [Query::Get(keys.map(<[u8]>::to_vec).into()), Query::Scan(scan)]

@@ -54,6 +54,8 @@ const BACKGROUND_THREADS: i32 = 2;
 /// How many files each database keeps open. With files of [`FILE_BYTES`] a gigabyte has 16.
 const OPEN_FILES_MAX: i32 = 64;
 const FILE_BYTES: u64 = 64 << 20;
+/// A file is compacted early if so many of a window of its entries are deletes, or that part of all.
+const DELETED_OF_WINDOW: (usize, usize, f64) = (1 << 14, 1 << 13, 0.5);
 const BLOCK_BYTES: usize = 4 << 10;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 /// A cache this size has shards large enough for the indices and filters of such files.
@@ -158,6 +160,9 @@ impl Resources {
         options.set_keep_log_file_num(2);
         options.set_max_log_file_size(1 << 20);
         options.set_block_based_table_factory(&self.tables());
+        // A range whose entries expired one after another is not read through for long.
+        let (window, deleted, ratio) = DELETED_OF_WINDOW;
+        options.add_compact_on_deletion_collector_factory(window, deleted, ratio);
         Ok(options)
     }
 

@@ -1,7 +1,8 @@
 //! The state of a task: its RocksDB and its stores in memory, as one.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{ops::Bound, path::PathBuf, sync::Arc, time::Instant};
 
+use rocksdb::{DBRawIteratorWithThreadMode, ErrorKind, ReadOptions};
 use sidestream_core::{
     column::Column,
     record::Changes,
@@ -10,7 +11,7 @@ use sidestream_core::{
 
 use super::{
     StoreKind, TaskStores,
-    database::Database,
+    database::{Database, range},
     memory::Memory,
     position,
     read::{Place, Reader},
@@ -236,16 +237,56 @@ impl StateStore for TaskState {
     }
 }
 
+/// Deleted entries that RocksDB passes over before the time is looked at for the first time.
+const SKIPPED_FIRST: u64 = 1 << 14;
+
 /// Collects entries until a scan's limits are reached.
-pub(super) struct Page<'a> {
-    scan: &'a Scan,
+pub(super) struct Page {
+    scan: Scan,
     entries: Entries,
     bytes: usize,
 }
 
-impl<'a> Page<'a> {
-    pub(super) fn new(scan: &'a Scan) -> Self {
-        Self { scan, entries: Entries::default(), bytes: 0 }
+impl Page {
+    pub(super) fn new(scan: &Scan) -> Self {
+        Self { scan: scan.clone(), entries: Entries::default(), bytes: 0 }
+    }
+
+    /// Takes entries of a database, whose iterator `rows` makes.
+    ///
+    /// RocksDB doesn't say how far it came when too many deleted entries cut it short. So it begins
+    /// again behind the last entry that was taken, and may pass over twice as many: what is done in
+    /// vain is no more than what is done.
+    pub(super) fn read<'r, D: rocksdb::DBAccess + 'r>(
+        mut self,
+        rows: impl Fn(ReadOptions) -> DBRawIteratorWithThreadMode<'r, D>,
+        failed: impl Fn(&rocksdb::Error) -> StoreError,
+    ) -> Result<Entries, StoreError> {
+        let began = Instant::now();
+        let mut skipped_max = SKIPPED_FIRST;
+        while let Some(mut options) = range(&self.scan) {
+            options.set_max_skippable_internal_keys(skipped_max);
+            match self.fill(&mut rows(options)) {
+                Ok(()) => break,
+                Err(error) if error.kind() != ErrorKind::Incomplete => return Err(failed(&error)),
+                Err(_) if began.elapsed() >= self.scan.time_max => {
+                    return Err(StoreError::Slow(self.scan.time_max));
+                }
+                Err(_) => skipped_max = skipped_max.saturating_mul(2),
+            }
+            self.go_on();
+        }
+        Ok(self.entries)
+    }
+
+    /// Lets the scan begin behind the last entry that was taken.
+    fn go_on(&mut self) {
+        let Some(Some(last)) = self.entries.keys.iter().last() else { return };
+        let behind = Bound::Excluded(last.to_vec());
+        match self.scan.reverse {
+            true => self.scan.to = behind,
+            false => self.scan.from = behind,
+        }
     }
 
     /// Takes an entry, unless it is beyond the limits; then it says so.
@@ -263,9 +304,9 @@ impl<'a> Page<'a> {
     }
 
     /// Takes entries from where the rows of the scan begin.
-    pub(super) fn fill<D: rocksdb::DBAccess>(
+    fn fill<D: rocksdb::DBAccess>(
         &mut self,
-        rows: &mut rocksdb::DBRawIteratorWithThreadMode<'_, D>,
+        rows: &mut DBRawIteratorWithThreadMode<'_, D>,
     ) -> Result<(), rocksdb::Error> {
         match self.scan.reverse {
             true => rows.seek_to_last(),

@@ -7,11 +7,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod corruption;
+mod deleted;
 mod kill;
 mod sharing;
 mod topology;
 
-use std::{ops::Bound, path::Path, sync::Arc};
+use std::{ops::Bound, path::Path, sync::Arc, time::Duration};
 
 use sidestream::state::{Config, Opened, StoreKind, StoreSpec, Stores, TaskStores};
 use sidestream_core::{
@@ -91,6 +92,7 @@ fn all() -> Scan {
         reverse: false,
         limit: usize::MAX,
         bytes_max: usize::MAX,
+        time_max: Duration::MAX,
     }
 }
 

@@ -61,10 +61,11 @@ impl State {
         self.committed.as_deref().expect("an open task has its state")
     }
 
-    /// Keeps why a read failed.
+    /// Keeps why a read failed, unless the state is as it should be.
     fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(error) = &result {
-            *self.failed.borrow_mut() = Some(error.clone());
+        match &result {
+            Ok(_) | Err(StoreError::Slow(_)) => {}
+            Err(error) => *self.failed.borrow_mut() = Some(error.clone()),
         }
         result
     }
@@ -380,6 +381,8 @@ impl<'a> Merge<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::task::TopicId;
 
@@ -447,6 +450,7 @@ mod tests {
             reverse,
             limit,
             bytes_max: usize::MAX,
+            time_max: Duration::MAX,
         };
         let entries = state.scan(0, &scan).unwrap();
         (String::from_utf8(entries.keys.data().to_vec()).unwrap(), entries.more)

@@ -1,6 +1,6 @@
 //! The border to committed state.
 
-use std::ops::Bound;
+use std::{ops::Bound, time::Duration};
 
 use crate::{
     column::Column,
@@ -90,6 +90,8 @@ pub struct Scan {
     pub limit: usize,
     /// How many bytes of keys and values at most; the first entry comes whatever its size.
     pub bytes_max: usize,
+    /// How long it may take to pass over what was deleted, before it is [`StoreError::Slow`].
+    pub time_max: Duration,
 }
 
 /// Entries of a store.
@@ -150,4 +152,7 @@ pub enum StoreError {
     /// The disk is full, or can't be read or written: stop the task and say so.
     #[error("the state can't be accessed: {0}")]
     Failed(String),
+    /// What was asked for takes longer than it may; nothing is wrong with the state.
+    #[error("reading the state took longer than {} ms", .0.as_millis())]
+    Slow(Duration),
 }

@@ -199,7 +199,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 }
                 self.rebuild(id, store, &message)
             }
-            StoreError::Busy | StoreError::Failed(_) => self.stop_task(id, error.to_string()),
+            StoreError::Busy | StoreError::Failed(_) | StoreError::Slow(_) => {
+                self.stop_task(id, error.to_string())
+            }
         }
     }
 

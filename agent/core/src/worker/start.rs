@@ -118,9 +118,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 self.retry_later(&[id]);
                 Ok(())
             }
-            Err(error @ (StoreError::Corrupt { .. } | StoreError::Failed(_))) => {
-                self.stop_task(id, error.to_string())
-            }
+            Err(
+                error @ (StoreError::Corrupt { .. } | StoreError::Failed(_) | StoreError::Slow(_)),
+            ) => self.stop_task(id, error.to_string()),
         }
     }
 

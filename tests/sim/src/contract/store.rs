@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "it is a test, that others call")]
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 use sidestream_core::{
     column::Column,
@@ -218,6 +218,7 @@ fn compare(store: &dyn StateStore, model: &[BTreeMap<Vec<u8>, Vec<u8>>], random:
             reverse: random.below(2) == 0,
             limit: random.below(20),
             bytes_max: 1 << 20,
+            time_max: Duration::MAX,
         };
         let mut expected: Vec<_> = model.iter().filter(|(key, _)| is_within(key, &scan)).collect();
         if scan.reverse {
@@ -332,6 +333,7 @@ fn all() -> Scan {
         reverse: false,
         limit: usize::MAX,
         bytes_max: usize::MAX,
+        time_max: Duration::MAX,
     }
 }
 
