@@ -156,7 +156,7 @@ mod tests {
 
     use sidestream::guest::{Config, Context, Engine, Guest, Output, Store};
     use sidestream_core::{
-        record::{Batch, Records},
+        record::{Batch, Origin, Records},
         task::{Effects, Failure, FailureKind, Processor as _, State},
     };
     use sidestream_sim::contract::processor::Committed;
@@ -186,6 +186,7 @@ mod tests {
             partition: 1,
             stream_time: -1,
             wall_clock: 0,
+            origin: Origin::default(),
             inputs: vec![0; count],
             records: Records {
                 offsets: (0..).take(count).collect(),

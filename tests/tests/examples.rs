@@ -6,7 +6,7 @@ use std::{fs, iter::repeat_n};
 use sidestream::guest::{Config, Context, Engine, Guest, Output, Store};
 use sidestream_core::{
     column::Column,
-    record::{Batch, Changes, Records},
+    record::{Batch, Changes, Origin, Records},
     task::{
         Effects, Entries, FailureKind, LogLine, Position, Processor, Punctuation, SampleValue,
         Scan, State, StateStore, StoreError,
@@ -83,6 +83,7 @@ fn batch(records: &[(Option<&str>, Option<&str>, i64)]) -> Batch {
         partition: 1,
         stream_time: -1,
         wall_clock: 0,
+        origin: Origin { offset: 10, ..Origin::default() },
         inputs: vec![0; records.len()],
         records: Records {
             offsets: (10..).take(records.len()).collect(),

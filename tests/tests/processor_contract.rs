@@ -3,7 +3,7 @@
 use sidestream::guest::{Config, Context, Engine, Guest, Module, Output, Store};
 use sidestream_core::{
     column::Column,
-    record::{Batch, Records},
+    record::{Batch, Origin, Records},
 };
 use sidestream_sim::contract::processor::{Subject, check};
 use sidestream_tests::modules::{Wat, setup};
@@ -18,6 +18,7 @@ fn batch(keys: &[Option<&[u8]>]) -> Batch {
         partition: 3,
         stream_time: -1,
         wall_clock: 1_700_000_000_000,
+        origin: Origin { offset: 100, ..Origin::default() },
         inputs: vec![0; keys.len()],
         records: Records {
             offsets: (100..100 + rows).collect(),

@@ -164,11 +164,27 @@ pub struct Batch {
     pub stream_time: Timestamp,
     /// The wall clock; it stands still within a batch.
     pub wall_clock: Timestamp,
+    /// What the first record stems from.
+    pub origin: Origin,
     /// For each record the transform's input it came by (an index into its inputs).
     pub inputs: Vec<u32>,
     /// The records. One handed over by another transform has the offset of the record that
     /// caused it.
     pub records: Records,
+}
+
+/// What a record stems from. No two records that a transform of a task is given have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The punctuation that caused it, if it was one: transform, schedule and the time it was due.
+    pub punctuation: Option<(usize, u32, Timestamp)>,
+    /// The task's input whose record caused it otherwise (an index into those of the
+    /// sub-topology).
+    pub input: usize,
+    /// Where that record stands.
+    pub offset: Offset,
+    /// How many records of the same origin the transform was given before it.
+    pub sibling: u32,
 }
 
 /// As [`Emits::timestamps`]: the time of the record that caused the emit.

@@ -121,7 +121,7 @@ impl SimSubject {
             records.values.push(Some(value.as_bytes()));
         }
         let inputs = vec![0; values.len()];
-        Batch { partition: 0, stream_time: NO_TIMESTAMP, wall_clock: 5_000, inputs, records }
+        Batch { stream_time: NO_TIMESTAMP, wall_clock: 5_000, inputs, records, ..Batch::default() }
     }
 }
 

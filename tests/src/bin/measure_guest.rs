@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 use sidestream::guest::{Config, Context, Engine, Guest, Module, Output, Store};
 use sidestream_core::{
     column::Column,
-    record::{Batch, Records},
+    record::{Batch, Origin, Records},
     task::{Processor, State},
 };
 use sidestream_sim::contract::processor::Committed;
@@ -91,6 +91,7 @@ fn batch(rows: usize) -> Batch {
         partition: 0,
         stream_time: 0,
         wall_clock: 1_700_000_000_000,
+        origin: Origin::default(),
         inputs: vec![0; rows],
         records: Records {
             offsets: (0..count).collect(),

@@ -6,10 +6,10 @@ use indexmap::IndexMap;
 
 use crate::{
     record::{
-        Batch, Emits, HEADERS_OF_CAUSE, Header, Headers, NO_CAUSE, Offset, PARTITION_BY_KEY,
-        Records, TIMESTAMP_OF_CAUSE, Timestamp, TimestampType, TopicIndex,
+        Batch, Emits, HEADERS_OF_CAUSE, Header, Headers, NO_CAUSE, Offset, Origin,
+        PARTITION_BY_KEY, Records, TIMESTAMP_OF_CAUSE, Timestamp, TimestampType, TopicIndex,
     },
-    task::{Failure, FailureKind, Produced, RecordId},
+    task::{Failure, FailureKind, Produced, RecordId, time::DueCall},
     topology::{Reader, Route, Subtopology, Topology, Transform},
 };
 
@@ -53,6 +53,13 @@ impl Inbox {
         }
     }
 
+    /// Notes what its first record stems from, once it is sorted.
+    pub(super) fn trace(&mut self, roots: &Roots) {
+        let Some(&sibling) = self.siblings.first() else { return };
+        let (input, offset) = roots.of(self, 0).unwrap_or_default();
+        self.batch.origin = Origin { punctuation: roots.punctuation, input, offset, sibling };
+    }
+
     fn sort_rows(&mut self) {
         let mut order: Vec<usize> = (0..self.roots.len()).collect();
         order.sort_by_key(|&row| self.roots[row]);
@@ -81,6 +88,7 @@ impl Inbox {
             0 => self.batch.stream_time,
             first => roots.stream_time_before(self.roots[first]),
         };
+        inbox.trace(roots);
         inbox
     }
 }
@@ -89,6 +97,7 @@ impl Inbox {
 #[derive(Debug, Default)]
 pub(super) struct Roots {
     stream_time: Timestamp,
+    punctuation: Option<(usize, u32, Timestamp)>,
     inputs: Vec<u32>,
     offsets: Vec<Offset>,
     timestamps: Vec<Timestamp>,
@@ -98,6 +107,7 @@ impl Roots {
     pub(super) fn of_batch(batch: &Batch) -> Self {
         Self {
             stream_time: batch.stream_time,
+            punctuation: None,
             inputs: batch.inputs.clone(),
             offsets: batch.records.offsets.clone(),
             timestamps: batch.records.timestamps.clone(),
@@ -105,8 +115,9 @@ impl Roots {
     }
 
     /// Those of a punctuation at `stream_time`: there are none.
-    pub(super) fn none(stream_time: Timestamp) -> Self {
-        Self { stream_time, ..Self::default() }
+    pub(super) fn none(stream_time: Timestamp, due: &DueCall) -> Self {
+        let punctuation = Some((due.transform, due.index, due.time));
+        Self { stream_time, punctuation, ..Self::default() }
     }
 
     fn stream_time_before(&self, root: i32) -> Timestamp {
@@ -429,5 +440,42 @@ impl<'a> HeaderRows<'a> {
             Some(&count) => &self.pairs[self.starts[row]..self.starts[row] + index(count)],
             None => &[],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_records_have_the_same_origin() {
+        let roots = Roots {
+            inputs: vec![0, 1],
+            offsets: vec![7, 7],
+            timestamps: vec![1, 1],
+            ..Roots::default()
+        };
+        let record = Row {
+            offset: 7,
+            timestamp: 1,
+            timestamp_type: 0,
+            key: None,
+            value: None,
+            headers: &[],
+        };
+        let origins = |roots: &Roots, of: &[i32]| -> Vec<Origin> {
+            let mut inbox = Inbox::default();
+            of.iter().for_each(|&root| inbox.push(0, root, &record));
+            inbox.sort();
+            (0..of.len()).map(|row| inbox.part(&(row..row + 1), roots).batch.origin).collect()
+        };
+        let due = |time| DueCall { transform: 2, index: 1, time };
+        let mut all = origins(&roots, &[1, 0, 1, 0, 0]);
+        all.extend(origins(&Roots::none(5, &due(5)), &[NO_CAUSE; 2]));
+        all.extend(origins(&Roots::none(5, &due(6)), &[NO_CAUSE; 2]));
+        for (place, origin) in all.iter().enumerate() {
+            assert!(!all[..place].contains(origin), "{origin:?}");
+        }
+        assert_eq!(all[1], Origin { sibling: 1, offset: 7, ..Origin::default() });
     }
 }

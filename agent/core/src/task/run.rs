@@ -322,7 +322,7 @@ impl<P: Processor> Task<P> {
             wall_clock: turn.wall_clock,
         };
         let inboxes = self.inboxes(turn.wall_clock, stream_time);
-        let mut round = Round { roots: Roots::none(stream_time), inboxes };
+        let mut round = Round { roots: Roots::none(stream_time, &due), inboxes };
         let savepoint = self.state.savepoint();
         let done = self
             .call(due.transform, turn, |processor, state| processor.punctuate(&punctuation, state))
@@ -343,6 +343,7 @@ impl<P: Processor> Task<P> {
             let mut inbox = std::mem::take(&mut round.inboxes[transform]);
             if !inbox.batch.inputs.is_empty() {
                 inbox.sort();
+                inbox.trace(&round.roots);
                 self.process_inbox(transform, &inbox, &mut round, turn)?;
             }
         }

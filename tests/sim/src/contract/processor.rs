@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use sidestream_core::{
     column::Column,
-    record::{Batch, Changes, Emits, NO_CAUSE, Records},
+    record::{Batch, Changes, Emits, NO_CAUSE, Origin, Records},
     task::{
         Effects, Entries, Failure, Position, Processor, Punctuation, Scan, State, StateStore,
         StoreError,
@@ -226,6 +226,7 @@ fn divide(batch: &Batch, rows: usize) -> Vec<Batch> {
                 partition: batch.partition,
                 stream_time: before.fold(batch.stream_time, i64::max),
                 wall_clock: batch.wall_clock,
+                origin: Origin { offset: records.offsets[from], ..batch.origin },
                 inputs: batch.inputs[from..to].to_vec(),
                 records: Records {
                     offsets: records.offsets[from..to].to_vec(),
