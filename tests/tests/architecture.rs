@@ -36,6 +36,7 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("rdkafka", "kafka"),
     ("rdkafka_sys", "kafka"),
     ("rocksdb", "state"),
+    ("wasmparser", "guest"),
     ("wasmtime", "guest"),
     ("wasmtime_wasi", "guest"),
     ("wasmtime_wasi_io", "guest"),

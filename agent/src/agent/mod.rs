@@ -14,6 +14,7 @@ mod modules;
 mod notices;
 pub mod reset;
 mod retry;
+mod said;
 mod swap;
 mod thread;
 mod topics;
@@ -216,6 +217,7 @@ fn start_workers(
             stop: stop.clone(),
             board: Arc::clone(board),
             guest_stack_bytes: bytes(pipeline.limits.guest_stack_bytes_max),
+            log_lines_per_second_max: pipeline.limits.log_lines_per_second_max,
         };
         workers.push(thread::start(setup).map_err(Error::Thread)?);
     }

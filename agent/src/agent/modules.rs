@@ -136,6 +136,7 @@ fn read_file(path: &Path, pipeline: &Pipeline) -> Result<Vec<u8>, Error> {
 
 fn config(pipeline: &Pipeline, memory_total: usize) -> guest::Config {
     let limits = &pipeline.limits;
+    let default = guest::Config::default();
     guest::Config {
         module_bytes_max: bytes(limits.module_bytes_max),
         compile_time_max: limits.compile_time_max,
@@ -147,6 +148,8 @@ fn config(pipeline: &Pipeline, memory_total: usize) -> guest::Config {
         call_time_max: limits.batch_time_max,
         output_bytes_max: bytes(limits.output_bytes_max),
         record_bytes_max: bytes(limits.record_bytes_max),
-        ..guest::Config::default()
+        // A module may ask for what all records of its batch need at once.
+        get_keys_max: default.get_keys_max.max(limits.batch_records_max as usize),
+        ..default
     }
 }

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sidestream_core::{
     record::{TaskId, TransformId},
-    task::{Level, LogLine},
     topology::Topology,
     worker::{CommitNotice, Notice, PassedOver, TaskState},
 };
-use tracing::{debug, error, info, trace, warn};
+use tracing::{debug, error, info, warn};
+
+use super::said::Said;
 
 /// How often one task's restore is told about.
 const RESTORE_INTERVAL: Duration = Duration::from_secs(1);
@@ -19,11 +20,14 @@ pub(super) struct Teller {
     topology: Arc<Topology>,
     restoring: BTreeMap<TaskId, Duration>,
     waiting: Option<String>,
+    said: Said,
 }
 
 impl Teller {
-    pub(super) fn new(worker: usize, topology: Arc<Topology>) -> Self {
-        Self { worker, topology, restoring: BTreeMap::new(), waiting: None }
+    /// One that tells at most `lines_max` lines of a transform in a second.
+    pub(super) fn new(worker: usize, topology: Arc<Topology>, lines_max: u32) -> Self {
+        let said = Said::new(lines_max);
+        Self { worker, topology, restoring: BTreeMap::new(), waiting: None, said }
     }
 
     /// Tells what happened in a turn that ended at `now` (since the start).
@@ -36,7 +40,7 @@ impl Teller {
                 let store = &self.topology.subtopology(task).stores[store].name;
                 warn!(worker, %task, store, reason, "a store is rebuilt from its changelog");
             }
-            Notice::Committed(commit) => self.committed(&commit),
+            Notice::Committed(commit) => self.committed(&commit, now),
             Notice::Dropped { reason } => {
                 warn!(
                     worker,
@@ -98,14 +102,14 @@ impl Teller {
         }
     }
 
-    fn committed(&mut self, commit: &CommitNotice) {
+    fn committed(&mut self, commit: &CommitNotice, now: Duration) {
         self.recovered();
         let CommitNotice { records, outputs, changes, bytes, .. } = commit;
         debug!(worker = self.worker, records, outputs, changes, bytes, "committed");
         commit.passed_over.iter().for_each(|passed| self.passed_over(passed));
-        for (task, transform, said) in &commit.telemetry {
-            let transform = &self.topology.subtopology(*task).transforms[*transform].name;
-            said.lines.iter().for_each(|line| guest_line(*task, transform, line));
+        for (task, place, said) in &commit.telemetry {
+            let transform = &self.topology.subtopology(*task).transforms[*place].name;
+            self.said.tell(*task, *place, transform, &said.lines, now);
         }
     }
 
@@ -126,16 +130,5 @@ impl Teller {
                 warn!(worker, %task, transform, kind, count, first, "records failed and were skipped");
             }
         }
-    }
-}
-
-fn guest_line(task: TaskId, transform: &str, line: &LogLine) {
-    let message = line.message.as_str();
-    match line.level {
-        Level::Trace => trace!(target: "sidestream::guest", %task, transform, "{message}"),
-        Level::Debug => debug!(target: "sidestream::guest", %task, transform, "{message}"),
-        Level::Info => info!(target: "sidestream::guest", %task, transform, "{message}"),
-        Level::Warn => warn!(target: "sidestream::guest", %task, transform, "{message}"),
-        Level::Error => error!(target: "sidestream::guest", %task, transform, "{message}"),
     }
 }

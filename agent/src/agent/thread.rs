@@ -62,6 +62,8 @@ pub(super) struct Setup {
     pub(super) board: Arc<Board>,
     /// The stack a guest may use, on top of what a thread needs itself.
     pub(super) guest_stack_bytes: usize,
+    /// How many lines of a transform are logged in a second.
+    pub(super) log_lines_per_second_max: u32,
 }
 
 /// Starts the thread of a worker. It ends when the worker has drained, or with the reason why it
@@ -87,10 +89,11 @@ impl Drop for StopOnExit {
 }
 
 fn run(setup: Setup) -> Result<(), String> {
+    let lines_max = setup.log_lines_per_second_max;
     let Setup { worker: number, config, topology, log, environment, stop, board, .. } = setup;
     let log = MeasuredLog { log, metrics: Arc::clone(&board.workers[number].metrics) };
     let mut watcher = Watcher::new(number, board, Arc::clone(&topology));
-    let mut teller = Teller::new(number, Arc::clone(&topology));
+    let mut teller = Teller::new(number, Arc::clone(&topology), lines_max);
     let mut worker = Worker::new(config, topology, log, environment);
     let start = Instant::now();
     loop {

@@ -41,6 +41,8 @@ pub const COMPILE_TIME_MAX: &str = "2m";
 pub const UNCOMMITTED_BYTES_MAX: &str = "64MiB";
 /// `limits.buffered_bytes_max`.
 pub const BUFFERED_BYTES_MAX: &str = "16MiB";
+/// `limits.log_lines_per_second_max`.
+pub const LOG_LINES_PER_SECOND_MAX: &str = "1000";
 /// `on_error` of a transform.
 pub(crate) const ON_ERROR: &str = "fail";
 /// `limits.retry_attempts_max`.

@@ -174,6 +174,9 @@ pub struct LimitsSection {
     /// Stop fetching a partition while this much of it waits.
     #[schemars(extend("default" = defaults::BUFFERED_BYTES_MAX))]
     pub buffered_bytes_max: Option<Field<Size>>,
+    /// Log lines of a transform that a worker writes in a second; more are left out and counted.
+    #[schemars(extend("default" = 1_000))]
+    pub log_lines_per_second_max: Option<Field<Count>>,
     /// How often the same record may fail before its task is stopped.
     #[schemars(extend("default" = 5))]
     pub retry_attempts_max: Option<Field<Count>>,

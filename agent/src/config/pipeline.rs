@@ -129,6 +129,8 @@ pub struct Limits {
     pub uncommitted_bytes_max: u64,
     /// What waits of one partition before fetching it pauses.
     pub buffered_bytes_max: u64,
+    /// Log lines of a transform that a worker writes in a second.
+    pub log_lines_per_second_max: u32,
     /// How often a task may fail in a row before it is stopped.
     pub retry_attempts_max: u32,
     /// How long to wait after a first failure.

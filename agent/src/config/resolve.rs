@@ -158,6 +158,7 @@ impl<'a> Resolver<'a> {
             compile_time_max: self.optional("limits.compile_time_max", section.compile_time_max, defaults::COMPILE_TIME_MAX),
             uncommitted_bytes_max: self.size("limits.uncommitted_bytes_max", section.uncommitted_bytes_max, defaults::UNCOMMITTED_BYTES_MAX),
             buffered_bytes_max: self.size("limits.buffered_bytes_max", section.buffered_bytes_max, defaults::BUFFERED_BYTES_MAX),
+            log_lines_per_second_max: self.optional("limits.log_lines_per_second_max", section.log_lines_per_second_max, defaults::LOG_LINES_PER_SECOND_MAX).0,
             retry_attempts_max: self.optional("limits.retry_attempts_max", section.retry_attempts_max, defaults::RETRY_ATTEMPTS_MAX).0,
             retry_backoff: self.optional("limits.retry_backoff", section.retry_backoff, defaults::RETRY_BACKOFF),
             revoke_time_max: self.optional("limits.revoke_time_max", section.revoke_time_max, defaults::REVOKE_TIME_MAX),

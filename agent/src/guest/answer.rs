@@ -3,7 +3,7 @@
 use sidestream_core::{
     column::{Column, ColumnError},
     record::{
-        Emits, HEADERS_OF_CAUSE, Headers, NO_CAUSE, NO_TIMESTAMP, PARTITION_BY_KEY,
+        Emits, HEADERS_OF_CAUSE, Headers, NO_CAUSE, NO_TIMESTAMP, PARTITION_BY_KEY, Records,
         TIMESTAMP_OF_CAUSE,
     },
     task::{Clock, Failure, FailureKind, Schedule, Setup},
@@ -15,22 +15,42 @@ use super::{Config, Output, bindings::sidestream::transform::types as wit, failu
 /// No schedule is further apart: ten years, in milliseconds. It keeps sums of times in range.
 const INTERVAL_MS_MAX: u64 = 10 * 366 * 24 * 3600 * 1000;
 
-/// What a call was about: decides which causes its emits may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Causes {
-    /// A batch with this many rows.
-    Rows(usize),
+/// What a record that is emitted takes of the host besides its key, value and headers, and what each
+/// of its headers takes.
+const ROW_BYTES: usize = 64;
+const HEADER_BYTES: usize = 32;
+
+/// What a call was about: decides which causes its emits may have, and which headers go through.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Causes<'a> {
+    /// A batch with these records.
+    Rows(&'a Records),
     /// A punctuation.
     Punctuation,
 }
 
-impl Causes {
+impl Causes<'_> {
     fn has(self, cause: i32) -> bool {
         match self {
-            Self::Rows(rows) => usize::try_from(cause).is_ok_and(|row| row < rows),
+            Self::Rows(records) => usize::try_from(cause).is_ok_and(|row| row < records.len()),
             Self::Punctuation => cause == NO_CAUSE,
         }
     }
+
+    /// The headers of each row; empty if none has any.
+    fn headers(self) -> Vec<HeaderSize> {
+        match self {
+            Self::Rows(records) => header_sizes(&records.headers),
+            Self::Punctuation => Vec::new(),
+        }
+    }
+}
+
+/// How large the headers of a record are.
+#[derive(Clone, Copy, Debug, Default)]
+struct HeaderSize {
+    count: usize,
+    bytes: usize,
 }
 
 /// Takes what a guest wants of its host.
@@ -59,7 +79,7 @@ pub(super) fn setup(answer: &wit::Setup, config: &Config) -> Result<Setup, Breac
 }
 
 /// Takes a guest's own failure.
-pub(super) fn failure(answer: &wit::Failure, causes: Causes, config: &Config) -> Failure {
+pub(super) fn failure(answer: &wit::Failure, causes: Causes<'_>, config: &Config) -> Failure {
     let message = text::clean(&answer.message, config.log_line_bytes_max);
     let kind = match answer.kind {
         wit::FailureKind::Retry => FailureKind::Retry,
@@ -104,7 +124,8 @@ fn record_size(what: &str, row: usize, bytes: usize, config: &Config) -> Result<
     match bytes <= config.record_bytes_max {
         true => Ok(()),
         false => Err(Breach::limit(format!(
-            "row {row} of {what} has {bytes} bytes and may have {}",
+            "row {row} of {what} has {bytes} bytes with its headers and may have {} \
+             (`limits.record_bytes_max`)",
             config.record_bytes_max
         ))),
     }
@@ -131,10 +152,42 @@ fn bytes(length: i32) -> usize {
     usize::try_from(length).unwrap_or(0)
 }
 
+/// Holds what is emitted to the limits of a record and of a call, each record with the headers that
+/// it will have: those of its cause are copied for each, and so cost the guest nothing.
+fn emitted_sizes(emits: &Emits, causes: Causes<'_>, config: &Config) -> Result<(), Breach> {
+    let inherited = causes.headers();
+    let own = emits.headers.as_ref().map(header_sizes);
+    let mut sum: usize = 0;
+    let lengths = emits.keys.lengths().iter().zip(emits.values.lengths());
+    for (row, (&key, &value)) in lengths.enumerate() {
+        let headers = match &own {
+            Some(own) if !is_of_cause(emits, row) => own.get(row),
+            _ => usize::try_from(emits.causes[row]).ok().and_then(|cause| inherited.get(cause)),
+        };
+        let headers = headers.copied().unwrap_or_default();
+        let bytes = bytes(key) + bytes(value) + headers.bytes;
+        record_size("emits", row, bytes, config)?;
+        sum = sum.saturating_add(bytes + ROW_BYTES + headers.count * HEADER_BYTES);
+        if sum > config.output_bytes_max {
+            return Err(Breach::limit(format!(
+                "what it emits takes more than the {} bytes of a call (`limits.output_bytes_max`), \
+                 each record with its headers and {ROW_BYTES} more; emit less in a call",
+                config.output_bytes_max
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn is_of_cause(emits: &Emits, row: usize) -> bool {
+    let counts = emits.headers.as_ref().map(|headers| &headers.counts);
+    counts.is_none_or(|counts| counts.get(row) == Some(&HEADERS_OF_CAUSE))
+}
+
 /// Takes what a guest emits.
 pub(super) fn emits(
     answer: wit::Emits,
-    causes: Causes,
+    causes: Causes<'_>,
     outputs: &[Output],
     config: &Config,
 ) -> Result<Emits, Breach> {
@@ -161,7 +214,7 @@ pub(super) fn emits(
         return Err(Breach::malformed(format!(
             "row {row} of emits.causes is {cause}: {}",
             match causes {
-                Causes::Rows(rows) => format!("the batch has {rows} rows"),
+                Causes::Rows(records) => format!("the batch has {} rows", records.len()),
                 Causes::Punctuation => "a punctuation has no records, its cause is -1".to_owned(),
             }
         )));
@@ -174,10 +227,7 @@ pub(super) fn emits(
         let time = emits.timestamps[row];
         return Err(Breach::malformed(format!("row {row} of emits.timestamps is {time}")));
     }
-    record_sizes("emits", &emits.keys, &emits.values, config)?;
-    if let Some(headers) = &emits.headers {
-        header_sizes(headers, config)?;
-    }
+    emitted_sizes(&emits, causes, config)?;
     Ok(emits)
 }
 
@@ -234,15 +284,14 @@ const fn own_headers(count: u32) -> u32 {
     }
 }
 
-fn header_sizes(headers: &Headers, config: &Config) -> Result<(), Breach> {
-    if headers.names.data().len() + headers.values.data().len() <= config.record_bytes_max {
-        return Ok(());
-    }
+/// The headers of each record that are its own; empty if none has any.
+fn header_sizes(headers: &Headers) -> Vec<HeaderSize> {
     let mut lengths = headers.names.lengths().iter().zip(headers.values.lengths());
-    for (row, &count) in headers.counts.iter().enumerate() {
-        let of_record = lengths.by_ref().take(own_headers(count) as usize);
+    let size = |&count: &u32| {
+        let count = own_headers(count) as usize;
+        let of_record = lengths.by_ref().take(count);
         let bytes = of_record.map(|(&name, &value)| bytes(name) + bytes(value)).sum();
-        record_size("headers", row, bytes, config)?;
-    }
-    Ok(())
+        HeaderSize { count, bytes }
+    };
+    headers.counts.iter().map(size).collect()
 }

@@ -26,14 +26,19 @@ pub struct Config {
     pub calls_at_once_max: usize,
     /// How many elements its tables may have together.
     pub table_elements_max: usize,
-    /// How many core instances, memories and tables it may have of each. (One made from Python has
+    /// How many core instances it may have, those that link it included. (One made from Python has
     /// about 23.)
-    pub parts_max: usize,
+    pub instances_max: usize,
+    /// How many memories it may have. Each takes four gigabytes of addresses, however small it is.
+    pub memories_max: usize,
+    /// How many tables it may have.
+    pub tables_max: usize,
     /// How much stack its code may use. A worker's thread needs a megabyte on top of it.
     pub stack_bytes_max: usize,
     /// How long a call may take, that of initialise too.
     pub call_time_max: Duration,
-    /// How many bytes it may hand over in one call: emits, changes of state, host calls.
+    /// How many bytes it may hand over in one call: in host calls and its answer, in what it emits
+    /// and in changes of state, with what each record and change takes of the host.
     pub output_bytes_max: usize,
     /// How large a record may be that it emits or writes: key, value and headers. What Kafka's
     /// producer takes at most (`message.max.bytes`) is a good choice.
@@ -42,6 +47,8 @@ pub struct Config {
     pub scan_entries_max: usize,
     /// How many bytes a scan yields at most; the first entry comes whatever its size.
     pub scan_bytes_max: usize,
+    /// How many keys it may look up at a time.
+    pub get_keys_max: usize,
     /// How many punctuations it may ask for.
     pub schedules_max: usize,
     /// The lowest level of log lines that are kept.
@@ -67,13 +74,16 @@ impl Default for Config {
             memory_total_bytes_max: 1 << 30,
             calls_at_once_max: 1,
             table_elements_max: 100_000,
-            parts_max: 100,
+            instances_max: 100,
+            memories_max: 8,
+            tables_max: 32,
             stack_bytes_max: 512 << 10,
             call_time_max: Duration::from_secs(1),
             output_bytes_max: 16 << 20,
             record_bytes_max: 1 << 20,
             scan_entries_max: 10_000,
             scan_bytes_max: 1 << 20,
+            get_keys_max: 100_000,
             schedules_max: 64,
             log_level_min: Level::Info,
             log_lines_max: 100,

@@ -19,6 +19,7 @@ use super::{
     limits::Budget,
     module::{self, Code},
     wasi,
+    weight::{self, Weight},
 };
 
 /// How often deadlines are looked at. A call may run this much longer than it may.
@@ -82,8 +83,13 @@ impl Engine {
     /// Makes a module of a file's content; `name` is what messages call it. Compiles it, which
     /// takes milliseconds to seconds, unless the cache has it: not for a worker's thread.
     pub fn load(&self, bytes: &[u8], name: &str) -> Result<Module, Error> {
+        self.make(bytes, name).map_err(Error::cleaned)
+    }
+
+    fn make(&self, bytes: &[u8], name: &str) -> Result<Module, Error> {
         let shared = &self.shared;
         recognise(bytes, name, shared.config.module_bytes_max)?;
+        let weight = weigh(bytes, name, &shared.config)?;
         let digest = Digest::of(bytes);
         let component = self.component(bytes, name, &digest)?;
         let mut linker = shared.linker.clone();
@@ -99,6 +105,7 @@ impl Engine {
             name: name.to_owned(),
             digest,
             imports: imports::names(&shared.engine, &component),
+            weight,
             code: Code::Columnar(code),
         };
         Ok(Module { inner: Arc::new(inner) })
@@ -138,8 +145,51 @@ fn settings(config: &Config) -> wasmtime::Config {
         // Measured: the default costs half a microsecond a call.
         .concurrency_support(false)
         .epoch_interruption(true)
-        .max_wasm_stack(config.stack_bytes_max);
+        .max_wasm_stack(config.stack_bytes_max)
+        // The same input gives the same bits on any machine.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true);
+    grant(&mut settings);
     settings
+}
+
+/// Says of each proposal whether modules may use it, so that a later wasmtime grants nothing new.
+fn grant(settings: &mut wasmtime::Config) {
+    settings
+        .wasm_bulk_memory(true)
+        .wasm_multi_value(true)
+        .wasm_multi_memory(true)
+        .wasm_simd(true)
+        .wasm_relaxed_simd(true)
+        .wasm_extended_const(true)
+        .wasm_tail_call(true)
+        .wasm_memory64(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_gc(false)
+        .wasm_stack_switching(false)
+        .wasm_shared_everything_threads(false)
+        .wasm_component_model_error_context(false)
+        .wasm_component_model_gc(false)
+        .wasm_component_model_map(false)
+        .wasm_component_model_memory64(false)
+        .wasm_component_model_fixed_length_lists(false)
+        .wasm_component_model_implements(false);
+}
+
+/// What an instance of a module takes besides memories and tables; it must fit its memory.
+fn weigh(bytes: &[u8], name: &str, config: &Config) -> Result<Weight, Error> {
+    let too_much = |reason: String| Error::TooMuch { module: name.to_owned(), reason };
+    let weight = weight::weigh(bytes, config.instances_max)
+        .map_err(|weight::TooMuch(reason)| too_much(reason.into_owned()))?;
+    match weight.bytes <= config.memory_bytes_max {
+        true => Ok(weight),
+        false => Err(too_much(format!(
+            "its globals, functions and imports take {} bytes of each instance, more than the {} \
+             that it may have in all (`limits.guest_memory_max`)",
+            weight.bytes, config.memory_bytes_max
+        ))),
+    }
 }
 
 fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host>> {

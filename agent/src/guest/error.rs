@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::World;
+use super::{World, text};
+
+/// How much is shown of a name or message. Both may come from the module's file, whatever is in it.
+const NAME_BYTES_MAX: usize = 512;
+const MESSAGE_BYTES_MAX: usize = 2 << 10;
 
 /// Why a module was not loaded. Nothing of it has run.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +41,10 @@ pub enum Error {
         module: String,
     },
     /// Build it again, with a tool chain that makes standard WebAssembly.
-    #[error("module `{module}` is not a valid component: {message}")]
+    #[error(
+        "module `{module}` is not a valid component: {message}; build it again, for the target \
+         wasm32-wasip2 or wasm32-unknown-unknown and without threads or other proposals switched on"
+    )]
     Invalid {
         /// The module.
         module: String,
@@ -45,7 +52,10 @@ pub enum Error {
         message: String,
     },
     /// Make it smaller, or raise the limit.
-    #[error("module `{module}` has {bytes} bytes, more than the {bytes_max} that it may have")]
+    #[error(
+        "module `{module}` has {bytes} bytes, more than the {bytes_max} that it may have \
+         (`limits.module_bytes_max`)"
+    )]
     TooLarge {
         /// The module.
         module: String,
@@ -53,6 +63,14 @@ pub enum Error {
         bytes: usize,
         /// The limit.
         bytes_max: usize,
+    },
+    /// Make it of less, or raise the limit.
+    #[error("module `{module}` takes too much: {reason}")]
+    TooMuch {
+        /// The module.
+        module: String,
+        /// What it has too much of, and what to do.
+        reason: String,
     },
     /// Make it smaller, or raise the limit.
     #[error(
@@ -97,4 +115,35 @@ pub enum Error {
     /// The machine can't run WebAssembly as configured.
     #[error("WebAssembly can't be run here: {0}")]
     Engine(String),
+}
+
+impl Error {
+    /// The same, with names and messages cut and cleaned: they go to terminals, logs and events.
+    pub(super) fn cleaned(mut self) -> Self {
+        let name = |text: &mut String| *text = text::clean(text, NAME_BYTES_MAX);
+        let message = |text: &mut String| *text = text::clean(text, MESSAGE_BYTES_MAX);
+        match &mut self {
+            Self::NotWasm { module, start } => {
+                name(module);
+                message(start);
+            }
+            Self::Truncated { module, message: text, .. }
+            | Self::Invalid { module, message: text }
+            | Self::TooMuch { module, reason: text }
+            | Self::Export { module, reason: text } => {
+                name(module);
+                message(text);
+            }
+            Self::Import { module, import, reason } => {
+                name(module);
+                name(import);
+                message(reason);
+            }
+            Self::CoreModule { module }
+            | Self::TooLarge { module, .. }
+            | Self::CompileTime { module, .. } => name(module),
+            Self::Cache { reason: text, .. } | Self::Engine(text) => message(text),
+        }
+        self
+    }
 }

@@ -1,9 +1,14 @@
 //! What went wrong in a call, in the core's words.
 
+use std::time::Duration;
+
 use sidestream_core::task::{Failure, FailureKind};
 use wasmtime::{Trap, WasmBacktrace};
 
-use super::{Config, host::Host, limits::Denial, text};
+use super::{Config, host::Host, instance::HANDLES_MAX, limits::Denial, text};
+
+/// How many bytes of a message of wasmtime's are shown: it may quote names of the module.
+const MESSAGE_BYTES_MAX: usize = 2 << 10;
 
 /// How many functions of a backtrace are shown, and how many bytes of the name of each.
 const FRAMES_MAX: usize = 6;
@@ -33,6 +38,11 @@ impl Breach {
         Self { kind: FailureKind::Trap, message: message.into() }
     }
 
+    /// What the host did for the guest took longer than a call may.
+    pub(super) fn deadline(time_max: Duration) -> Self {
+        Self { kind: FailureKind::Deadline, message: too_long(time_max) }
+    }
+
     /// The state behind the guest failed.
     pub(super) fn state(error: &sidestream_core::task::StoreError) -> Self {
         Self { kind: FailureKind::State, message: error.to_string() }
@@ -50,7 +60,7 @@ pub(super) fn from_trap(error: &wasmtime::Error, host: &mut Host, config: &Confi
     let (kind, mut message) = match (error.downcast_ref::<Breach>(), error.downcast_ref::<Trap>()) {
         (Some(breach), _) => (breach.kind, breach.message.clone()),
         (None, Some(&trap)) => from_wasm_trap(trap, denied, config),
-        (None, None) => from_host(error, denied),
+        (None, None) => from_host(error, denied, config),
     };
     if let Some(words) = host.telemetry.last_words() {
         message.push_str(&format!("; it said: {words}"));
@@ -63,13 +73,13 @@ pub(super) fn from_trap(error: &wasmtime::Error, host: &mut Host, config: &Confi
 
 fn from_wasm_trap(trap: Trap, denied: Option<Denial>, config: &Config) -> (FailureKind, String) {
     match (trap, denied) {
-        (Trap::Interrupt, _) => (
-            FailureKind::Deadline,
-            format!("it ran longer than the {} ms of a call", config.call_time_max.as_millis()),
-        ),
+        (Trap::Interrupt, _) => (FailureKind::Deadline, too_long(config.call_time_max)),
         (Trap::StackOverflow, _) => (
             FailureKind::Limit,
-            format!("it used up its {} bytes of stack", config.stack_bytes_max),
+            format!(
+                "it used up its {} bytes of stack (`limits.guest_stack_max`)",
+                config.stack_bytes_max
+            ),
         ),
         (_, Some(denial)) => (denial.kind, denial.reason),
         (Trap::AllocationTooLarge, None) => {
@@ -87,22 +97,59 @@ fn from_wasm_trap(trap: Trap, denied: Option<Denial>, config: &Config) -> (Failu
     }
 }
 
+fn too_long(time_max: Duration) -> String {
+    format!(
+        "it ran longer than the {} ms of a call; give it smaller batches \
+         (`limits.batch_records_max`) or more time (`limits.batch_time_max`)",
+        time_max.as_millis()
+    )
+}
+
 /// Errors of wasmtime that are neither: they have no types that could be asked for, but each says
 /// what it is. What is not known is taken as an answer that doesn't fit its type.
-fn from_host(error: &wasmtime::Error, denied: Option<Denial>) -> (FailureKind, String) {
-    const LIMITS: [&str; 4] = [
-        "fuel allocated for hostcalls has been exhausted",
-        "handle limit exceeded",
-        "resource limit exceeded",
-        "exceeds memory limits",
-    ];
-    let message = error.root_cause().to_string();
-    let limit = LIMITS.iter().any(|limit| message.contains(limit));
-    match (denied, limit) {
-        (Some(denial), _) => (denial.kind, denial.reason),
-        (None, true) => (FailureKind::Limit, message),
-        (None, false) => (FailureKind::Malformed, message),
+fn from_host(
+    error: &wasmtime::Error,
+    denied: Option<Denial>,
+    config: &Config,
+) -> (FailureKind, String) {
+    if let Some(denial) = denied {
+        return (denial.kind, denial.reason);
     }
+    let message = text::clean(&error.root_cause().to_string(), MESSAGE_BYTES_MAX);
+    match over(&message, config) {
+        Some(limit) => (FailureKind::Limit, limit),
+        None => (FailureKind::Malformed, message),
+    }
+}
+
+/// Which limit a message of wasmtime's is about, in words that say what to do.
+fn over(message: &str, config: &Config) -> Option<String> {
+    let has = |words: &str| message.contains(words);
+    if has("fuel allocated for hostcalls has been exhausted") {
+        return Some(format!(
+            "it handed over more than the {} bytes of a call (`limits.output_bytes_max`); hand over \
+             less in a call",
+            config.output_bytes_max
+        ));
+    }
+    if has("handle limit exceeded") {
+        return Some(format!(
+            "it held more than {HANDLES_MAX} handles; let go of those that it needs no more"
+        ));
+    }
+    if has("resource limit exceeded") {
+        return Some(format!(
+            "it has more parts than it may: {} core instances, {} memories, {} tables; link it \
+             from fewer modules",
+            config.instances_max, config.memories_max, config.tables_max
+        ));
+    }
+    has("exceeds memory limits").then(|| {
+        format!(
+            "it wanted more memory than the {} bytes that it may have (`limits.guest_memory_max`)",
+            config.memory_bytes_max
+        )
+    })
 }
 
 /// The innermost functions of a backtrace, without the hashes that compilers add.

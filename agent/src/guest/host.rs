@@ -1,11 +1,15 @@
 //! What a guest can call: the stores of its task, and telemetry.
 
-use std::{ops::Bound, sync::Arc};
+use std::{
+    ops::Bound,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sidestream_core::{
     column::Column,
     record::Timestamp,
-    task::{Effects, Entries, Level, Scan, State, Telemetry},
+    task::{Effects, Entries, Level, Scan, State, StoreError, Telemetry},
 };
 
 use super::{
@@ -18,7 +22,7 @@ use super::{
     failure::Breach,
     limits::Limiter,
     telemetry::Collector,
-    wasi::Surroundings,
+    wasi::{Call, Surroundings},
 };
 
 /// Keys are looked up this many at a time, so that values that are too many are found out before
@@ -38,6 +42,8 @@ pub(super) struct Host {
     state: State,
     /// How many bytes this call wrote.
     written: usize,
+    /// When the call began.
+    began: Instant,
 }
 
 impl Host {
@@ -50,15 +56,26 @@ impl Host {
         stores: Vec<usize>,
     ) -> Self {
         let telemetry = Collector::new(Arc::clone(&config));
-        let state = State::default();
-        Self { limiter, telemetry, surroundings, config, outputs, stores, state, written: 0 }
+        Self {
+            limiter,
+            telemetry,
+            surroundings,
+            config,
+            outputs,
+            stores,
+            state: State::default(),
+            written: 0,
+            began: Instant::now(),
+        }
     }
 
     /// Begins a call on `state`.
-    pub(super) fn begin(&mut self, state: State, wall_clock: Timestamp) {
+    pub(super) fn begin(&mut self, call: Call, state: State, wall_clock: Timestamp) {
         self.state = state;
         self.written = 0;
-        self.surroundings.set_time(wall_clock);
+        self.began = Instant::now();
+        self.limiter.begin();
+        self.surroundings.begin(call, wall_clock);
     }
 
     /// Ends a call: gives the state back.
@@ -70,7 +87,7 @@ impl Host {
     pub(super) fn finish(
         &mut self,
         answer: wit::Effects,
-        causes: Causes,
+        causes: Causes<'_>,
     ) -> Result<Effects, Breach> {
         let emits = answer::emits(answer.emits, causes, &self.outputs, &self.config)?;
         self.write(answer.writes)?;
@@ -96,9 +113,21 @@ impl Host {
         match self.written <= self.config.output_bytes_max {
             true => Ok(()),
             false => Err(Breach::limit(format!(
-                "it wrote more than the {} bytes of a call",
-                self.config.output_bytes_max
+                "it wrote more than the {} bytes of a call (`limits.output_bytes_max`), {} of them \
+                 for each change; write less in a call",
+                self.config.output_bytes_max,
+                State::write_bytes(0, 0)
             ))),
+        }
+    }
+
+    /// What is left of the time of the call; code is stopped by its engine, and this is for what the
+    /// host does for it.
+    fn time_left(&self) -> Result<Duration, Breach> {
+        let time_max = self.config.call_time_max;
+        match time_max.checked_sub(self.began.elapsed()) {
+            Some(left) if !left.is_zero() => Ok(left),
+            _ => Err(Breach::deadline(time_max)),
         }
     }
 
@@ -109,7 +138,8 @@ impl Host {
         answer::rows("writes.values", values.len(), writes.stores.len())?;
         answer::no_nulls("writes.keys", &keys)?;
         answer::record_sizes("writes", &keys, &values, &self.config)?;
-        self.charge(keys.bytes() + values.bytes())?;
+        let overhead = State::write_bytes(0, 0).saturating_mul(keys.len());
+        self.charge((keys.data().len() + values.data().len()).saturating_add(overhead))?;
         for &store in &writes.stores {
             self.store(store)?;
         }
@@ -121,14 +151,23 @@ impl Host {
     }
 
     fn read_many(&self, store: usize, keys: &Column) -> Result<Column, Breach> {
+        if keys.len() > self.config.get_keys_max {
+            return Err(Breach::limit(format!(
+                "it asked for the values of {} keys at a time and may ask for {}; ask for fewer",
+                keys.len(),
+                self.config.get_keys_max
+            )));
+        }
         let mut values = Column::default();
         let mut rows = keys.iter();
         while values.len() < keys.len() {
+            self.time_left()?;
             let some: Column = rows.by_ref().take(READ_ROWS).collect();
-            let read = self.state.get_many(store, &some).map_err(|e| Breach::state(&e))?;
+            let read = self.state.get_many(store, &some).map_err(|e| self.unread(&e))?;
             if values.bytes() + read.bytes() > self.config.memory_bytes_max {
                 return Err(Breach::limit(format!(
-                    "it asked for values of more than the {} bytes of memory that it may have",
+                    "it asked for values of more than the {} bytes of memory that it may have \
+                     (`limits.guest_memory_max`)",
                     self.config.memory_bytes_max
                 )));
             }
@@ -148,16 +187,29 @@ impl Host {
         let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
         let limit = limit.min(self.config.scan_entries_max);
         let bytes_max = self.config.scan_bytes_max;
-        let scan = Scan { from, to, reverse: range.reverse, limit, bytes_max };
+        let time_max = self.time_left()?;
+        let scan = Scan { from, to, reverse: range.reverse, limit, bytes_max, time_max };
         let entries = match is_empty(&scan) {
             true => Entries::default(),
-            false => self.state.scan(store, &scan).map_err(|e| Breach::state(&e))?,
+            false => {
+                let found = self.state.scan(store, &scan);
+                found.map_err(|error| self.unread(&error))?
+            }
         };
         Ok(wit_state::Entries {
             keys: lower(entries.keys),
             values: lower(entries.values),
             more: entries.more,
         })
+    }
+
+    fn unread(&self, error: &StoreError) -> Breach {
+        match error {
+            StoreError::Slow(_) => Breach::deadline(self.config.call_time_max),
+            StoreError::Busy | StoreError::Corrupt { .. } | StoreError::Failed(_) => {
+                Breach::state(error)
+            }
+        }
     }
 }
 
@@ -224,7 +276,7 @@ impl wit::Host for Host {}
 impl wit_state::Host for Host {
     fn get(&mut self, store: u32, key: Vec<u8>) -> wasmtime::Result<Option<Vec<u8>>> {
         let store = self.store(store)?;
-        Ok(self.state.get(store, &key).map_err(|e| Breach::state(&e))?)
+        Ok(self.state.get(store, &key).map_err(|error| self.unread(&error))?)
     }
 
     fn get_many(
@@ -240,15 +292,16 @@ impl wit_state::Host for Host {
 
     fn put(&mut self, store: u32, key: Vec<u8>, value: Option<Vec<u8>>) -> wasmtime::Result<()> {
         let store = self.store(store)?;
-        let bytes = key.len() + value.as_ref().map_or(0, Vec::len);
+        let value_bytes = value.as_ref().map_or(0, Vec::len);
+        let bytes = key.len() + value_bytes;
         if bytes > self.config.record_bytes_max {
             return Err(Breach::limit(format!(
-                "it put {bytes} bytes under one key and may put {}",
+                "it put {bytes} bytes under one key and may put {} (`limits.record_bytes_max`)",
                 self.config.record_bytes_max
             ))
             .into());
         }
-        self.charge(bytes)?;
+        self.charge(State::write_bytes(key.len(), value_bytes))?;
         self.state.put(store, &key, value.as_deref());
         Ok(())
     }
@@ -313,7 +366,10 @@ impl wit_telemetry::Host for Host {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use sidestream_core::task::Stateless;
+
+    use super::{wit_state::Host as _, *};
+    use crate::guest::limits::Budget;
 
     fn included(key: &[u8]) -> Bound<Vec<u8>> {
         Bound::Included(key.to_vec())
@@ -321,6 +377,27 @@ mod tests {
 
     fn excluded(key: &[u8]) -> Bound<Vec<u8>> {
         Bound::Excluded(key.to_vec())
+    }
+
+    #[test]
+    fn what_the_host_does_ends_with_the_time_of_the_call() {
+        let config = Arc::new(Config { call_time_max: Duration::ZERO, ..Config::default() });
+        let limiter = Limiter::new(Arc::new(Budget::new(0)), &config);
+        let mut host = Host::new(limiter, Surroundings::new(b""), config, Vec::new(), vec![0]);
+        host.begin(Call::Initialise, State::new(Box::new(Stateless), 1), 0);
+        let keys = BytesColumnResult { data: Vec::new(), lengths: vec![0] };
+        let late = |error: wasmtime::Error| {
+            let message = error.downcast::<Breach>().expect("it is a breach").to_string();
+            assert!(message.contains("longer than the 0 ms of a call"), "{message}");
+        };
+        late(host.get_many(0, keys).unwrap_err());
+        let range = wit_state::KeyRange {
+            lower: wit_state::KeyBound::Unbounded,
+            upper: wit_state::KeyBound::Unbounded,
+            reverse: false,
+            limit: 1,
+        };
+        late(host.scan(0, range).unwrap_err());
     }
 
     #[test]

@@ -5,7 +5,13 @@ use wasmtime::{
     component::{Component, Linker, types::ComponentItem},
 };
 
-use super::{Error, World, host::Host, wasi};
+use super::{Error, World, host::Host, text, wasi};
+
+/// How many interfaces a module may import. WASI 0.2 has less than forty.
+const IMPORTS_MAX: usize = 200;
+/// How many names a list of them shows, and how much of each.
+const NAMES_MAX: usize = 20;
+const NAME_BYTES_MAX: usize = 80;
 
 /// What a module may import, for people.
 const GRANTED: &str = "granted are `state` and `telemetry` of sidestream:transform@0.1, and a \
@@ -19,7 +25,18 @@ pub(super) fn check(
     component: &Component,
     linker: &mut Linker<Host>,
 ) -> Result<(), Error> {
-    for (import, item) in component.component_type().imports(engine) {
+    let ty = component.component_type();
+    let count = ty.imports(engine).count();
+    if count > IMPORTS_MAX {
+        return Err(Error::TooMuch {
+            module: module.to_owned(),
+            reason: format!(
+                "it imports {count} interfaces and may import {IMPORTS_MAX}; remove those that it \
+                 doesn't need"
+            ),
+        });
+    }
+    for (import, item) in ty.imports(engine) {
         let refused = |reason: &str| Error::Import {
             module: module.to_owned(),
             import: import.to_owned(),
@@ -42,7 +59,9 @@ pub(super) fn check(
 
 /// The names of what a component imports.
 pub(super) fn names(engine: &Engine, component: &Component) -> Vec<String> {
-    component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
+    let ty = component.component_type();
+    let names = ty.imports(engine).map(|(name, _)| text::clean(name, NAME_BYTES_MAX));
+    names.take(IMPORTS_MAX).collect()
 }
 
 /// Whose an imported interface is.
@@ -92,10 +111,15 @@ pub(super) fn world(module: &str, engine: &Engine, component: &Component) -> Res
         Some(ComponentItem::ComponentInstance(_)) => Ok(World::Columnar),
         Some(_) => Err(export(module, "it exports something else by this name")),
         None => {
-            let names: Vec<_> = ty.exports(engine).map(|(name, _)| format!("`{name}`")).collect();
-            let reason = match names.is_empty() {
-                true => "it exports nothing; it was built without the SDK, or cut off".to_owned(),
-                false => format!("it exports {}; build it with the SDK", names.join(", ")),
+            let name = |(name, _): (&str, _)| format!("`{}`", text::clean(name, NAME_BYTES_MAX));
+            let names: Vec<_> = ty.exports(engine).map(name).take(NAMES_MAX + 1).collect();
+            let reason = match names.len() {
+                0 => "it exports nothing; it was built without the SDK, or cut off".to_owned(),
+                1..=NAMES_MAX => format!("it exports {}; build it with the SDK", names.join(", ")),
+                _ => format!(
+                    "it exports {} and more; build it with the SDK",
+                    names[..NAMES_MAX].join(", ")
+                ),
             };
             Err(export(module, &reason))
         }

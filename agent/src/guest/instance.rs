@@ -21,14 +21,14 @@ use super::{
     clock::thread_cpu_time,
     failure,
     host::Host,
-    limits::Limiter,
+    limits::{Denial, Limiter},
     module::Code,
     text,
-    wasi::Surroundings,
+    wasi::{Call, Surroundings},
 };
 
 /// How many handles of resources an instance may hold at a time.
-const HANDLES_MAX: usize = 10_000;
+pub(super) const HANDLES_MAX: usize = 10_000;
 
 /// What an instance works for, and with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,7 +139,9 @@ impl Guest {
                 }
             })?;
             if setup != self.setup {
-                let message = "initialise gave another answer than before".to_owned();
+                let message = "initialise gave another answer than before; it must not depend on \
+                               time or chance, since an instance may be made anew at any moment"
+                    .to_owned();
                 return Err(Failure { kind: FailureKind::Initialise, record: None, message });
             }
             self.instance = Instance::Live(live);
@@ -195,10 +197,12 @@ impl Live {
             "{}/{}/{}/{}",
             context.application, context.transform, context.partition, module.inner.digest
         );
+        let mut limiter = Limiter::new(Arc::clone(&shared.budget), config);
+        limiter.charge(module.inner.weight.bytes).map_err(Denial::into_failure)?;
         let mut surroundings = Surroundings::new(seed.as_bytes());
-        surroundings.set_time(now());
+        surroundings.begin(Call::Initialise, now());
         let host = Host::new(
-            Limiter::new(Arc::clone(&shared.budget), config),
+            limiter,
             surroundings,
             Arc::clone(config),
             context.outputs.clone(),
@@ -230,6 +234,7 @@ impl Live {
             config: &context.config,
         };
         let shared = Arc::clone(&self.module.inner.shared);
+        self.store.data_mut().begin(Call::Initialise, State::default(), now());
         self.store.set_epoch_deadline(shared.call_ticks());
         let transform = self.exports.sidestream_transform_transform();
         match transform.call_initialise(&mut self.store, argument) {
@@ -268,10 +273,10 @@ impl Live {
                 values: lower(&records.headers.values),
             }),
         };
-        self.begin(state, batch.wall_clock);
+        self.begin(Call::Process(batch.origin), state, batch.wall_clock);
         let transform = self.exports.sidestream_transform_transform();
         let answer = transform.call_process(&mut self.store, argument);
-        self.end(answer, Causes::Rows(records.len()), state)
+        self.end(answer, Causes::Rows(records), state)
     }
 
     fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure> {
@@ -282,15 +287,15 @@ impl Live {
             stream_time: due.stream_time,
             wall_clock: due.wall_clock,
         };
-        self.begin(state, due.wall_clock);
+        self.begin(Call::Punctuate(due.schedule, due.time), state, due.wall_clock);
         let transform = self.exports.sidestream_transform_transform();
         let answer = transform.call_punctuate(&mut self.store, argument);
         self.end(answer, Causes::Punctuation, state)
     }
 
     /// Lends the state to the instance for a call.
-    fn begin(&mut self, state: &mut State, wall_clock: Timestamp) {
-        self.store.data_mut().begin(std::mem::take(state), wall_clock);
+    fn begin(&mut self, call: Call, state: &mut State, wall_clock: Timestamp) {
+        self.store.data_mut().begin(call, std::mem::take(state), wall_clock);
         self.store.set_epoch_deadline(self.module.inner.shared.call_ticks());
     }
 
@@ -298,7 +303,7 @@ impl Live {
     fn end(
         &mut self,
         answer: wasmtime::Result<Result<wit::Effects, wit::Failure>>,
-        causes: Causes,
+        causes: Causes<'_>,
         state: &mut State,
     ) -> Result<Effects, Failure> {
         let config = &self.module.inner.shared.config;

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use sidestream_core::task::FailureKind;
+use sidestream_core::task::{Failure, FailureKind};
 use wasmtime::ResourceLimiter;
 
 use super::Config;
@@ -58,6 +58,11 @@ impl Denial {
     fn shared(reason: String) -> Self {
         Self { kind: FailureKind::Budget, reason }
     }
+
+    /// As a failure of what needed it.
+    pub(super) fn into_failure(self) -> Failure {
+        Failure { kind: self.kind, record: None, message: self.reason }
+    }
 }
 
 /// Counts what one instance takes, over all of its memories and tables. What it took goes back to
@@ -67,7 +72,10 @@ pub(super) struct Limiter {
     budget: Arc<Budget>,
     memory_bytes_max: usize,
     table_elements_max: usize,
-    parts_max: usize,
+    instances_max: usize,
+    memories_max: usize,
+    tables_max: usize,
+    /// What its memories have, and what else the host keeps of it.
     memory_bytes: usize,
     table_elements: usize,
     last_growth: usize,
@@ -75,7 +83,7 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// How many bytes its memories have.
+    /// How many bytes its memories have, and what else the host keeps of it.
     pub(super) const fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
@@ -86,7 +94,9 @@ impl Limiter {
             budget,
             memory_bytes_max: config.memory_bytes_max,
             table_elements_max: config.table_elements_max,
-            parts_max: config.parts_max,
+            instances_max: config.instances_max,
+            memories_max: config.memories_max,
+            tables_max: config.tables_max,
             memory_bytes: 0,
             table_elements: 0,
             last_growth: 0,
@@ -100,6 +110,16 @@ impl Limiter {
         self.budget.bytes().saturating_add(wanted) <= self.budget.bytes_max
     }
 
+    /// Counts what the host keeps of the instance besides its memories and tables.
+    pub(super) fn charge(&mut self, bytes: usize) -> Result<(), Denial> {
+        self.memory(bytes)
+    }
+
+    /// Begins a call: what was refused before is not the reason for what happens in it.
+    pub(super) fn begin(&mut self) {
+        self.denied = None;
+    }
+
     /// What was last refused, for people; forgets it.
     pub(super) fn take_denied(&mut self) -> Option<Denial> {
         self.denied.take()
@@ -109,14 +129,14 @@ impl Limiter {
         let wanted = self.memory_bytes.saturating_add(growth);
         if wanted > self.memory_bytes_max {
             return Err(Denial::own(format!(
-                "it wanted {wanted} bytes of memory and may have {}",
+                "it wanted {wanted} bytes of memory and may have {} (`limits.guest_memory_max`)",
                 self.memory_bytes_max
             )));
         }
         if !self.budget.reserve(growth) {
             return Err(Denial::shared(format!(
                 "it wanted {growth} more bytes of memory, which the {} bytes that all instances \
-                 together may have don't leave",
+                 together may have (a quarter of `memory_max`) don't leave",
                 self.budget.bytes_max
             )));
         }
@@ -129,14 +149,15 @@ impl Limiter {
         let wanted = self.table_elements.saturating_add(growth);
         if wanted > self.table_elements_max {
             return Err(Denial::own(format!(
-                "it wanted {wanted} elements in its tables and may have {}",
+                "it wanted {wanted} elements in its tables and may have {} \
+                 (`limits.guest_table_elements_max`)",
                 self.table_elements_max
             )));
         }
         if !self.budget.reserve(growth * TABLE_ELEMENT_BYTES) {
             return Err(Denial::shared(format!(
                 "it wanted {growth} more elements in its tables, which the {} bytes that all \
-                 instances together may have don't leave",
+                 instances together may have (a quarter of `memory_max`) don't leave",
                 self.budget.bytes_max
             )));
         }
@@ -195,15 +216,15 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        self.parts_max
+        self.instances_max
     }
 
     fn tables(&self) -> usize {
-        self.parts_max
+        self.tables_max
     }
 
     fn memories(&self) -> usize {
-        self.parts_max
+        self.memories_max
     }
 }
 
@@ -245,6 +266,15 @@ mod tests {
         assert!(second.memory_growing(0, 80, None).unwrap());
         second.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
         assert_eq!(budget.bytes(), 0);
+    }
+
+    #[test]
+    fn a_refusal_is_forgotten_when_a_call_begins() {
+        let budget = Arc::new(Budget::new(1_000));
+        let mut limiter = limiter(&budget, 100);
+        assert!(!limiter.memory_growing(0, 200, None).unwrap());
+        limiter.begin();
+        assert_eq!(limiter.take_denied(), None);
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! - [`engine`](self): engine, module, instance; `compiler` and `cache` behind them.
 //! - `bindings`: what `wit/transform.wit` says, as Rust.
 //! - `host`: what a guest can call: stores and telemetry; `wasi`: a closed one.
-//! - `limits`, `answer`, `failure`: what holds it, checks it, and says what went wrong.
+//! - `limits`, `weight`, `answer`, `failure`: what holds it, counts what it takes of the host, checks
+//!   it, and says what went wrong.
 
 mod answer;
 mod bindings;
@@ -31,6 +32,7 @@ mod module;
 mod telemetry;
 mod text;
 mod wasi;
+mod weight;
 
 pub use self::{
     clock::thread_cpu_time,

@@ -10,6 +10,7 @@ use super::{
     engine::Shared,
     host::Host,
     instance::{Context, Guest},
+    weight::Weight,
 };
 
 /// The sha256 of a module's file: which code it is.
@@ -69,6 +70,7 @@ pub(super) struct Inner {
     pub(super) name: String,
     pub(super) digest: Digest,
     pub(super) imports: Vec<String>,
+    pub(super) weight: Weight,
     pub(super) code: Code,
 }
 

@@ -71,9 +71,9 @@ impl Collector {
         }
     }
 
-    /// Takes an observation of a histogram; one that is no number is left out.
+    /// Takes an observation of a histogram; one that is infinite or no number is left out.
     pub(super) fn observe(&mut self, name: &str, value: f64) {
-        if value.is_nan() {
+        if !value.is_finite() {
             return;
         }
         let Some(name) = self.metric(name) else { return };
@@ -191,14 +191,14 @@ mod tests {
     #[test]
     fn samples_are_summed_and_bounded() {
         let mut collector = collector();
-        for value in [1.0, f64::NAN, 2.0, 3.0] {
+        for value in [1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 2.0, 3.0] {
             collector.observe("size", value);
             collector.count("seen", 2);
             collector.count("third", 1);
         }
         let telemetry = collector.take();
         assert_eq!(telemetry.samples.len(), 3);
-        let seen = Sample { name: "seen".to_owned(), value: SampleValue::Count(8) };
+        let seen = Sample { name: "seen".to_owned(), value: SampleValue::Count(12) };
         assert_eq!(telemetry.samples[0], seen);
         assert_eq!(telemetry.lines.len(), 1);
     }

@@ -1,12 +1,17 @@
 //! Text from guests, made safe to show.
 
-/// `text`, cut to at most `bytes_max` bytes, with control characters replaced by spaces and
-/// characters that turn the direction of writing left out.
+/// `text`, cut to at most `bytes_max` bytes, with control characters and ends of lines replaced by
+/// spaces and characters that turn the direction of writing left out.
 pub(super) fn clean(text: &str, bytes_max: usize) -> String {
     let mut clean = String::with_capacity(text.len().min(bytes_max));
     for character in text.trim_end().chars() {
         let character = match character {
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => continue,
+            '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{61c}' => continue,
+            '\u{2028}' | '\u{2029}' => ' ',
             c if c.is_control() => ' ',
             c => c,
         };
@@ -36,7 +41,8 @@ mod tests {
     #[test]
     fn text_is_cut_between_characters_and_cleaned() {
         assert_eq!(clean("a\u{1b}[31mb\r\nc\n", 100), "a [31mb  c");
-        assert_eq!(clean("ab\u{202e}cd", 100), "abcd");
+        assert_eq!(clean("ab\u{202e}cd\u{200e}\u{200f}\u{61c}e", 100), "abcde");
+        assert_eq!(clean("a\u{2028}b\u{2029}c", 100), "a b c");
         assert_eq!(clean("ä\u{20ac}", 4), "ä");
         assert_eq!(clean("", 4), "");
     }

@@ -54,6 +54,16 @@
 //! Such a crate has `crate-type = ["cdylib", "rlib"]` and is built for `wasm32-unknown-unknown`;
 //! its logic is tested natively with [`testing`].
 //!
+//! # Time and chance
+//!
+//! Time stands still within a call. Random numbers (of a module that is built for `wasm32-wasip2`,
+//! through the `rand` or `uuid` crates for example) follow from the application, the transform, the
+//! module, the partition and the record that the call begins with: a record that is processed again
+//! gets the same ones, on whatever machine, and no other record gets them. So identifiers that a call
+//! makes of them are unique, but anybody who knows all that can tell them: they are no secrets and no
+//! keys. What [`Transform::init`] draws is the same for every instance of a task, of which there are
+//! many over time: draw in a call, not there.
+//!
 //! Records come in batches, in columns. The modules below in reading order: [`module`] takes a
 //! batch apart, [`Record`] looks at its columns in place, [`Output`] and [`Store`] collect what is
 //! emitted and written in columns again, and all of that leaves together.

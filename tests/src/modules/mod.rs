@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve, WorldId};
 
 pub use self::answer::{Answer, Column, Field};
 
@@ -119,13 +119,31 @@ impl Wat {
 
 /// Turns a core module into a component of `world` of a WIT package, which may use those of
 /// `wit/`.
-pub fn component(mut core_module: Vec<u8>, wit: &str, world: &str) -> Result<Vec<u8>> {
+pub fn component(core_module: Vec<u8>, wit: &str, world: &str) -> Result<Vec<u8>> {
+    let (resolve, world) = resolve(wit, world)?;
+    encode(core_module, &resolve, world)
+}
+
+/// A component of `world` of a WIT package that imports all there is of it, and traps when it is
+/// called.
+pub fn importer(wit: &str, world: &str) -> Result<Vec<u8>> {
+    let (resolve, world) = resolve(wit, world)?;
+    let abi = ManglingAndAbi::Legacy(LiftLowerAbi::Sync);
+    let core_module = wit_component::dummy_module(&resolve, world, abi);
+    encode(core_module, &resolve, world)
+}
+
+fn resolve(wit: &str, world: &str) -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
     resolve.push_dir(folder)?;
     let package = resolve.push_str("module.wit", wit)?;
     let world = resolve.select_world(&[package], Some(world))?;
-    embed_component_metadata(&mut core_module, &resolve, world, StringEncoding::UTF8)?;
+    Ok((resolve, world))
+}
+
+fn encode(mut core_module: Vec<u8>, resolve: &Resolve, world: WorldId) -> Result<Vec<u8>> {
+    embed_component_metadata(&mut core_module, resolve, world, StringEncoding::UTF8)?;
     ComponentEncoder::default().module(&core_module)?.encode()
 }
 

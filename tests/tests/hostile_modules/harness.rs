@@ -8,7 +8,7 @@ use std::{
 
 use sidestream::guest::{Config, Context, Engine, Guest, Output, Store};
 use sidestream_core::{
-    record::{Batch, Records},
+    record::{Batch, Origin, Records},
     task::{Effects, Failure, FailureKind, Processor, State},
 };
 use sidestream_sim::contract::processor::Committed;
@@ -100,6 +100,7 @@ pub(crate) fn batch() -> Batch {
         partition: 0,
         stream_time: -1,
         wall_clock: 1_700_000_000_000,
+        origin: Origin { offset: 7, ..Origin::default() },
         inputs: vec![0, 0],
         records: Records {
             offsets: vec![7, 8],
@@ -127,6 +128,11 @@ pub(crate) fn instance(module: &Wat) -> Result<Guest, Failure> {
 
 pub(crate) fn process(module: &Wat) -> Result<Effects, Failure> {
     process_on(module, &mut state())
+}
+
+/// Lets a new instance process another batch than [`batch`].
+pub(crate) fn process_batch(module: &Wat, batch: &Batch) -> Result<Effects, Failure> {
+    instance(module).expect("it initialises").process(batch, &mut state())
 }
 
 pub(crate) fn process_on(module: &Wat, state: &mut State) -> Result<Effects, Failure> {

@@ -3,6 +3,8 @@
 
 mod answers;
 mod harness;
+mod random;
 mod refused;
+mod spent;
 mod stopped;
 mod wasi;

@@ -10,7 +10,7 @@ use crate::harness::{
 
 #[test]
 fn an_endless_loop_is_stopped() {
-    check(&does("(loop $forever (br $forever))"), FailureKind::Deadline, "200 ms");
+    check(&does("(loop $forever (br $forever))"), FailureKind::Deadline, "`limits.batch_time_max`");
     let at_start = Wat { initialise: "(loop $forever (br $forever))".to_owned(), ..Wat::default() };
     check_failure(&instance(&at_start).err().unwrap(), FailureKind::Deadline, "200 ms");
     let on_instantiation = Wat {
@@ -23,7 +23,7 @@ fn an_endless_loop_is_stopped() {
 #[test]
 fn memory_is_limited_over_all_memories() {
     let grow = "(drop (memory.grow (i32.const 1000))) unreachable";
-    check(&does(grow), FailureKind::Limit, "bytes of memory and may have 16777216");
+    check(&does(grow), FailureKind::Limit, "may have 16777216 (`limits.guest_memory_max`)");
     let loops = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable";
     check(&does(loops), FailureKind::Limit, "may have 16777216");
     let many = "(memory (export \"memory\") 128) (memory 100) (memory 100)".to_owned();
@@ -61,7 +61,11 @@ fn tables_and_their_number_are_limited() {
         process: "(drop (table.grow $t (ref.null func) (i32.const 100000))) unreachable".to_owned(),
         ..Wat::default()
     };
-    check(&grows, FailureKind::Limit, "elements in its tables and may have 1000");
+    check(
+        &grows,
+        FailureKind::Limit,
+        "its tables and may have 1000 (`limits.guest_table_elements_max`)",
+    );
     let large = Wat { fields: "(table 2000 funcref)".to_owned(), ..Wat::default() };
     check_failure(&instance(&large).err().unwrap(), FailureKind::Limit, "may have 1000");
 }
@@ -75,20 +79,20 @@ fn the_stack_is_limited() {
         process: "(drop (call $deep (i32.const 0)))".to_owned(),
         ..Wat::default()
     };
-    check(&module, FailureKind::Limit, "bytes of stack");
+    check(&module, FailureKind::Limit, "`limits.guest_stack_max`");
 }
 
 #[test]
 fn huge_answers_are_not_taken() {
     let mut answer = Answer::one(b"k", b"v");
     answer.lies = vec![(Field::ValueData, 4 << 20)];
-    check(&answers(answer.clone()), FailureKind::Limit, "too much data");
+    check(&answers(answer.clone()), FailureKind::Limit, "`limits.output_bytes_max`");
     answer.lies = vec![(Field::Causes, u32::MAX)];
     check(&answers(answer), FailureKind::Malformed, "");
     let record = Answer::one(b"k", &[b'v'; 2_000]);
-    check(&answers(record), FailureKind::Limit, "row 0 of emits has 2001 bytes");
+    check(&answers(record), FailureKind::Limit, "row 0 of emits has 2001 bytes with its headers");
     let write = Answer::write(0, b"k", &[b'v'; 2_000]);
-    check(&answers(write), FailureKind::Limit, "row 0 of writes has 2001 bytes");
+    check(&answers(write), FailureKind::Limit, "`limits.record_bytes_max`");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What the closed WASI does to those that count on an open one.
 
-use sidestream_core::{column::Column as Rows, task::FailureKind};
-use sidestream_tests::modules::{Answer, Wat};
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use crate::harness::{WASI, check, process, process_on, state};
+use sidestream_core::{column::Column as Rows, task::FailureKind};
+use sidestream_tests::modules::{self, Answer, Wat};
+
+use crate::harness::{WASI, check, engine, process};
 
 /// A module that waits for an hour, in the way of `wait`.
 fn sleeper(wait: &str) -> Wat {
@@ -92,25 +94,51 @@ fn a_trap_says_where_and_what_was_said() {
 }
 
 #[test]
-fn random_numbers_are_the_same_for_the_same_task() {
-    let module = Wat {
-        imports: "import wasi:random/random@0.2.3;".to_owned(),
-        packages: WASI.to_owned(),
-        fields: r#"(import "wasi:random/random@0.2.3" "get-random-u64" (func $random (result i64)))
-            (import "sidestream:transform/state@0.1.0" "put"
-                (func $put (param i32 i32 i32 i32 i32 i32)))"#
-            .to_owned(),
-        process: "(i64.store (i32.const 512) (call $random))
-            (call $put (i32.const 0) (i32.const 512) (i32.const 1)
-                (i32.const 1) (i32.const 512) (i32.const 8))"
-            .to_owned(),
-        ..Wat::default()
+fn closed_interfaces_may_be_imported_as_wasi_has_them() {
+    let names = [
+        "filesystem/types",
+        "sockets/network",
+        "sockets/instance-network",
+        "sockets/ip-name-lookup",
+        "sockets/tcp",
+        "sockets/tcp-create-socket",
+        "sockets/udp",
+        "sockets/udp-create-socket",
+    ];
+    let imports: String = names.map(|name| format!("import wasi:{name}@0.2.4;")).concat();
+    let wit = format!(
+        "package sidestream:hostile;\n{}\nworld module {{
+             include sidestream:transform/columnar@0.1.0;\n{imports}\n}}",
+        include_str!("wasi.wit")
+    );
+    let component = modules::importer(&wit, "module").unwrap();
+    let module = engine().load(&component, "importer").expect("it has nothing but WASI's");
+    let imported = |name| module.imports().contains(&format!("wasi:{name}@0.2.4"));
+    assert!(names.into_iter().all(imported), "{:?}", module.imports());
+}
+
+#[test]
+fn closed_interfaces_have_no_functions_and_types_of_a_module_s_own() {
+    let flags = "flags t { a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15 }";
+    let refused = |interface: &str, function: &str| {
+        let packages = format!(
+            "package wasi:sockets@0.2.3 {{ interface {interface} {{ {flags} {function} }} }}"
+        );
+        let import = format!("import wasi:sockets/{interface}@0.2.3;");
+        let wit = format!(
+            "package sidestream:hostile;\n{packages}\nworld module {{
+                 include sidestream:transform/columnar@0.1.0;\n{import}\n}}"
+        );
+        let component = modules::importer(&wit, "module").unwrap();
+        engine().load(&component, "hostile").expect_err("it is refused").to_string()
     };
-    let draw = || {
-        let mut state = state();
-        process_on(&module, &mut state).expect("it may draw");
-        state.changes()
-    };
-    assert_eq!(draw(), draw());
-    assert_eq!(draw()[1].len(), 1);
+    let error = refused("flood", "f: func(x: list<t>);");
+    assert!(error.contains("imports `wasi:sockets/flood@0.2.3`, which is not granted"), "{error}");
+    let error = refused("network", "f: func(x: list<t>);");
+    assert!(error.contains("no function `f`"), "{error}");
+    let error = refused("instance-network", "instance-network: func(x: list<t>);");
+    assert!(error.contains("arguments of `instance-network` are not those"), "{error}");
+    let wide = "instance-network: func(x: tuple<t, t, t, t>);";
+    let error = refused("instance-network", wide);
+    assert!(error.contains("arguments of `instance-network` are not those"), "{error}");
 }

@@ -1,9 +1,11 @@
 //! A closed WASI 0.2, for what tool chains import whether it is used or not. There is no code
 //! behind it that could open a file or a connection: no files, no network, no environment, no
 //! arguments. Time stands still within a call, waits are over at once, random numbers follow from
-//! a seed, and what is printed becomes log lines.
+//! the task and the record that a call begins with, and what is printed becomes log lines.
 
 mod closed;
+mod datagrams;
+mod random;
 mod streams;
 
 use sha2::{Digest as _, Sha256};
@@ -15,62 +17,44 @@ use wasmtime::{
 
 use super::{failure::Breach, host::Host};
 
-pub(super) use self::closed::{close, is_granted};
 use self::{
     closed::Closed,
+    random::Random,
     streams::{InputStream, OutputStream, Pollable},
+};
+pub(super) use self::{
+    closed::{close, is_granted},
+    random::Call,
 };
 
 /// The version that everything here is defined as; the linker takes it for every other 0.2.
 const VERSION: &str = "0.2.0";
-
-/// The most bytes a guest gets from a random source in one call.
-const RANDOM_BYTES_MAX: u64 = 1 << 20;
 
 /// What an instance sees of the world.
 #[derive(Debug)]
 pub(super) struct Surroundings {
     wall_clock: Timestamp,
     monotonic_ms: u64,
-    random: u64,
+    random: Random,
+    /// Drawn once: what a language's tables are seeded with stays the same for a task.
+    insecure_seed: (u64, u64),
 }
 
 impl Surroundings {
     /// Surroundings whose random numbers follow from `seed`.
     pub(super) fn new(seed: &[u8]) -> Self {
-        let digest = Sha256::digest(seed);
-        let first = digest.first_chunk().expect("a digest has 32 bytes");
-        Self { wall_clock: 0, monotonic_ms: 0, random: u64::from_le_bytes(*first) }
+        let seed: [u8; 32] = Sha256::digest(seed).into();
+        let mut random = Random::new(&seed, Call::Initialise);
+        let insecure_seed = (random.number(), random.number());
+        Self { wall_clock: 0, monotonic_ms: 0, random, insecure_seed }
     }
 
-    /// Sets the clocks. The monotonic one stays where it is if time went back.
-    pub(super) fn set_time(&mut self, wall_clock: Timestamp) {
+    /// Begins a call: sets the clocks, of which the monotonic one stays where it is if time went
+    /// back, and begins with other random numbers.
+    pub(super) fn begin(&mut self, call: Call, wall_clock: Timestamp) {
         self.wall_clock = wall_clock;
         self.monotonic_ms = self.monotonic_ms.max(u64::try_from(wall_clock).unwrap_or(0));
-    }
-
-    /// The next random number (splitmix64).
-    fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Breach> {
-        if count > RANDOM_BYTES_MAX {
-            return Err(Breach::limit(format!(
-                "it asked for {count} random bytes and may ask for {RANDOM_BYTES_MAX}"
-            )));
-        }
-        let count = usize::try_from(count).expect("a mebibyte fits");
-        let mut bytes = Vec::with_capacity(count + 8);
-        while bytes.len() < count {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
-        }
-        bytes.truncate(count);
-        Ok(bytes)
+        self.random.begin(call);
     }
 }
 
@@ -131,16 +115,15 @@ fn add_random(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     ] {
         let mut random = linker.instance(&name(interface))?;
         random.func_wrap(bytes, |mut host: Context<'_>, (count,): (u64,)| {
-            Ok((host.data_mut().surroundings.bytes(count)?,))
+            Ok((host.data_mut().surroundings.random.bytes(count)?,))
         })?;
         random.func_wrap(number, |mut host: Context<'_>, (): ()| {
-            Ok((host.data_mut().surroundings.next(),))
+            Ok((host.data_mut().surroundings.random.number(),))
         })?;
     }
     let mut seed = linker.instance(&name("random/insecure-seed"))?;
-    seed.func_wrap("insecure-seed", |mut host: Context<'_>, (): ()| {
-        let surroundings = &mut host.data_mut().surroundings;
-        Ok(((surroundings.next(), surroundings.next()),))
+    seed.func_wrap("insecure-seed", |host: Context<'_>, (): ()| {
+        Ok((host.data().surroundings.insecure_seed,))
     })
 }
 
@@ -193,19 +176,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn random_numbers_follow_from_the_seed() {
-        let draw = |seed: &[u8]| Surroundings::new(seed).bytes(20).unwrap();
-        assert_eq!(draw(b"a"), draw(b"a"));
-        assert_ne!(draw(b"a"), draw(b"b"));
-        assert_eq!(draw(b"a").len(), 20);
-        assert!(Surroundings::new(b"a").bytes(RANDOM_BYTES_MAX + 1).is_err());
-    }
-
-    #[test]
     fn the_monotonic_clock_never_goes_back() {
         let mut surroundings = Surroundings::new(b"");
-        surroundings.set_time(5_000);
-        surroundings.set_time(4_000);
+        surroundings.begin(Call::Initialise, 5_000);
+        surroundings.begin(Call::Initialise, 4_000);
         assert_eq!((surroundings.wall_clock, surroundings.monotonic_ms), (4_000, 5_000));
         let time = datetime(5_250);
         assert_eq!((time.seconds, time.nanoseconds), (5, 250_000_000));

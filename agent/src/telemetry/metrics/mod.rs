@@ -101,11 +101,16 @@ impl Histogram {
         Self { bounds, buckets, sum: AtomicU64::new(0f64.to_bits()) }
     }
 
-    /// Takes an observation.
+    /// Takes an observation, unless it is infinite or no number: nothing could be told from the sum
+    /// any more.
     pub fn observe(&self, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
         let bucket = self.bounds.partition_point(|&bound| bound < value);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        let add = |bits| Some((f64::from_bits(bits) + value).to_bits());
+        let sum = |bits| (f64::from_bits(bits) + value).clamp(f64::MIN, f64::MAX);
+        let add = |bits| Some(sum(bits).to_bits());
         // Always `Ok`, since the closure always gives a value.
         self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok();
     }
