@@ -8,6 +8,7 @@
 //! - [`control`]: tonic ⇒ status, commands, reads of state, events; probes and metrics.
 //! - [`telemetry`]: how the process logs, and what it counts.
 //! - [`agent`]: the composition: builds the rooms, starts the workers, drains them.
+//! - [`private`]: folders that nobody else can enter.
 //! - [`dev_broker`]: a Kafka broker in memory, for development.
 //! - [`cli`]: the verbs.
 //!
@@ -22,5 +23,6 @@ pub mod dev_broker;
 pub mod guest;
 pub mod kafka;
 pub mod plan;
+pub mod private;
 pub mod state;
 pub mod telemetry;

@@ -16,9 +16,10 @@ use source::{File, files};
 /// The rooms of `agent/src`, and which others each may name.
 const ROOMS: &[(&str, &[&str])] = &[
     ("kafka", &["crash_point"]),
-    ("state", &["crash_point"]),
-    ("guest", &[]),
+    ("state", &["crash_point", "private"]),
+    ("guest", &["private"]),
     ("crash_point", &[]),
+    ("private", &[]),
     ("dev_broker", &[]),
     ("config", &[]),
     ("control", &["config"]),
@@ -26,7 +27,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     (
         "agent",
-        &["config", "control", "crash_point", "guest", "kafka", "plan", "state", "telemetry"],
+        &[
+            "config",
+            "control",
+            "crash_point",
+            "guest",
+            "kafka",
+            "plan",
+            "private",
+            "state",
+            "telemetry",
+        ],
     ),
     ("cli", &["agent", "config", "control", "dev_broker", "plan", "telemetry"]),
 ];

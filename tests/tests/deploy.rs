@@ -119,7 +119,9 @@ fn the_manifests_agree_with_each_other_and_with_the_pipeline() -> Result<()> {
     ensure!(grace > 2 * deadline, "{grace} s for both, {deadline} s for the agent");
     let limit = number(&sidecar["resources"]["limits"]["memory"], "Mi")?;
     let memory = number(&pipeline["memory_max"], "MiB")?;
-    ensure!(limit * 4 >= memory * 5, "{limit} MiB for {memory} MiB and the process itself");
+    let compiler = number(&pipeline["limits"]["compile_memory_max"], "MiB")?;
+    let own = limit - compiler;
+    ensure!(own * 4 >= memory * 5, "{own} MiB for {memory} MiB and the process itself");
     for container in [sidecar, &pod["containers"][0]] {
         let security = &container["securityContext"];
         ensure!(security["readOnlyRootFilesystem"] == true, "{container}");

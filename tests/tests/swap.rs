@@ -54,6 +54,22 @@ transforms:
     ..PLAY
 };
 
+/// The same with a probation that outlasts a test, and module files that are looked at at a start
+/// alone.
+const SLOW: Play = Play {
+    pipeline: "\
+{head}
+swap: { probation_records: 1000000, probation_time: 5m, probation_time_max: 5m, watch: false }
+transforms:
+  - name: stamp
+    module: '{state}.wasm'
+    inputs: ['{topic:in}']
+    stores: [stamps]
+    outputs: { stamped: '{topic:stamped}', copies: '{topic:copies}' }
+",
+    ..PLAY
+};
+
 struct Stage {
     scene: Scene,
     folder: tempfile::TempDir,
@@ -244,8 +260,20 @@ fn a_module_file_that_changes_is_swapped_in() -> Result<()> {
     stage.agent().kill()?;
     let fourth = stage.put_file(Candidate::GOOD)?;
     stage.agent().start()?;
-    stage.wait_until_runs(&fourth)?;
-    ensure!(first != second && second != fourth);
+    stage.agent().wait_for_log("outcome=\"kept\"")?;
+    ensure!(stage.running()? == fourth && first != second && second != fourth);
+    // It gets no further than by a swap: what is bad leaves by itself.
+    for (bad, outcome) in [
+        (Candidate::Version(Behaviour::TrapAt(1)), "rolled_back"),
+        (Candidate::Version(Behaviour::TrapAtInitialise), "refused"),
+        (Candidate::NotAModule, "refused"),
+    ] {
+        stage.agent().kill()?;
+        stage.put_file(bad)?;
+        stage.agent().start()?;
+        stage.agent().wait_for_log(&format!("outcome=\"{outcome}\""))?;
+        ensure!(stage.running()? == fourth, "{bad:?}");
+    }
     stage.finish()
 }
 
@@ -286,4 +314,74 @@ fn what_a_module_takes_more_of_can_be_accepted() -> Result<()> {
     ensure!((answer.exit, end(&answer)?.as_str()) == (0, "kept"), "{answer:?}");
     ensure!(stage.running()? == digest);
     stage.finish()
+}
+
+#[test]
+fn a_module_file_that_ends_the_process_twice_is_given_up() -> Result<()> {
+    let mut stage = Stage::of(SLOW)?;
+    let first = stage.running()?;
+    stage.agent().kill()?;
+    let deadly = stage.put_file(Candidate::GOOD)?;
+    for _ in 0..2 {
+        stage.agent().start()?;
+        // On probation, whose end it does not live to see.
+        stage.wait_until_runs(&deadly)?;
+        stage.agent().kill()?;
+    }
+    stage.agent().start()?;
+    stage.wait_until_ready()?;
+    ensure!(stage.running()? == first);
+    let events = stage.run(&["events"])?.text;
+    ensure!(events.contains("swap_refused") && events.contains("the process ended"), "{events}");
+    // Stops in good order do not count, and another file is another matter.
+    let another = stage.put_file(Candidate::GOOD)?;
+    for _ in 0..3 {
+        ensure!(stage.agent().terminate()?.success());
+        stage.agent().start()?;
+        stage.wait_until_runs(&another)?;
+    }
+    stage.finish()
+}
+
+#[test]
+fn a_new_module_file_takes_the_place_of_a_version_that_does_not_fit_or_is_damaged() -> Result<()> {
+    let mut stage = Stage::of(SLOW)?;
+    let modules = stage.agent().state_directory().join("modules");
+    for damage in [true, false] {
+        stage.agent().kill()?;
+        if damage {
+            for entry in walk(&modules)? {
+                if entry.extension().is_some_and(|suffix| suffix == "wasm") {
+                    fs::write(entry, "damaged")?;
+                }
+            }
+        } else {
+            // What ran last rejects its pipeline.
+            fs::remove_dir_all(&modules)?;
+            stage.put_file(Candidate::Version(Behaviour::RejectAtInitialise))?;
+            stage.agent().start()?;
+            stage.agent().wait_for_log("rejects every pipeline")?;
+            stage.agent().kill()?;
+        }
+        let file = stage.put_file(Candidate::GOOD)?;
+        stage.agent().start()?;
+        stage.wait_until_runs(&file)?;
+        stage.wait_until_ready()?;
+        let events = stage.run(&["events"])?.text;
+        ensure!(events.contains("module_file_instead"), "{damage}: {events}");
+    }
+    stage.finish()
+}
+
+/// All files below a folder.
+fn walk(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => files.extend(walk(&path)?),
+            false => files.push(path),
+        }
+    }
+    Ok(files)
 }

@@ -6,7 +6,7 @@ use sidestream_core::record::TaskId;
 
 use super::{Error, code, kafka_config, modules, shares, topics};
 use crate::{
-    config::{KafkaProperties, Pipeline},
+    config::{KafkaProperties, Pipeline, Position},
     guest::Module,
     kafka::{self, Admin},
     plan::{self, Plan},
@@ -25,7 +25,7 @@ pub fn check_modules(pipeline: &Pipeline, watch: &mut dyn FnMut(&Path)) -> Vec<E
     for transform in &pipeline.transforms {
         loaded.entry(&transform.module).or_insert_with_key(|path| {
             watch(path);
-            modules::read(&engine, path, pipeline).map_err(|error| errors.push(error)).ok()
+            modules::read(&engine, transform, pipeline).map_err(|error| errors.push(error)).ok()
         });
     }
     // Which topics there are does not matter to a module.
@@ -47,7 +47,8 @@ pub fn check_modules(pipeline: &Pipeline, watch: &mut dyn FnMut(&Path)) -> Vec<E
                 &transform.config.0,
             );
             if let Err(failure) = module.instantiate(&context) {
-                errors.push(Error::Initialise { transform: transform.name.clone(), failure });
+                let (transform, at) = (transform.name.clone(), transform.at);
+                errors.push(Error::Initialise { transform, at, failure });
             }
         }
     }
@@ -70,6 +71,16 @@ impl Error {
                 "start the brokers, or correct `bootstrap.servers`, security properties or network"
             }
             _ => "",
+        }
+    }
+
+    /// Where the pipeline file has what it is about.
+    #[must_use]
+    pub const fn at(&self) -> Option<Position> {
+        match self {
+            Self::Module { at, .. } => *at,
+            Self::ModuleFile { at, .. } | Self::Initialise { at, .. } => Some(*at),
+            _ => None,
         }
     }
 

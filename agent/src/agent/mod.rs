@@ -34,7 +34,7 @@ use self::{
     code::Codes,
     desk::Desk,
     environment::{Environment, Parts},
-    files::{Files, News, Watched},
+    files::{Files, News, Until, Watched},
     lag::Lag,
     memory::{Shares, Wanted},
     modules::Modules,
@@ -45,6 +45,8 @@ pub use self::{
     check::{check_modules, check_topics, kafka_properties},
     thread::Stop,
 };
+/// What the verb does that the agent starts itself with, to compile a module.
+pub use crate::guest::compile_in_this_process as compile;
 use crate::{
     config::{self, Pipeline, pipeline::Guarantee},
     control::{self, Operator, Server},
@@ -68,13 +70,20 @@ pub enum Error {
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
     /// Build the module again.
-    #[error(transparent)]
-    Module(#[from] guest::Error),
+    #[error("{source}")]
+    Module {
+        /// Where the pipeline file names it, if it does.
+        at: Option<config::Position>,
+        /// What is wrong with it.
+        source: guest::Error,
+    },
     /// Give the agent another module file.
     #[error("can't read the module {path}: {source}; correct `module` in the pipeline file")]
     ModuleFile {
         /// Where it should be.
         path: std::path::PathBuf,
+        /// Where the pipeline file names it.
+        at: config::Position,
         /// Why it can't be read.
         source: std::io::Error,
     },
@@ -83,6 +92,8 @@ pub enum Error {
     Initialise {
         /// Its name.
         transform: String,
+        /// Where the pipeline file has it.
+        at: config::Position,
         /// What the module said, or did.
         failure: sidestream_core::task::Failure,
     },
@@ -121,7 +132,7 @@ pub struct Agent {
     _server: Server,
     _lag: Lag,
     /// Watches the module files.
-    _files: Option<Files>,
+    _files: Files,
 }
 
 impl Agent {
@@ -137,11 +148,13 @@ impl Agent {
         let desk = desk(pipeline, &stop, &stores);
         let server = serve(pipeline, &desk)?;
         let versions = open_versions(pipeline)?;
-        let modules = Modules::load(pipeline, shares(pipeline, 1).guests, &versions)?;
+        let memory = shares(pipeline, 1).guests;
+        let mut modules = Modules::load(pipeline, memory, &versions, &desk.board.events)?;
         let config = kafka_config(pipeline, stores.identity());
         config.validate()?;
         let admin = Admin::new(&config)?;
         let plan = wait_for_brokers(&stop, || topics::prepare(pipeline, &admin))?;
+        modules.fit(&plan)?;
         let workers_ever = stores.raise_worker_count(pipeline.workers)?;
         let retired = (pipeline.workers..workers_ever).map(|worker| worker as usize);
         let retired: Vec<String> = retired.map(|worker| config.transactional_id(worker)).collect();
@@ -153,7 +166,7 @@ impl Agent {
             tasks = plan.topology.subtopologies.iter().map(|s| s.partitions).sum::<i32>(),
             "starting"
         );
-        let codes = codes(pipeline, &plan, &modules, &desk);
+        let (codes, files) = (codes(pipeline, &plan, &modules, &desk), modules.files());
         let workers = start_workers(pipeline, &plan, &config, &codes, &desk)?;
         let (board, settings) = (Arc::clone(&desk.board), pipeline.swap.clone());
         let swapper = Swapper::new(codes, board, stop.clone(), versions, settings);
@@ -161,7 +174,7 @@ impl Agent {
         desk.board.started.store(true, Ordering::Relaxed);
         desk.board.events.tell("started", "all workers run");
         let lag = Lag::start(Arc::clone(&desk.board), admin).map_err(Error::Thread)?;
-        let files = watch_files(pipeline, &modules, &swapper).map_err(Error::Thread)?;
+        let files = watch_files(pipeline, files, &swapper).map_err(Error::Thread)?;
         let shutdown = pipeline.shutdown.clone();
         Ok(Self { workers, stop, shutdown, _server: server, _lag: lag, _files: files })
     }
@@ -224,14 +237,14 @@ fn start_workers(
     Ok(workers)
 }
 
-fn codes(pipeline: &Pipeline, plan: &Plan, modules: &Modules, desk: &Desk) -> Arc<Codes> {
+fn codes(pipeline: &Pipeline, plan: &Plan, modules: &Modules<'_>, desk: &Desk) -> Arc<Codes> {
     let board = &desk.board;
     let topology = Arc::clone(board.topology.get_or_init(|| Arc::new(plan.topology.clone())));
     Arc::new(Codes {
         application: pipeline.application.clone(),
         topology,
         engine: modules.engine.clone(),
-        codes: modules.by_subtopology(pipeline, plan, &board.metrics),
+        codes: modules.by_subtopology(plan, &board.metrics),
     })
 }
 
@@ -242,17 +255,13 @@ fn open_versions(pipeline: &Pipeline) -> Result<Versions, Error> {
     Ok(Versions::open(&folder, pipeline.swap.versions_max as usize, Some(&transforms))?)
 }
 
-/// Swaps a transform's module when its file has changed.
+/// Swaps a transform's module when its file has changed: since the last start, and from now on if the
+/// files are to be watched.
 fn watch_files(
     pipeline: &Pipeline,
-    modules: &Modules,
+    mut files: Vec<Watched>,
     swapper: &Arc<Swapper>,
-) -> std::io::Result<Option<Files>> {
-    if !pipeline.swap.watch {
-        return Ok(None);
-    }
-    let mut files = modules.files(pipeline);
-    files.extend(pipeline_file(pipeline));
+) -> std::io::Result<Files> {
     let swapper = Arc::clone(swapper);
     let tell = move |news| match news {
         News::Changed(change) if change.transforms.is_empty() => pipeline_changed(&swapper.board),
@@ -263,7 +272,17 @@ fn watch_files(
             swapper.board.events.tell("module_file_unusable", problem.message);
         }
     };
-    Files::start(files, pipeline.limits.module_bytes_max, tell).map(Some)
+    let until = match pipeline.swap.watch {
+        true => {
+            files.extend(pipeline_file(pipeline));
+            Until::Dropped
+        }
+        false => {
+            files.retain(|file| file.seen.is_none());
+            Until::Seen
+        }
+    };
+    Files::start(files, pipeline.limits.module_bytes_max, until, tell)
 }
 
 /// The pipeline file, as one that is watched for no transform's module; none if it is gone.

@@ -59,6 +59,12 @@ pub enum Verb {
     Reset(HowToReset),
     /// Run a Kafka broker in memory, for development: no security, and nothing is kept.
     DevBroker(Broker),
+    /// Compile a module, for the agent that starts this: from standard input to standard output.
+    #[command(hide = true)]
+    Compile {
+        /// How much memory it may have.
+        memory_bytes_max: u64,
+    },
     /// Print the JSON Schema of the pipeline file.
     Schema,
     /// Print a script that completes commands in a shell.

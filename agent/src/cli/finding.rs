@@ -120,7 +120,7 @@ pub(super) fn of_agent(file: &Path, error: agent::Error) -> Vec<Finding> {
     let about = match &error {
         _ if error.is_of_pipeline() => About::Pipeline,
         Error::Topics(_) | Error::Kafka(_) => About::Topics,
-        Error::Module(_) | Error::ModuleFile { .. } | Error::Initialise { .. } => About::Module,
+        Error::Module { .. } | Error::ModuleFile { .. } | Error::Initialise { .. } => About::Module,
         Error::State(_) | Error::Versions(_) => About::State,
         Error::Control(_) => About::Pipeline,
         Error::Thread(_) | Error::Worker(_) | Error::Deadline(_) => About::Run,
@@ -129,10 +129,11 @@ pub(super) fn of_agent(file: &Path, error: agent::Error) -> Vec<Finding> {
         Error::Topics(problems) => {
             problems.into_iter().map(|problem| Finding::of_problem(about, file, problem)).collect()
         }
-        error => vec![Finding {
-            remedy: error.remedy().to_owned(),
-            ..Finding::new(about, error.to_string())
-        }],
+        error => {
+            let (at, remedy) = (error.at(), error.remedy().to_owned());
+            let problem = Problem { at, message: error.to_string(), remedy };
+            vec![Finding::of_problem(about, file, problem)]
+        }
     }
 }
 

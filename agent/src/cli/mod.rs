@@ -41,6 +41,9 @@ pub fn main() -> ExitCode {
         Verb::DeadLetter(verb) => dead_letter::run(verb, &mut output),
         Verb::Reset(how) => reset::run(how, &mut output),
         Verb::DevBroker(broker) => dev_broker::run(&arguments, broker, &mut output),
+        Verb::Compile { memory_bytes_max } => {
+            return ExitCode::from(crate::agent::compile(*memory_bytes_max));
+        }
         Verb::Schema => {
             output.text(&format!("{:#}", config::schema()));
             Exit::Ok

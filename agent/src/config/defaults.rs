@@ -37,6 +37,8 @@ pub const OUTPUT_BYTES_MAX: &str = "16MiB";
 pub const MODULE_BYTES_MAX: &str = "64MiB";
 /// `limits.compile_time_max`: a Python module takes twelve seconds on an idle machine.
 pub const COMPILE_TIME_MAX: &str = "2m";
+/// `limits.compile_memory_max`: a Python module of 20 MB takes most of it.
+pub const COMPILE_MEMORY_MAX: &str = "1GiB";
 /// `limits.uncommitted_bytes_max`.
 pub const UNCOMMITTED_BYTES_MAX: &str = "64MiB";
 /// `limits.buffered_bytes_max`.

@@ -168,6 +168,9 @@ pub struct LimitsSection {
     /// How long compiling a module may take.
     #[schemars(extend("default" = defaults::COMPILE_TIME_MAX))]
     pub compile_time_max: Option<Field<Duration>>,
+    /// Memory of the process that compiles a module, which comes on top of `memory_max`.
+    #[schemars(extend("default" = defaults::COMPILE_MEMORY_MAX))]
+    pub compile_memory_max: Option<Field<Size>>,
     /// Commit early when outputs and state changes of a worker come to this.
     #[schemars(extend("default" = defaults::UNCOMMITTED_BYTES_MAX))]
     pub uncommitted_bytes_max: Option<Field<Size>>,

@@ -120,7 +120,7 @@ fn is_variable(name: &str) -> bool {
 
 /// What is in the file, without the line end that editors add.
 fn read_bounded(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let file = super::open_regular(path).map_err(|error| error.to_string())?;
     let mut text = String::new();
     file.take(SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
     if text.len() as u64 > SECRET_FILE_BYTES_MAX {
@@ -175,5 +175,6 @@ mod tests {
         check("${2B}", Err("is not a reference"));
         check("${file:absent}", Err("absent` can't be used"));
         check("${file:binary}", Err("binary` can't be used"));
+        check("${file:.}", Err("it is not a file"));
     }
 }

@@ -14,6 +14,7 @@ mod nearest;
 mod parse;
 pub mod pipeline;
 mod problem;
+mod regular;
 mod resolve;
 mod route;
 mod scalar;
@@ -31,6 +32,7 @@ pub use self::{
     interpolate::{KafkaProperties, Sources},
     pipeline::Pipeline,
     problem::{Error, Position, Problem},
+    regular::{open_regular, read_regular},
     setting::{Choice, Start},
 };
 
@@ -42,7 +44,7 @@ pub fn load(path: &Path, mut sources: Sources) -> Result<Pipeline, Error> {
     let unreadable = |source| Error::Unreadable { path: path.into(), source };
     let path = std::path::absolute(path).map_err(unreadable)?;
     let mut text = String::new();
-    std::fs::File::open(&path)
+    open_regular(&path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
         .map_err(unreadable)?;
     sources.folder = path.parent().unwrap_or(Path::new("/")).into();

@@ -125,6 +125,8 @@ pub struct Limits {
     pub module_bytes_max: u64,
     /// How long compiling a module may take.
     pub compile_time_max: Duration,
+    /// Memory of the process that compiles a module.
+    pub compile_memory_bytes_max: u64,
     /// Outputs and state changes of a worker before it commits early.
     pub uncommitted_bytes_max: u64,
     /// What waits of one partition before fetching it pauses.
@@ -201,6 +203,8 @@ pub struct Transform {
     pub at: Position,
     /// The file of its module, an absolute path.
     pub module: PathBuf,
+    /// Where that stands in the file.
+    pub module_at: Position,
     /// What it reads, at least one; their order is that of the module's input indices.
     pub inputs: Vec<Input>,
     /// Its stores; their order is that of the module's store indices.

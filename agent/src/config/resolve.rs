@@ -156,6 +156,7 @@ impl<'a> Resolver<'a> {
             output_bytes_max: self.size("limits.output_bytes_max", section.output_bytes_max, defaults::OUTPUT_BYTES_MAX),
             module_bytes_max: self.size("limits.module_bytes_max", section.module_bytes_max, defaults::MODULE_BYTES_MAX),
             compile_time_max: self.optional("limits.compile_time_max", section.compile_time_max, defaults::COMPILE_TIME_MAX),
+            compile_memory_bytes_max: self.size("limits.compile_memory_max", section.compile_memory_max, defaults::COMPILE_MEMORY_MAX),
             uncommitted_bytes_max: self.size("limits.uncommitted_bytes_max", section.uncommitted_bytes_max, defaults::UNCOMMITTED_BYTES_MAX),
             buffered_bytes_max: self.size("limits.buffered_bytes_max", section.buffered_bytes_max, defaults::BUFFERED_BYTES_MAX),
             log_lines_per_second_max: self.optional("limits.log_lines_per_second_max", section.log_lines_per_second_max, defaults::LOG_LINES_PER_SECOND_MAX).0,
@@ -205,6 +206,7 @@ impl<'a> Resolver<'a> {
         let retry = section.retry.map(|retry| self.retry(&retry));
         Some(Transform {
             at: section.name.at,
+            module_at: section.module.at,
             config: self.module_config(section.config)?,
             on_error: on_error?,
             retry,

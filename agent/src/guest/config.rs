@@ -4,14 +4,33 @@ use std::{path::PathBuf, time::Duration};
 
 use sidestream_core::task::Level;
 
+/// The first argument of a program that is to compile (see [`Compile::InProcess`]); the second one is
+/// how many bytes of memory it may have.
+pub const COMPILE_VERB: &str = "compile";
+
+/// Where modules are compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compile {
+    /// In this process, where nothing bounds what it takes: for modules that are known.
+    InThisProcess,
+    /// In a process of this program, which does what
+    /// [`compile_in_this_process`](super::compile_in_this_process) does when [`COMPILE_VERB`] is its
+    /// first argument. It is bounded, and gives way to others.
+    InProcess(PathBuf),
+}
+
 /// The limits of guests, and where their compiled code is kept. Every instance has them for itself
 /// unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The largest file that is taken as a module, in bytes.
     pub module_bytes_max: usize,
-    /// How long a module may take to compile.
+    /// Where modules are compiled.
+    pub compile: Compile,
+    /// How long a module may take to compile, in a process of its own.
     pub compile_time_max: Duration,
+    /// How much memory that process may have, in bytes.
+    pub compile_memory_bytes_max: u64,
     /// A private folder for compiled code; it is made if it isn't there. `None` compiles every
     /// time.
     pub cache_folder: Option<PathBuf>,
@@ -67,7 +86,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             module_bytes_max: 64 << 20,
+            compile: Compile::InThisProcess,
             compile_time_max: Duration::from_secs(60),
+            compile_memory_bytes_max: 1 << 30,
             cache_folder: None,
             cache_bytes_max: 1 << 30,
             memory_bytes_max: 64 << 20,

@@ -117,13 +117,16 @@ impl Engine {
         if let Some(component) = cached {
             return Ok(component);
         }
-        let time_max = shared.config.compile_time_max;
-        let component = shared
+        let compiled = shared
             .compiler
-            .compile(&shared.engine, bytes, time_max)
-            .map_err(|failed| not_compiled(failed, name, bytes.len(), time_max))?;
+            .compile(&shared.config, &shared.engine, bytes)
+            .map_err(|failed| not_compiled(failed, name, digest, bytes.len(), &shared.config))?;
+        let component = compiled.component(&shared.engine).map_err(|error| {
+            let how = format!("its code does not fit: {error:#}");
+            not_compiled(Failed::Crashed(how), name, digest, bytes.len(), &shared.config)
+        })?;
         if let Some(cache) = &shared.cache {
-            cache.store(digest, &component);
+            cache.store(digest, &compiled);
         }
         Ok(component)
     }
@@ -138,7 +141,8 @@ impl Shared {
     }
 }
 
-fn settings(config: &Config) -> wasmtime::Config {
+/// What compiled code depends on must not depend on `config`: who compiles does not have it.
+pub(super) fn settings(config: &Config) -> wasmtime::Config {
     let mut settings = wasmtime::Config::new();
     settings
         .wasm_component_model(true)
@@ -236,11 +240,24 @@ fn recognise(bytes: &[u8], name: &str, bytes_max: usize) -> Result<(), Error> {
     }
 }
 
-fn not_compiled(failed: Failed, name: &str, bytes: usize, time_max: Duration) -> Error {
+fn not_compiled(
+    failed: Failed,
+    name: &str,
+    digest: &Digest,
+    bytes: usize,
+    config: &Config,
+) -> Error {
     let module = name.to_owned();
     match failed {
-        Failed::TooLong => Error::CompileTime { module, seconds: time_max.as_secs() },
-        Failed::NoThread(reason) => Error::Engine(format!("no thread to compile in: {reason}")),
+        Failed::TooLong => {
+            Error::CompileTime { module, seconds: config.compile_time_max.as_secs_f64() }
+        }
+        Failed::NoMemory => {
+            Error::CompileMemory { module, bytes_max: config.compile_memory_bytes_max }
+        }
+        Failed::Killed => Error::CompileKilled { module },
+        Failed::Crashed(how) => Error::Compiler { module, digest: *digest, how },
+        Failed::NotStarted(reason) => Error::Engine(reason),
         Failed::Invalid(message) if is_cut_off(&message, bytes) => {
             Error::Truncated { module, bytes, message }
         }

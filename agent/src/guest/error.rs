@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{World, text};
+use super::{Digest, World, text};
 
 /// How much is shown of a name or message. Both may come from the module's file, whatever is in it.
 const NAME_BYTES_MAX: usize = 512;
@@ -53,8 +53,8 @@ pub enum Error {
     },
     /// Make it smaller, or raise the limit.
     #[error(
-        "module `{module}` has {bytes} bytes, more than the {bytes_max} that it may have \
-         (`limits.module_bytes_max`)"
+        "module `{module}` has {bytes} bytes and may have {bytes_max}: make it smaller, or raise \
+         `limits.module_bytes_max`"
     )]
     TooLarge {
         /// The module.
@@ -74,14 +74,48 @@ pub enum Error {
     },
     /// Make it smaller, or raise the limit.
     #[error(
-        "module `{module}` was not compiled within {seconds} seconds; make it smaller or allow it \
-         more time"
+        "module `{module}` was not compiled within {seconds} seconds: make it smaller, or raise \
+         `limits.compile_time_max`"
     )]
     CompileTime {
         /// The module.
         module: String,
         /// The limit.
-        seconds: u64,
+        seconds: f64,
+    },
+    /// Make it smaller, or raise the limit.
+    #[error(
+        "module `{module}` takes more than {bytes_max} bytes of memory to compile: make it smaller, \
+         or raise `limits.compile_memory_max`"
+    )]
+    CompileMemory {
+        /// The module.
+        module: String,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// Make it smaller, or give the agent more memory.
+    #[error(
+        "module `{module}`: the system ended the process that compiled it, as it does for want of \
+         memory: make the module smaller, or let the agent's container have \
+         `limits.compile_memory_max` beside `memory_max`"
+    )]
+    CompileKilled {
+        /// The module.
+        module: String,
+    },
+    /// Report it.
+    #[error(
+        "the compiler fails on module `{module}` ({how}), which is a fault of this program: please \
+         report it, with the module, whose sha256 is {digest}"
+    )]
+    Compiler {
+        /// The module.
+        module: String,
+        /// Which code it is.
+        digest: Digest,
+        /// How it fails.
+        how: String,
     },
     /// Remove what needs the import.
     #[error("module `{module}` imports `{import}`, which is not granted: {reason}")]
@@ -141,7 +175,13 @@ impl Error {
             }
             Self::CoreModule { module }
             | Self::TooLarge { module, .. }
-            | Self::CompileTime { module, .. } => name(module),
+            | Self::CompileTime { module, .. }
+            | Self::CompileMemory { module, .. }
+            | Self::CompileKilled { module } => name(module),
+            Self::Compiler { module, how: text, .. } => {
+                name(module);
+                message(text);
+            }
             Self::Cache { reason: text, .. } | Self::Engine(text) => message(text),
         }
         self

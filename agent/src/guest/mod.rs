@@ -9,7 +9,7 @@
 //! answer is checked before it counts. Whatever goes wrong ends that call with a
 //! [`Failure`](sidestream_core::task::Failure) and that instance with it, never the process.
 //!
-//! - [`engine`](self): engine, module, instance; `compiler` and `cache` behind them.
+//! - [`engine`](self): engine, module, instance; `compiler`, `bounds` and `cache` behind them.
 //! - `bindings`: what `wit/transform.wit` says, as Rust.
 //! - `host`: what a guest can call: stores and telemetry; `wasi`: a closed one.
 //! - `limits`, `weight`, `answer`, `failure`: what holds it, counts what it takes of the host, checks
@@ -17,6 +17,7 @@
 
 mod answer;
 mod bindings;
+mod bounds;
 mod cache;
 mod clock;
 mod compiler;
@@ -36,7 +37,8 @@ mod weight;
 
 pub use self::{
     clock::thread_cpu_time,
-    config::Config,
+    compiler::compile_in_this_process,
+    config::{COMPILE_VERB, Compile, Config},
     engine::Engine,
     error::Error,
     instance::{Context, Guest, Output, Store},

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::Error;
+use crate::private::{self, PrivateFolder};
 
 /// The version of everything in a state directory. It rises with each change that an older agent
 /// would misread.
@@ -50,15 +51,21 @@ impl Directory {
                 Error::Unusable(format!("the identity '{name}' can't be used: {problem}"))
             })?;
         }
-        fs::create_dir_all(path).map_err(|source| failed("make the directory", path, source))?;
+        private::make(path).map_err(|source| failed("make the directory", path, source))?;
         let lock = lock(path)?;
         check_format(path)?;
         let identity = identity(path, given)?;
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The folder of an application's state, which nobody else can enter, as far as that is ours to
+    /// say: what is in it is the data itself.
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.path.join(name);
+        if let Err(reason) = PrivateFolder::open(&path) {
+            tracing::warn!(path = %path.display(), reason, "others may be able to read the state");
+        }
+        path
     }
 
     pub(super) fn identity(&self) -> &str {
@@ -215,6 +222,8 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn open(path: &Path) -> Result<Directory, Error> {
@@ -253,6 +262,21 @@ mod tests {
         for bad in ["", "a b", "ä", "a/b", &"x".repeat(201)] {
             assert!(matches!(Directory::open(folder.path(), Some(bad)), Err(Error::Unusable(_))));
         }
+    }
+
+    #[test]
+    fn the_state_is_closed_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let made = folder.path().join("made");
+        let application = open(&made).unwrap().folder("application");
+        assert_eq!([mode(&made), mode(&application)], [0o700; 2]);
+        // One that is given is its giver's; what is in it is closed all the same.
+        for path in [&made, &application] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        assert_eq!(open(&made).unwrap().folder("application"), application);
+        assert_eq!([mode(&made), mode(&application)], [0o755, 0o700]);
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Stores {
         let resources = Resources::new(config.memory_bytes_max)
             .map_err(|error| Error::Unusable(format!("rocksdb can't be set up: {error}")))?;
         Ok(Arc::new(Self {
-            folder: directory.path().join(folder_name(&config.application)),
+            folder: directory.folder(&folder_name(&config.application)),
             identity: directory.identity().to_owned(),
             directory: Mutex::new(directory),
             resources: Arc::new(resources),

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use sidestream::guest::{Config, Engine, Error};
+use sidestream::guest::{Compile, Config, Engine, Error};
 use sidestream_core::task::{FailureKind, Processor};
-use sidestream_tests::modules::{self, Wat, refusal, setup};
+use sidestream_tests::{
+    agent,
+    modules::{self, Wat, refusal, setup},
+};
 
-use crate::harness::{WASI, check_failure, config, context, engine, instance};
+use crate::harness::{WASI, batch, check_failure, config, context, engine, instance, state};
 
 fn refused(bytes: &[u8]) -> Error {
     engine().load(bytes, "hostile").expect_err("it is refused")
@@ -36,8 +39,58 @@ fn what_is_not_a_component_is_refused() {
 #[test]
 fn a_compilation_has_an_end() {
     let component = Wat::counter().component().unwrap();
-    let hasty = Engine::new(&Config { compile_time_max: Duration::ZERO, ..config() }).unwrap();
-    assert!(matches!(hasty.load(&component, "m"), Err(Error::CompileTime { .. })));
+    let hasty = compiles_apart(Config { compile_time_max: Duration::ZERO, ..config() });
+    let error = hasty.load(&component, "m").unwrap_err();
+    assert!(matches!(&error, Error::CompileTime { .. }), "{error}");
+    assert!(error.to_string().contains("`limits.compile_time_max`"), "{error}");
+}
+
+/// As the agent does it.
+fn compiles_apart(config: Config) -> Engine {
+    let program = agent::binary().expect("it was built");
+    let compile = Compile::InProcess(program);
+    Engine::new(&Config { compile, ..config }).expect("the machine runs WebAssembly")
+}
+
+#[test]
+fn what_is_compiled_apart_is_the_same_and_its_faults_are_told_as_well() {
+    let component = Wat::counter().component().unwrap();
+    let apart = compiles_apart(config());
+    let module = apart.load(&component, "m").unwrap();
+    assert_eq!(module.imports(), engine().load(&component, "m").unwrap().imports());
+    let mut guest = module.instantiate(&context()).unwrap();
+    guest.process(&batch(), &mut state()).unwrap();
+    let garbled = [&component[..8], &[0xff; 100]].concat();
+    let [here, there] = [engine(), &apart].map(|engine| engine.load(&garbled, "m").unwrap_err());
+    assert_eq!(here.to_string(), there.to_string());
+    let absent = Compile::InProcess("absent/program".into());
+    let error = Engine::new(&Config { compile: absent, ..config() }).unwrap();
+    let error = error.load(&component, "m").unwrap_err().to_string();
+    assert!(error.contains("absent/program"), "{error}");
+}
+
+/// One function that takes much more memory to compile than the module has bytes.
+fn bomb() -> anyhow::Result<Vec<u8>> {
+    let step = "(local.set 0 (i32.mul (local.get 0) (i32.load (local.get 0))))\n";
+    let bomb =
+        format!("(func $bomb (param i32) (result i32) {} (local.get 0))", step.repeat(200_000));
+    Wat { fields: bomb, ..Wat::default() }.component()
+}
+
+#[test]
+fn a_bomb_for_the_compiler_blames_only_itself() {
+    let (bomb, innocent) = (bomb().unwrap(), Wat::counter().component().unwrap());
+    let engine = compiles_apart(Config { compile_memory_bytes_max: 64 << 20, ..config() });
+    std::thread::scope(|scope| {
+        let bombs = [(); 2].map(|()| scope.spawn(|| engine.load(&bomb, "bomb")));
+        engine.load(&innocent, "innocent").unwrap();
+        for bomb in bombs {
+            let error = bomb.join().unwrap().unwrap_err();
+            assert!(matches!(&error, Error::CompileMemory { .. }), "{error}");
+            let message = error.to_string();
+            assert!(message.contains("`bomb`") && message.contains("`limits.compile_memory_max`"));
+        }
+    });
 }
 
 #[test]

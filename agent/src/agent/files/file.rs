@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Change, News, Problem, RESTLESS_TIME_MAX, STILL, Watched};
-use crate::guest::Digest;
+use crate::{config::open_regular, guest::Digest};
 
 /// A module file, and what is known of it.
 pub(super) struct File {
@@ -115,7 +115,7 @@ impl File {
             Looks::There { size, .. } => *size,
         };
         let read = || {
-            let mut file = fs::File::open(&self.path)?;
+            let mut file = open_regular(&self.path)?;
             let mut module = Vec::new();
             let before = Looks::of(file.metadata());
             file.by_ref().take(self.bytes_max.saturating_add(1)).read_to_end(&mut module)?;

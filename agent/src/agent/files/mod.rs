@@ -85,6 +85,15 @@ pub(super) struct Problem {
     pub(super) message: String,
 }
 
+/// How long files are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Until nobody wants to hear of them.
+    Dropped,
+    /// Until the content of each was seen.
+    Seen,
+}
+
 /// The thread that watches; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -95,20 +104,23 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Watches `files`, of which one may have `bytes_max` bytes, until this is dropped. What there
-    /// is to tell is told one after another on a thread of its own; a drop waits until `tell` has
+    /// Watches `files`, of which one may have `bytes_max` bytes, as long as `until` says and until
+    /// this is dropped. What there is to tell is told one after another on a thread of its own; a drop waits until `tell` has
     /// returned.
     pub(super) fn start(
         files: Vec<Watched>,
         bytes_max: u64,
+        until: Until,
         tell: impl FnMut(News) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start_with(files, bytes_max, |registry| Folders::new(registry, NOTIFIED), tell)
+        let folders = |registry: &Registry| Folders::new(registry, NOTIFIED);
+        Self::start_with(files, bytes_max, until, folders, tell)
     }
 
     fn start_with(
         files: Vec<Watched>,
         bytes_max: u64,
+        until: Until,
         folders: impl FnOnce(&Registry) -> io::Result<Folders>,
         tell: impl FnMut(News) + Send + 'static,
     ) -> io::Result<Self> {
@@ -118,7 +130,7 @@ impl Files {
         let waker = Waker::new(poll.registry(), STOP)?;
         let folders = folders(poll.registry()).map_err(|error| poll_instead(&error)).ok();
         let stop = Arc::new(AtomicBool::new(false));
-        let watcher = Watcher { files, folders, poll, stop: Arc::clone(&stop) };
+        let watcher = Watcher { files, until, folders, poll, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new().name("module-files".to_owned());
         let thread = Some(thread.spawn(move || watcher.run(tell))?);
         Ok(Self { stop, waker, thread })
@@ -142,6 +154,7 @@ impl Drop for Files {
 /// What the thread works with.
 struct Watcher {
     files: Vec<File>,
+    until: Until,
     /// `None` where the kernel can't notify.
     folders: Option<Folders>,
     poll: Poll,
@@ -168,8 +181,15 @@ impl Watcher {
                     return;
                 }
             }
+            if self.until == Until::Seen && !self.is_restless() {
+                return;
+            }
             self.wait();
         }
+    }
+
+    fn is_restless(&self) -> bool {
+        self.files.iter().any(File::is_restless)
     }
 
     fn is_stopped(&self) -> bool {
@@ -178,9 +198,8 @@ impl Watcher {
 
     /// Waits until there may be something new, or it is stopped.
     fn wait(&mut self) {
-        let is_restless = self.files.iter().any(File::is_restless);
         let time_max = match self.folders {
-            _ if is_restless => RESTLESS_INTERVAL,
+            _ if self.is_restless() => RESTLESS_INTERVAL,
             Some(_) => SWEEP_INTERVAL,
             None => POLL_INTERVAL,
         };

@@ -37,7 +37,8 @@ fn overwrite(path: &Path, content: &str) {
 fn start(paths: &[&Path]) -> (Files, Receiver<News>) {
     let (sender, news) = channel();
     let files = paths.iter().map(|path| watched(path)).collect();
-    let files = Files::start(files, BYTES_MAX, move |news| sender.send(news).unwrap());
+    let files =
+        Files::start(files, BYTES_MAX, Until::Dropped, move |news| sender.send(news).unwrap());
     (files.unwrap(), news)
 }
 
@@ -194,8 +195,26 @@ fn a_file_that_is_another_one_than_the_start_has_read_is_news() {
     let (sender, news) = channel();
     let known = Watched { seen: Some(Digest::of(b"old")), ..watched(&path) };
     let tell = move |news| sender.send(news).unwrap();
-    let _files = Files::start(vec![known], BYTES_MAX, tell).unwrap();
+    let _files = Files::start(vec![known], BYTES_MAX, Until::Dropped, tell).unwrap();
     changed(&news, &path, b"new");
+}
+
+/// With the end of its thread, what it tells by is gone.
+#[test]
+fn what_is_not_to_be_watched_is_looked_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["new", "absent", "known"].map(|name| folder.path().join(name));
+    let [new, absent, known] = &paths;
+    fs::write(new, "new").unwrap();
+    fs::write(known, "known").unwrap();
+    let (sender, news) = channel();
+    let unknown = |path: &PathBuf| Watched { seen: None, ..watched(path) };
+    let files = vec![unknown(new), unknown(absent), watched(known)];
+    let tell = move |news| sender.send(news).unwrap();
+    let _files = Files::start(files, BYTES_MAX, Until::Seen, tell).unwrap();
+    changed(&news, new, b"new");
+    assert!(problem(&news).contains("is gone"));
+    assert_eq!(news.recv_timeout(WAIT).unwrap_err(), RecvTimeoutError::Disconnected);
 }
 
 #[test]
@@ -207,7 +226,8 @@ fn files_are_looked_at_where_nobody_notifies() {
     // What the system says when a user has too many.
     let none = |_: &Registry| Err(io::Error::from_raw_os_error(libc::EMFILE));
     let tell = move |news| sender.send(news).unwrap();
-    let _files = Files::start_with(vec![watched(&path)], BYTES_MAX, none, tell).unwrap();
+    let files = vec![watched(&path)];
+    let _files = Files::start_with(files, BYTES_MAX, Until::Dropped, none, tell).unwrap();
     overwrite(&path, "new");
     changed(&news, &path, b"new");
     overwrite(&path, "newer");

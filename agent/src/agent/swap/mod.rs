@@ -194,6 +194,7 @@ impl Swapper {
             if let Err(error) = self.versions.begin(name, change.digest) {
                 warn!(transform = name, %error, "a restart amid this swap will not try it again");
             }
+            let mut is_unproven = false;
             while !self.stop.is_requested() {
                 let begun = self.ratios(&[]).and_then(|ratios| {
                     let wish = Wish {
@@ -211,10 +212,20 @@ impl Swapper {
                         while current.told.get().is_none() && self.is_active(&current) {
                             std::thread::park_timeout(LOOK_INTERVAL);
                         }
+                        is_unproven = matches!(current.told.get(), Some(End::Unproven(_)));
                         break;
                     }
                     Err(_) => std::thread::park_timeout(BUSY_INTERVAL),
                 }
+            }
+            // A restart tries it again, and what ends the process until then is not its fault.
+            if (is_unproven || self.stop.is_requested())
+                && let Err(error) = self.versions.postpone(name, change.digest)
+            {
+                warn!(transform = name, %error, "this try of the module file counts as failed");
+            }
+            if self.stop.is_requested() {
+                return;
             }
         }
     }

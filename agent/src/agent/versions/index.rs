@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest::Digest;
 
-/// The version of the index's format.
-pub(super) const INDEX_VERSION: u32 = 1;
+/// The version of the index's format. The first one had no `tries`.
+pub(super) const INDEX_VERSION: u32 = 2;
 
 /// The versions of all transforms.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +21,16 @@ struct Transform {
     handled: Option<Hexadecimal>,
     /// The content of its module file that a swap was begun with, which has not ended.
     tried: Option<Hexadecimal>,
+    /// How often it was begun; left out if it is not known, as by the first format.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    tries: u32,
     /// Newest first, each module once; the first one runs.
     versions: Vec<Kept>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(tries: &u32) -> bool {
+    *tries == 0
 }
 
 /// A version of a transform that is on disk.
@@ -110,7 +118,8 @@ impl Index {
             return Err(Damage::Newer(version));
         }
         let written: Written = serde_json::from_slice(bytes).map_err(unreadable)?;
-        match version == INDEX_VERSION && written.checksum == written.transforms.checksum() {
+        match written.checksum == written.transforms.checksum() {
+            _ if version == 0 => Err(Damage::Unreadable("there is no format 0".to_owned())),
             true => Ok(written.transforms),
             false => Err(Damage::Unreadable("its checksum is another one".to_owned())),
         }
@@ -138,15 +147,22 @@ impl Index {
 
     pub(super) fn set_handled(&mut self, transform: &str, file: Digest) {
         let of = self.of(transform);
-        (of.handled, of.tried) = (Some(Hexadecimal(file)), None);
+        (of.handled, of.tried, of.tries) = (Some(Hexadecimal(file)), None, 0);
     }
 
     pub(super) fn tried(&self, transform: &str) -> Option<Digest> {
         Some(self.0.get(transform)?.tried?.0)
     }
 
-    pub(super) fn set_tried(&mut self, transform: &str, file: Digest) {
-        self.of(transform).tried = Some(Hexadecimal(file));
+    /// How often a swap was begun with this content of a transform's module file, and not ended.
+    pub(super) fn tries(&self, transform: &str, file: Digest) -> u32 {
+        let of = self.0.get(transform).filter(|of| of.tried == Some(Hexadecimal(file)));
+        of.map_or(0, |of| of.tries)
+    }
+
+    pub(super) fn set_tries(&mut self, transform: &str, file: Digest, tries: u32) {
+        let of = self.of(transform);
+        (of.tried, of.tries) = (Some(Hexadecimal(file)), tries);
     }
 
     /// Puts a version at the front of its transform's; the oldest above `versions_max` leave.

@@ -38,6 +38,8 @@ const INDEX: &str = "index.json";
 const INDEX_BYTES_MAX: u64 = 64 << 20;
 /// What is kept of a version's name.
 const NAME_CHARACTERS_MAX: usize = 256;
+/// How often the process may end while a content of a module file is swapped in.
+const TRIES_MAX: u32 = 2;
 
 /// The versions of all transforms of an application.
 #[derive(Debug)]
@@ -61,10 +63,14 @@ pub(super) struct Version {
 /// What a transform starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// The module file of the pipeline.
+    /// The module file of the pipeline: nothing ran before, or just that.
     File,
-    /// The version that ran last.
+    /// The version that ran last; the module file was dealt with.
     Kept(Version),
+    /// The version that ran last, and the module file is new and to be swapped in.
+    KeptUntilSwap(Version),
+    /// The module file, which is new: the version that ran last can't be used, for this reason.
+    FileInstead(String),
 }
 
 /// The versions on disk can't be used, or there is none as asked for.
@@ -192,38 +198,48 @@ impl Versions {
         if index != before {
             folder.write(INDEX, &index.to_bytes())?;
         }
-        let swept = folder.remove_temporary().and_then(|()| delete_unnamed(&folder, &index));
-        swept.unwrap_or_else(|error| warn!(%error, "files that are of no use any more stay"));
+        delete_unnamed(&folder, &index)
+            .unwrap_or_else(|error| warn!(%error, "files that are of no use any more stay"));
         Ok(Self { folder, versions_max, index: Mutex::new(index) })
     }
 
-    /// What a transform starts with, given the content of its module file: the file, if it was
-    /// never seen or has changed since it was last [handled](Self::handled) or
-    /// [tried](Self::begin); else what ran last.
+    /// What a transform starts with, given the content of its module file. What ran last goes on: if
+    /// the file was never seen or has changed since it was last [handled](Self::handled), it is to be
+    /// swapped in, so that the probation protects from it.
     pub(super) fn choose(&self, transform: &str, file: &[u8]) -> Result<Choice, Error> {
         let file = Digest::of(file);
         let index = self.lock();
-        let running = index.versions(transform).first();
-        match running {
-            Some(running)
-                if [index.handled(transform), index.tried(transform)].contains(&Some(file)) =>
-            {
-                match running.digest() == file {
-                    true => Ok(Choice::File),
-                    false => self.load(transform, running).map(Choice::Kept),
-                }
-            }
-            Some(_) | None => Ok(Choice::File),
+        let Some(running) = index.versions(transform).first() else { return Ok(Choice::File) };
+        if running.digest() == file {
+            return Ok(Choice::File);
+        }
+        let is_new = index.handled(transform) != Some(file);
+        match self.load(transform, running) {
+            Ok(version) if is_new => Ok(Choice::KeptUntilSwap(version)),
+            Ok(version) => Ok(Choice::Kept(version)),
+            Err(Error::Module { reason, .. }) if is_new => Ok(Choice::FileInstead(reason)),
+            // What was refused, taken back or left behind is not to come back by itself.
+            Err(error) => Err(error),
         }
     }
 
-    /// Remembers that a swap was begun with this content of a transform's module file. If the
-    /// process ends before it was [handled](Self::handled), it is to be tried again.
+    /// A kept version can't be used, though it is what was kept.
+    pub(super) fn unusable(&self, transform: &str, version: &Version, reason: String) -> Error {
+        Error::Module {
+            path: self.folder.path(&file_name(&version.digest)),
+            name: version.name.clone(),
+            transform: transform.to_owned(),
+            reason,
+        }
+    }
+
+    /// Remembers that a swap is begun with this content of a transform's module file. If the process
+    /// ends before it was [handled](Self::handled), it is tried again, once.
     pub(super) fn begin(&self, transform: &str, file: Digest) -> Result<(), Error> {
-        let mut index = self.lock();
-        let mut changed = index.clone();
-        changed.set_tried(transform, file);
-        self.replace(&mut index, changed)
+        self.change(|index| {
+            let tries = index.tries(transform, file).saturating_add(1);
+            index.set_tries(transform, file, tries);
+        })
     }
 
     /// Whether a swap was begun with this content of a transform's module file, and never ended.
@@ -231,13 +247,32 @@ impl Versions {
         self.lock().tried(transform) == Some(file)
     }
 
+    /// If a swap that was [begun](Self::begin) does not end until the process does, that is no fault
+    /// of the module's.
+    pub(super) fn postpone(&self, transform: &str, file: Digest) -> Result<(), Error> {
+        self.change(|index| {
+            if index.tried(transform) != Some(file) {
+                return;
+            }
+            let tries = index.tries(transform, file).saturating_sub(1);
+            index.set_tries(transform, file, tries);
+        })
+    }
+
+    /// Takes this content of a transform's module file for [handled](Self::handled), if the process
+    /// has ended too often while it was swapped in. Says whether that is so.
+    pub(super) fn give_up(&self, transform: &str, file: Digest) -> Result<bool, Error> {
+        let is_deadly = self.lock().tries(transform, file) >= TRIES_MAX;
+        if is_deadly {
+            self.handled(transform, file)?;
+        }
+        Ok(is_deadly)
+    }
+
     /// Remembers that this content of a transform's module file was dealt with, whatever came of
     /// it: only another one is taken for new by [`choose`](Self::choose).
     pub(super) fn handled(&self, transform: &str, file: Digest) -> Result<(), Error> {
-        let mut index = self.lock();
-        let mut changed = index.clone();
-        changed.set_handled(transform, file);
-        self.replace(&mut index, changed)
+        self.change(|index| index.set_handled(transform, file))
     }
 
     /// Keeps a module as the running version of a transform: one that a swap brought, or one that
@@ -313,6 +348,13 @@ impl Versions {
             found if found == digest => Ok(Version { digest, module, name: kept.name.clone() }),
             found => Err(bad(format!("it is damaged, its content has the digest {found}"))),
         }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Index)) -> Result<(), Error> {
+        let mut index = self.lock();
+        let mut changed = index.clone();
+        change(&mut changed);
+        self.replace(&mut index, changed)
     }
 
     /// Puts another index in the place of `current`, on disk first, and deletes the modules that

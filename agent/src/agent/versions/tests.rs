@@ -60,17 +60,31 @@ fn names(versions: &Versions, transform: &str) -> Vec<String> {
 fn start(versions: &Versions, file: &[u8], at_ms: i64) -> Choice {
     let choice = versions.choose("count", file).unwrap();
     match &choice {
-        Choice::File => versions.keep("count", file, "count.wasm", at_ms).unwrap(),
-        Choice::Kept(version) => {
-            versions.keep("count", &version.module, &version.name, at_ms).unwrap();
+        Choice::File | Choice::FileInstead(_) => {
+            versions.keep("count", file, "count.wasm", at_ms).unwrap();
+            versions.handled("count", Digest::of(file)).unwrap();
+        }
+        Choice::Kept(_) => {}
+        Choice::KeptUntilSwap(_) => {
+            swap(versions, file);
+            versions.keep("count", file, "count.wasm", at_ms).unwrap();
+            versions.handled("count", Digest::of(file)).unwrap();
         }
     }
-    versions.handled("count", Digest::of(file)).unwrap();
     choice
+}
+
+/// A swap with this module file begins.
+fn swap(versions: &Versions, file: &[u8]) {
+    versions.begin("count", Digest::of(file)).unwrap();
 }
 
 fn kept(content: &[u8], name: &str) -> Choice {
     Choice::Kept(version(content, name))
+}
+
+fn kept_until_swap(content: &[u8], name: &str) -> Choice {
+    Choice::KeptUntilSwap(version(content, name))
 }
 
 fn version(content: &[u8], name: &str) -> Version {
@@ -92,20 +106,22 @@ fn a_restart_goes_on_with_what_was_swapped_in() {
 }
 
 #[test]
-fn a_file_that_is_new_wins_until_it_was_dealt_with() {
+fn a_file_that_is_new_is_swapped_in_and_what_ran_before_goes_on_until_then() {
     let place = Place::new();
     let versions = place.open();
     start(&versions, OLD, 1);
     versions.keep("count", NEW, "new.wasm", 2).unwrap();
-    assert_eq!(versions.choose("count", b"newer still").unwrap(), Choice::File);
+    let until_swap = kept_until_swap(NEW, "new.wasm");
+    assert_eq!(versions.choose("count", b"newer still").unwrap(), until_swap);
     // For example, it was refused.
     versions.handled("count", Digest::of(b"newer still")).unwrap();
     drop(versions);
     let versions = place.open();
     assert_eq!(versions.choose("count", b"newer still").unwrap(), kept(NEW, "new.wasm"));
     // Whoever puts the first one back wants it.
-    assert_eq!(start(&versions, OLD, 3), Choice::File);
+    assert_eq!(start(&versions, OLD, 3), until_swap);
     assert_eq!(names(&versions, "count"), ["count.wasm", "new.wasm"]);
+    assert_eq!(versions.choose("count", OLD).unwrap(), Choice::File);
 }
 
 #[test]
@@ -113,7 +129,7 @@ fn a_rollback_to_the_file_is_possible_after_the_file_was_replaced() {
     let place = Place::new();
     let versions = place.open();
     start(&versions, OLD, 1);
-    assert_eq!(start(&versions, NEW, 2), Choice::File);
+    assert_eq!(start(&versions, NEW, 2), kept_until_swap(OLD, "count.wasm"));
     assert_eq!(versions.read("count", None).unwrap(), version(OLD, "count.wasm"));
     versions.keep("count", OLD, "count.wasm", 3).unwrap();
     assert_eq!(start(&versions, NEW, 4), kept(OLD, "count.wasm"));
@@ -209,6 +225,9 @@ fn a_damaged_module_is_never_used() {
             assert!(message.contains(part), "{message}");
         }
     }
+    // A module file that is new takes its place, and what is wrong is said.
+    let instead = versions.choose("count", b"newest").unwrap();
+    assert_eq!(instead, Choice::FileInstead("it is larger than 14 bytes".to_owned()));
     // The remedies: the right file, or none.
     fs::write(&path, NEW).unwrap();
     assert_eq!(versions.choose("count", OLD).unwrap(), kept(NEW, "new.wasm"));
@@ -262,13 +281,30 @@ fn any_damage_of_the_index_is_reported() {
 }
 
 #[test]
+fn an_index_of_the_format_before_is_read() {
+    let place = Place::new();
+    start(&place.open(), OLD, 1);
+    let path = place.folder().join(INDEX);
+    let mut index = Index::from_bytes(&fs::read(&path).unwrap()).unwrap();
+    index.set_tries("count", Digest::of(NEW), 0);
+    let index = String::from_utf8(index.to_bytes()).unwrap();
+    assert!(!index.contains("tries"), "{index}");
+    fs::write(&path, index.replace("\"version\": 2", "\"version\": 1")).unwrap();
+    let versions = place.open();
+    assert_eq!(versions.choose("count", NEW).unwrap(), kept_until_swap(OLD, "count.wasm"));
+    // Its first try is not known to have been one.
+    swap(&versions, NEW);
+    assert!(!versions.give_up("count", Digest::of(NEW)).unwrap());
+}
+
+#[test]
 fn a_newer_index_is_refused_by_its_version() {
     let place = Place::new();
     drop(place.open());
     let newer = br#"{"version": 7, "else": {}}"#;
     fs::write(place.folder().join(INDEX), newer).unwrap();
     let message = place.refused();
-    assert!(message.contains("format 7") && message.contains("up to 1"), "{message}");
+    assert!(message.contains("format 7") && message.contains("up to 2"), "{message}");
 }
 
 /// What is on disk when a process is killed between the steps of a [`Versions::keep`].
@@ -349,12 +385,20 @@ fn the_folder_is_private() {
     versions.handled("count", Digest::of(OLD)).unwrap();
     let message = versions.choose("count", OLD).unwrap_err().to_string();
     assert!(message.contains("others can write it (mode 620)"), "{message}");
+    // As a volume's driver does it: everything is opened to a group. There is no shell in an image.
     chmod(&place.folder(), 0o770);
-    assert!(place.refused().contains("chmod 700"));
-    chmod(&place.folder(), 0o700);
+    chmod(&place.folder().join(INDEX), 0o660);
+    let versions = place.open();
+    assert_eq!(versions.choose("count", OLD).unwrap(), kept(NEW, "new.wasm"));
+    assert_eq!(mode(&place.folder()), 0o700);
+    assert_eq!([mode(&place.module(NEW)), mode(&place.folder().join(INDEX))], [0o600; 2]);
     // Somebody else's are shown by root alone.
     if std::os::unix::fs::chown(place.folder(), Some(65_531), None).is_ok() {
-        assert!(place.refused().contains("belongs to user 65531"), "{}", place.refused());
+        let refused = place.refused();
+        assert!(
+            refused.contains("belongs to user 65531") && refused.contains("chown"),
+            "{refused}"
+        );
     }
 }
 
@@ -380,20 +424,42 @@ fn links_are_not_followed() {
 }
 
 #[test]
-fn a_file_whose_swap_never_ended_is_tried_again() {
+fn a_file_whose_swap_ended_the_process_twice_is_given_up() {
     let place = Place::new();
+    let (new, until_swap) = (Digest::of(NEW), kept_until_swap(OLD, "count.wasm"));
+    start(&place.open(), OLD, 1);
+    for _ in 0..2 {
+        let versions = place.open();
+        assert!(!versions.give_up("count", new).unwrap());
+        assert_eq!(versions.choose("count", NEW).unwrap(), until_swap);
+        swap(&versions, NEW);
+    }
     let versions = place.open();
-    start(&versions, OLD, 1);
-    versions.begin("count", Digest::of(NEW)).unwrap();
+    assert!(versions.give_up("count", new).unwrap());
+    assert_eq!(versions.choose("count", NEW).unwrap(), kept(OLD, "count.wasm"));
+    // It is told once, and another content begins anew.
     drop(versions);
     let versions = place.open();
-    assert!(
-        matches!(versions.choose("count", NEW).unwrap(), Choice::Kept(kept) if kept.module == OLD)
-    );
-    assert!(versions.is_undecided("count", Digest::of(NEW)));
-    versions.handled("count", Digest::of(NEW)).unwrap();
-    assert!(!versions.is_undecided("count", Digest::of(NEW)));
-    assert!(
-        matches!(versions.choose("count", NEW).unwrap(), Choice::Kept(kept) if kept.module == OLD)
-    );
+    assert!(!versions.give_up("count", new).unwrap());
+    assert_eq!(versions.choose("count", NEW).unwrap(), kept(OLD, "count.wasm"));
+    swap(&versions, b"newer");
+    swap(&versions, NEW);
+    assert!(!versions.give_up("count", new).unwrap());
+    versions.handled("count", new).unwrap();
+    swap(&versions, NEW);
+    assert!(!versions.give_up("count", new).unwrap());
+}
+
+#[test]
+fn stops_in_good_order_do_not_count() {
+    let place = Place::new();
+    let new = Digest::of(NEW);
+    start(&place.open(), OLD, 1);
+    for _ in 0..5 {
+        let versions = place.open();
+        assert!(!versions.give_up("count", new).unwrap());
+        swap(&versions, NEW);
+        versions.postpone("count", new).unwrap();
+    }
+    assert_eq!(place.open().choose("count", NEW).unwrap(), kept_until_swap(OLD, "count.wasm"));
 }

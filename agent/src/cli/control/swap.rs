@@ -1,7 +1,6 @@
 //! `sidestream swap` and `sidestream rollback`.
 
 use std::{
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -17,6 +16,7 @@ use crate::{
         finding::{About, Finding},
         output::Output,
     },
+    config::open_regular,
     control::proto::{RollbackRequest, SwapRequest},
 };
 
@@ -123,7 +123,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Finding> {
         ..Finding::new(About::Module, message)
     };
     let mut module = Vec::new();
-    File::open(path)
+    open_regular(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut module))
         .map_err(|error| wrong(format!("the module can't be read: {error}")))?;
     match module.len() as u64 {
@@ -150,7 +150,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let empty = folder.path().join("empty.wasm");
         std::fs::write(&empty, "").unwrap();
-        for (path, says) in [(empty, "empty"), (folder.path().join("absent"), "can't be read")] {
+        let (absent, itself) = (folder.path().join("absent"), folder.path().to_owned());
+        let wrong = [(empty, "empty"), (absent, "can't be read"), (itself, "it is not a file")];
+        for (path, says) in wrong {
             let finding = read(&path).unwrap_err();
             assert_eq!(finding.about, About::Module);
             let text = finding.to_string();
