@@ -225,6 +225,8 @@ fn topics_are_created_described_and_purged() -> Result<()> {
     }
     assert!(found.contains_key("retention.ms"), "defaults are told, too: {found:?}");
     admin.settle(&[config.transactional_id(7)])?;
+    let without = Config { exactly_once: false, ..config.clone() };
+    Admin::new(&without)?.settle(&[without.transactional_id(7)])?;
 
     let mut member = owner(&config, &topology)?;
     let bounds = member.log.changelog_bounds(&[changelog(0)])?;

@@ -1,5 +1,5 @@
-//! The pure core of Sidestream. It does no I/O, reads no clock, draws no random number, spawns
-//! nothing and awaits nothing: time comes in as an argument, effects go out through three traits.
+//! The pure core of Sidestream. It does no I/O, has no clock, draws no random number, spawns nothing
+//! and awaits nothing: a worker is handed what tells the time, effects go out through three traits.
 //!
 //! Read in this order:
 //!

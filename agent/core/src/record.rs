@@ -13,6 +13,19 @@ pub type Timestamp = i64;
 /// The time of a partition that has seen no record yet, as in Kafka Streams.
 pub const NO_TIMESTAMP: Timestamp = -1;
 
+/// The end of the year 9999. What stands behind it is no moment but a sign for "never": stream time
+/// does not follow it, for it could never go on from there.
+pub const TIMESTAMP_MAX: Timestamp = 253_402_300_799_999;
+
+/// What stream time takes a record's timestamp for: [`NO_TIMESTAMP`] unless it is a moment.
+#[must_use]
+pub const fn time_told_by(timestamp: Timestamp) -> Timestamp {
+    match timestamp {
+        0..=TIMESTAMP_MAX => timestamp,
+        _ => NO_TIMESTAMP,
+    }
+}
+
 /// A topic: an index into [`Topology::topics`](crate::topology::Topology::topics).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicIndex(pub u16);

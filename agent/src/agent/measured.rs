@@ -134,6 +134,10 @@ impl<L: Log> Log for MeasuredLog<L> {
         self.log.resume(partitions)
     }
 
+    fn hurry(&mut self, request_time_max: Duration) {
+        self.log.hurry(request_time_max);
+    }
+
     fn committed(
         &mut self,
         partitions: &[TopicPartition],

@@ -223,7 +223,7 @@ fn start_workers(
         let log = wait_for_brokers(stop, || Ok(KafkaLog::new(config, &topology, worker)?))?;
         let setup = thread::Setup {
             worker,
-            config: worker_config(pipeline, shares),
+            config: worker_config(pipeline, shares, config.transaction_time_max()),
             topology: Arc::clone(&topology),
             log,
             environment: Environment { worker, parts: Arc::clone(&parts) },
@@ -398,11 +398,16 @@ pub fn kafka_config(pipeline: &Pipeline, identity: &str) -> kafka::Config {
     }
 }
 
-fn worker_config(pipeline: &Pipeline, shares: Shares) -> sidestream_core::worker::Config {
+fn worker_config(
+    pipeline: &Pipeline,
+    shares: Shares,
+    transaction_timeout: Duration,
+) -> sidestream_core::worker::Config {
     let limits = &pipeline.limits;
     sidestream_core::worker::Config {
         exactly_once: pipeline.guarantee == Guarantee::ExactlyOnce,
         commit_interval: pipeline.commit_interval,
+        transaction_timeout,
         uncommitted_bytes_max: shares.uncommitted,
         batch_records_max: limits.batch_records_max as usize,
         buffered_bytes_max: shares.buffered,

@@ -94,15 +94,15 @@ fn run(setup: Setup) -> Result<(), String> {
     let log = MeasuredLog { log, metrics: Arc::clone(&board.workers[number].metrics) };
     let mut watcher = Watcher::new(number, board, Arc::clone(&topology));
     let mut teller = Teller::new(number, Arc::clone(&topology), lines_max);
-    let mut worker = Worker::new(config, topology, log, environment);
     let start = Instant::now();
+    let mut worker = Worker::new(config, topology, log, environment, Box::new(move || now(start)));
     loop {
         if let Some(leave) = stop.leave() {
             worker.drain(leave);
         }
         let paused =
             watcher.instruct(&mut worker).map_err(|reason| cannot_go_on(number, &reason))?;
-        let report = worker.run_once(now(start)).map_err(|reason| cannot_go_on(number, &reason))?;
+        let report = worker.run_once().map_err(|reason| cannot_go_on(number, &reason))?;
         let elapsed = start.elapsed();
         watcher.turned(&worker, &report.notices, paused, elapsed);
         report.notices.into_iter().for_each(|notice| teller.tell(notice, elapsed));

@@ -140,6 +140,15 @@ impl Config {
         Ok(())
     }
 
+    /// After how long brokers abort a transaction of a worker: what the user says goes first.
+    #[must_use]
+    pub fn transaction_time_max(&self) -> Duration {
+        let name = "transaction.timeout.ms";
+        let own = self.producer.get(name).or_else(|| self.properties.get(name));
+        let own = own.and_then(|value| value.parse().ok()).map(Duration::from_millis);
+        own.unwrap_or(self.transaction_timeout)
+    }
+
     /// The `group.instance.id` of a worker.
     pub(super) fn instance(&self, worker: usize) -> String {
         format!("{}-{worker}", self.identity)

@@ -72,6 +72,8 @@ pub struct KafkaLog {
     purger: Option<Purger>,
     /// What the next poll tells first.
     told: Vec<Event>,
+    /// How long a request of a look-up may take.
+    look_up_timeout: Duration,
 }
 
 impl KafkaLog {
@@ -88,7 +90,8 @@ impl KafkaLog {
         let topics = inputs(topology).into_iter().map(|topic| names.c_name(topic).into());
         let consumer = Consumer::join(&config, worker, names.clone(), topics.collect())?;
         let (restore, purger, told) = (None, None, Vec::new());
-        Ok(Self { config, names, consumer, producer, restore, purger, told })
+        let look_up_timeout = config.request_timeout;
+        Ok(Self { config, names, consumer, producer, restore, purger, told, look_up_timeout })
     }
 
     fn reader(&mut self) -> Result<&mut Restore, LogError> {
@@ -160,11 +163,15 @@ impl Log for KafkaLog {
         self.consumer.resume(partitions)
     }
 
+    fn hurry(&mut self, request_time_max: Duration) {
+        self.look_up_timeout = self.config.request_timeout.min(request_time_max);
+    }
+
     fn committed(
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<Committed>>, LogError> {
-        let timeout = self.config.request_timeout;
+        let timeout = self.look_up_timeout;
         offsets::committed(self.consumer.client(), &self.names, partitions, timeout)
     }
 
@@ -173,7 +180,7 @@ impl Log for KafkaLog {
         partition: TopicPartition,
         start: Start,
     ) -> Result<Offset, LogError> {
-        let timeout = self.config.request_timeout;
+        let timeout = self.look_up_timeout;
         offsets::start_offset(self.consumer.client(), &self.names, partition, start, timeout)
     }
 
@@ -181,7 +188,7 @@ impl Log for KafkaLog {
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<ChangelogBounds>, LogError> {
-        let timeout = self.config.request_timeout;
+        let timeout = self.look_up_timeout;
         offsets::changelog_bounds(self.consumer.client(), &self.names, partitions, timeout)
     }
 

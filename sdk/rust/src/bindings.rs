@@ -220,7 +220,8 @@ pub mod sidestream {
             #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
             pub enum Clock {
                 /// Stream time: the highest timestamp of the task's records so far. It stands still while
-                /// no records come.
+                /// no records come, and does not follow timestamps that are no moment: those below 0 and
+                /// those after the year 9999.
                 StreamTime,
                 /// The machine's time.
                 WallClock,

@@ -12,7 +12,7 @@ use crate::{
     host::Host,
     record::{Headers, Record},
     setup::{Setup, SetupError},
-    task::{NO_ROW, Now, Task},
+    task::{NO_ROW, Now, Task, time_told_by},
     telemetry,
     transform::{Context, Punctuation, Transform},
 };
@@ -68,7 +68,7 @@ impl<P: Process> Instance<P> {
         let mut context = Context { task: &self.task, call: PhantomData };
         let mut stream_time = batch.stream_time;
         for (record, row) in Records::of(batch).zip(0..) {
-            stream_time = stream_time.max(record.timestamp);
+            stream_time = stream_time.max(time_told_by(record.timestamp));
             self.task.now.set(Now { row, stream_time, wall_clock });
             let outcome = self.process.process(&record, &mut context);
             outcome.map_err(|failure| failure.of_row(row))?;

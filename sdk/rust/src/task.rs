@@ -23,6 +23,17 @@ use crate::{
 /// The row of a punctuation, which no record caused.
 pub(crate) const NO_ROW: i32 = -1;
 
+/// The end of the year 9999, as the agent has it.
+const TIMESTAMP_MAX: i64 = 253_402_300_799_999;
+
+/// What stream time takes a record's timestamp for: -1 unless it is a moment.
+pub(crate) const fn time_told_by(timestamp: i64) -> i64 {
+    match timestamp {
+        0..=TIMESTAMP_MAX => timestamp,
+        _ => -1,
+    }
+}
+
 /// How many bytes of a store a call keeps at most; then it hands over what it wrote and forgets
 /// the rest.
 const OVERLAY_BYTES_MAX: usize = 4 << 20;

@@ -41,6 +41,20 @@ fn a_function_sees_each_record_as_it_came() {
 }
 
 #[test]
+fn stream_time_does_not_follow_what_is_no_moment() {
+    fn tell(_: &Record<'_>, context: &mut Context<'_>) -> Outcome {
+        let time = context.stream_time().to_string();
+        context.emit("", &time)
+    }
+
+    let mut driver = TestDriver::builder().output("out").start_function(tell);
+    let times = [i64::MAX, 5, i64::MIN, -2, 253_402_300_799_999, 253_402_300_800_000];
+    driver.pipe(times.map(|time| TestRecord::new("k", "v").timestamp(time))).unwrap();
+    let end = "253402300799999";
+    assert_eq!(texts(&driver.outputs()), ["-1", "5", "5", "5", end, end]);
+}
+
+#[test]
 fn what_is_forwarded_goes_on_as_it_came() {
     fn forward(record: &Record<'_>, context: &mut Context<'_>) -> Outcome {
         context.forward(record);

@@ -156,6 +156,7 @@ fn user_code_keeps_its_contract() {
         partitions: 1,
         second_stage: None,
         chained: false,
+        spare: None,
         stream_punctuation: Some(100),
         wall_punctuation: Some(100),
         policies: Policies::default(),

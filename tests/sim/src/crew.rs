@@ -11,7 +11,7 @@ use std::{
 
 use sidestream_core::{
     record::TaskId,
-    worker::{Notice, Now, PassedOver, Report, TaskState, Worker, WorkerError},
+    worker::{Notice, PassedOver, Report, TaskState, Worker, WorkerError},
 };
 
 use crate::{
@@ -63,7 +63,9 @@ impl Crew {
             let owner = Owner { pod, worker };
             let environment = SimEnvironment { world: world.clone(), owner };
             let topology = Arc::clone(&plan.topology);
-            let worker = Worker::new(plan.config.clone(), topology, log, environment);
+            let clock = world.clone();
+            let clock = Box::new(move || clock.lock().clocks(pod));
+            let worker = Worker::new(plan.config.clone(), topology, log, environment, clock);
             let (worker, mail) = (Some(Box::new(worker)), VecDeque::new());
             let slot = Slot { owner, worker, done: false, paused: None, mail };
             self.slots.borrow_mut().push(slot);
@@ -126,15 +128,14 @@ impl Crew {
         };
         let Some(mut worker) = worker else { return };
         let pod = owner.pod;
-        let now = world.lock().clocks(pod);
         let depth = self.depth.get();
-        let result =
-            catch_unwind(AssertUnwindSafe(|| take_turn(world, owner, &mut worker, mail, now)));
+        let result = catch_unwind(AssertUnwindSafe(|| take_turn(world, owner, &mut worker, mail)));
         self.depth.set(depth);
         match result {
             Ok(Ok(report)) => {
                 let done = report.done;
                 observe(&mut world.lock(), owner, &report, rests);
+                world.lock().turned(owner, &report.notices, rests);
                 self.hold_to_ledger(world, owner, &worker, &report);
                 let alive = world.lock().pods[pod].alive;
                 let slot = &mut self.slots.borrow_mut()[place];
@@ -271,7 +272,6 @@ fn take_turn(
     owner: Owner,
     worker: &mut SimWorker,
     mail: VecDeque<Instruction>,
-    now: Now,
 ) -> Result<Report, WorkerError> {
     for instruction in mail {
         let mut state = world.lock();
@@ -289,7 +289,7 @@ fn take_turn(
             Instruction::TakeBack(version) => worker.revert(version, "an operator does")?,
         }
     }
-    worker.run_once(now)
+    worker.run_once()
 }
 
 /// Checks what a worker says of itself; one that `rests` may process nothing.
@@ -325,6 +325,8 @@ fn observe(state: &mut State, owner: Owner, report: &Report, rests: bool) {
                 }
             }
             Notice::Task { task, state: TaskState::Failed(reason) } => {
+                let now = state.now;
+                state.time_sheet(owner).runs(*task, now, false);
                 state.note(pod, format_args!("{task} failed: {reason}"));
                 let may_stop = state.swaps.may_stop(owner, *task);
                 if !may_stop && !state.is_poisoned(*task) && !state.has_lost(*task) {
@@ -332,6 +334,8 @@ fn observe(state: &mut State, owner: Owner, report: &Report, rests: bool) {
                 }
             }
             Notice::Task { task, state: TaskState::Running } => {
+                let now = state.now;
+                state.time_sheet(owner).runs(*task, now, true);
                 state.note(pod, format_args!("{task} runs"));
                 if !state.has_lost(*task)
                     && let Err(text) = check::task(state, pod, *task)
@@ -339,7 +343,13 @@ fn observe(state: &mut State, owner: Owner, report: &Report, rests: bool) {
                     state.violate(format_args!("{text}"));
                 }
             }
-            other => state.note(pod, format_args!("{other:?}")),
+            other => {
+                if let Notice::Task { task, .. } = other {
+                    let now = state.now;
+                    state.time_sheet(owner).runs(*task, now, false);
+                }
+                state.note(pod, format_args!("{other:?}"));
+            }
         }
     }
 }

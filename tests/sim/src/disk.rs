@@ -23,6 +23,18 @@ impl Contents {
         Self { stores: vec![BTreeMap::new(); stores], position }
     }
 
+    fn rearrange(&mut self, places: &[Option<usize>], keeps_inputs: bool) {
+        let old = std::mem::take(self);
+        let store = |place: &Option<usize>| place.map(|place| old.stores[place].clone());
+        self.stores = places.iter().map(|place| store(place).unwrap_or_default()).collect();
+        let position = |place: &Option<usize>| place.and_then(|p| old.position.stores[p].clone());
+        self.position = Position {
+            stores: places.iter().map(position).collect(),
+            inputs: if keeps_inputs { old.position.inputs.clone() } else { Vec::new() },
+            committed_at: old.position.committed_at,
+        };
+    }
+
     fn apply(&mut self, changes: &[Changes], position: &Position) {
         for (store, changes) in self.stores.iter_mut().zip(changes) {
             for (key, value) in changes.keys.iter().zip(&changes.values) {
@@ -54,6 +66,15 @@ impl TaskFiles {
     pub(crate) fn new(stores: usize) -> Self {
         let damaged = vec![false; stores];
         Self { synced: Contents::new(stores), unsynced: Vec::new(), damaged }
+    }
+
+    /// Each store is another one from now on: that of the given place, or a new one. What is known
+    /// of the inputs is kept or not.
+    pub(crate) fn rearrange(&mut self, places: &[Option<usize>], keeps_inputs: bool) {
+        let all = std::iter::once(&mut self.synced).chain(&mut self.unsynced);
+        all.for_each(|contents| contents.rearrange(places, keeps_inputs));
+        self.damaged =
+            places.iter().map(|place| place.is_some_and(|place| self.damaged[place])).collect();
     }
 
     /// What a reader sees.

@@ -1,12 +1,12 @@
 //! Simulated user code: it counts, keeps a table, hands records on, punctuates, and fails as the
 //! plan says.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use sidestream_core::{
     record::{
         Batch, Emits, NO_CAUSE, NO_TIMESTAMP, PARTITION_BY_KEY, TIMESTAMP_OF_CAUSE, TaskId,
-        TopicPartition, TransformId,
+        TopicPartition, TransformId, time_told_by,
     },
     task::{
         Clock, Cost, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Sample,
@@ -19,10 +19,11 @@ use sidestream_core::{
 use crate::{
     check::{self, Stamp},
     log::RECORD_BYTES_MAX,
-    pipeline::{CHAIN, CHAINED, COUNT, COUNTS, HANDED, LATEST, NEXT, OUT, TABLE, TICKS},
+    pipeline::{CHAIN, CHAINED, COUNT, COUNTS, HANDED, LATEST, NEXT, OUT, SPARE, TABLE, TICKS},
     plan::FAILURES_MAX,
     poison::{self, Way},
     swap::{Behaviour, Call, Owner, VERSION_HEADER},
+    time::{MORE_SCHEDULES, TimeSheet},
     world::World,
 };
 
@@ -30,6 +31,9 @@ use crate::{
 pub(crate) const STREAM_TICKS: &[u8] = b"#stream";
 /// Where the count of wall-clock punctuations is kept.
 pub(crate) const WALL_TICKS: &[u8] = b"#wall";
+
+/// Where the count of all other punctuations is kept.
+const MORE_TICKS: &[u8] = b"#more";
 
 /// What is said of records that fail whichever version they are given.
 const POISON: &str = "poison";
@@ -48,8 +52,12 @@ pub(crate) struct SimProcessor {
     outputs: BTreeMap<String, u32>,
     on_error: ErrorPolicy,
     setup: Setup,
+    /// How many of its schedules are those of the plan; the others only count.
+    schedules: usize,
     /// The last offset of each input: what an instance must never see again.
     memory: BTreeMap<u32, i64>,
+    /// The time of the last punctuation of each schedule, and how often it came for that.
+    told: BTreeMap<u32, (i64, u32)>,
     /// How many records it was given, and how many with its last call.
     records: u64,
     last: u32,
@@ -100,6 +108,18 @@ impl SimProcessor {
             setup.schedules =
                 schedules.map(|(clock, interval)| Schedule { clock, interval }).collect();
         }
+        if definition.name == SPARE {
+            setup.schedules = vec![
+                Schedule { clock: Clock::StreamTime, interval: Duration::from_millis(17) },
+                Schedule { clock: Clock::WallClock, interval: Duration::from_millis(33) },
+            ];
+        }
+        let schedules = if definition.name == SPARE { 0 } else { setup.schedules.len() };
+        if plan.slow.is_some() && ![CHAIN, SPARE].contains(&definition.name.as_str()) {
+            let more = MORE_SCHEDULES.into_iter();
+            let more = more.map(|(clock, ms)| (clock, Duration::from_millis(ms)));
+            setup.schedules.extend(more.map(|(clock, interval)| Schedule { clock, interval }));
+        }
         Ok(Self {
             world: world.clone(),
             owner,
@@ -112,7 +132,9 @@ impl SimProcessor {
             on_error: definition.on_error,
             outputs: outputs.map(|(output, index)| (output.name.clone(), index)).collect(),
             setup,
+            schedules,
             memory: BTreeMap::new(),
+            told: BTreeMap::new(),
             records: 0,
             last: 0,
             failed: false,
@@ -124,6 +146,20 @@ impl SimProcessor {
     pub(crate) fn into_witness(mut self) -> Self {
         self.is_witness = true;
         self
+    }
+
+    /// Tells of a call that begins.
+    fn keep_time(&self, call: impl FnOnce(&mut TimeSheet, TaskId, u64, u64) -> Result<(), String>) {
+        let mut state = self.world.lock();
+        if !state.checks_workers {
+            return;
+        }
+        let (now, turn_max) = (state.now, state.turn_max());
+        let kept = call(state.time_sheet(self.owner), self.task, now, turn_max);
+        drop(state);
+        if let Err(text) = kept {
+            self.world.violate(format_args!("{:?}: {text}", self.owner));
+        }
     }
 
     /// An instance that failed, or that saw a record before, should have been thrown away.
@@ -164,7 +200,8 @@ impl SimProcessor {
             let partition = TopicPartition::new(input.topic, self.task.partition);
             let history = state.cluster.partition(partition).history();
             let before = history.take_while(|(offset, _)| *offset < first);
-            known = before.map(|(_, record)| record.timestamp).max().unwrap_or(known).max(known);
+            let times = before.map(|(_, record)| time_told_by(record.timestamp));
+            known = times.max().unwrap_or(known).max(known);
         }
         let exact = inputs.len() == 1;
         if batch.stream_time < known || (exact && batch.stream_time != known) {
@@ -342,10 +379,17 @@ impl Processor for SimProcessor {
     }
 
     fn process(&mut self, batch: &Batch, state: &mut State) -> Result<Effects, Failure> {
+        if self.name != CHAIN && self.name != SPARE {
+            self.keep_time(|sheet, task, now, max| sheet.processes(task, now, max));
+        }
         self.world.point(self.owner.pod, "guest.process");
+        self.world.lock().dawdle(|slow| slow.guest);
         self.check_memory(batch);
         self.check_stream_time(batch);
-        let result = self.handle_all(batch, state);
+        let result = match self.name.as_str() {
+            SPARE => Ok(Effects::default()),
+            _ => self.handle_all(batch, state),
+        };
         self.failed = result.is_err();
         self.account(batch, result.as_ref().err());
         let (task, name, rows) = (self.task, &self.name, &batch.records.offsets);
@@ -358,23 +402,41 @@ impl Processor for SimProcessor {
     }
 
     fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure> {
+        let schedule = usize::try_from(due.schedule).expect("small");
+        let is_planned = schedule < self.schedules;
+        let by_wall = is_planned && self.setup.schedules[schedule].clock == Clock::WallClock;
+        self.keep_time(|sheet, task, now, max| sheet.punctuates((task, by_wall), now, max));
         self.world.point(self.owner.pod, "guest.process");
+        self.world.lock().dawdle(|slow| slow.guest);
         if self.failed || due.time > due.stream_time.max(due.wall_clock) {
             let task = self.task;
             self.world.violate(format_args!("{task} was punctuated wrongly: {due:?}"));
         }
-        let schedule = usize::try_from(due.schedule).expect("small");
+        let (time, times) = self.told.entry(due.schedule).or_insert((due.time, 0));
+        *times = if *time == due.time { *times + 1 } else { 1 };
+        *time = due.time;
+        if *times > 3 {
+            let task = self.task;
+            self.world.violate(format_args!("{task} is punctuated again and again: {due:?}"));
+        }
         let (name, key) = match self.setup.schedules[schedule].clock {
+            _ if !is_planned => ("more", MORE_TICKS),
             Clock::StreamTime => ("stream", STREAM_TICKS),
             Clock::WallClock => ("wall", WALL_TICKS),
         };
         let mut effects = Effects::default();
+        if self.name == SPARE {
+            return Ok(effects);
+        }
         let result = add(state, COUNTS, key).map(|count| {
             let value = match name {
                 "stream" => format!("{count}/{}/{}", due.time, due.stream_time),
                 _ => format!("{count}"),
             };
             let key = format!("{name} {}", self.task);
+            if !is_planned {
+                return;
+            }
             self.emit(&mut effects.emits, TICKS, NO_CAUSE, key.as_bytes(), &value);
         });
         self.failed = result.is_err();

@@ -5,6 +5,7 @@
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a suite panics where a contract is broken")]
 pub mod contract;
 
+mod change;
 mod check;
 mod cluster;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod poison;
 mod prng;
 mod run;
 mod swap;
+mod time;
 mod trace;
 mod world;
 

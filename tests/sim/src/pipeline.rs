@@ -20,6 +20,8 @@ pub(crate) struct Shape {
     pub(crate) second_stage: Option<i32>,
     /// Whether the first transform hands records over to another one.
     pub(crate) chained: bool,
+    /// Whether a transform that only looks on is there: before the others, or after them.
+    pub(crate) spare: Option<bool>,
     pub(crate) stream_punctuation: Option<u64>,
     pub(crate) wall_punctuation: Option<u64>,
     /// What transforms do about records that fail for good.
@@ -35,6 +37,7 @@ impl Shape {
             partitions: prng.between(1, 3).try_into().expect("small"),
             second_stage: some(prng, 1, 3).map(|n| n.try_into().expect("small")),
             chained: prng.one_in(3),
+            spare: None,
             stream_punctuation: some(prng, 5, 300),
             wall_punctuation: some(prng, 20, 800),
             policies: Policies::default(),
@@ -44,6 +47,8 @@ impl Shape {
 
 /// What a transform does; its name says it.
 pub(crate) const COUNT: &str = "count";
+/// Reads what [`COUNT`] reads, and is punctuated; nothing comes of it.
+pub(crate) const SPARE: &str = "spare";
 /// Counts what [`COUNT`] hands over.
 pub(crate) const CHAIN: &str = "chain";
 /// Counts what [`COUNT`] sends through the repartition topic.
@@ -78,6 +83,9 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn topic(&mut self, name: &str, partitions: i32, kind: TopicKind) -> TopicIndex {
+        if let Some(place) = self.topics.iter().position(|topic| topic.name == name) {
+            return TopicIndex(place.try_into().expect("few topics"));
+        }
         let index = TopicIndex(self.topics.len().try_into().expect("few topics"));
         self.topics.push(Topic { name: name.to_owned(), partitions, kind });
         index
@@ -102,8 +110,13 @@ impl Builder<'_> {
 
 /// The pipeline of a shape.
 pub(crate) fn topology(shape: &Shape) -> Topology {
+    topology_over(Vec::new(), shape)
+}
+
+/// The pipeline of a shape, over `topics` that are there.
+pub(crate) fn topology_over(topics: Vec<Topic>, shape: &Shape) -> Topology {
     let (policies, dead_letters) = (&shape.policies, TopicIndex(0));
-    let mut builder = Builder { topics: Vec::new(), policies, dead_letters };
+    let mut builder = Builder { topics, policies, dead_letters };
     if policies.rate > 0 {
         builder.dead_letters = builder.topic(DEAD_LETTERS, 2, TopicKind::External);
     }
@@ -118,13 +131,19 @@ pub(crate) fn topology(shape: &Shape) -> Topology {
 }
 
 fn first_stage(builder: &mut Builder<'_>, shape: &Shape, next: Option<TopicIndex>) -> Subtopology {
-    let reader = |input| Reader { transform: 0, input };
+    let first = usize::from(shape.spare == Some(true));
+    let last = 1 + usize::from(shape.chained);
+    let spare = shape.spare.map(|in_front| if in_front { 0 } else { last });
+    let readers = |input| {
+        let places = std::iter::once(first).chain(spare);
+        places.map(|transform| Reader { transform, input }).collect()
+    };
     let inputs: Vec<Input> = (0..shape.inputs)
         .zip(0u32..)
         .map(|(place, input)| Input {
             topic: builder.topic(&format!("in{place}"), shape.partitions, TopicKind::External),
             start: Start::Earliest,
-            readers: vec![reader(input)],
+            readers: readers(input),
         })
         .collect();
     let mut outputs = vec![
@@ -140,7 +159,7 @@ fn first_stage(builder: &mut Builder<'_>, shape: &Shape, next: Option<TopicIndex
         vec![builder.store("counts", shape.partitions), builder.store("table", shape.partitions)];
     let mut transforms = Vec::new();
     if shape.chained {
-        let route = Route::Transforms(vec![Reader { transform: 1, input: 0 }]);
+        let route = Route::Transforms(vec![Reader { transform: first + 1, input: 0 }]);
         outputs.push(Output { name: HANDED.to_owned(), route, latest_per_key: false });
         stores.push(builder.store("chained", shape.partitions));
         transforms.push(Transform {
@@ -151,7 +170,14 @@ fn first_stage(builder: &mut Builder<'_>, shape: &Shape, next: Option<TopicIndex
             on_error: builder.policy(CHAIN),
         });
     }
-    let names = (0..shape.inputs).map(|place| format!("in{place}")).collect();
+    let names: Vec<String> = (0..shape.inputs).map(|place| format!("in{place}")).collect();
+    let on_looker = Transform {
+        name: SPARE.to_owned(),
+        inputs: names.clone(),
+        outputs: Vec::new(),
+        stores: Vec::new(),
+        on_error: ErrorPolicy::default(),
+    };
     let count = Transform {
         name: COUNT.to_owned(),
         inputs: names,
@@ -160,6 +186,9 @@ fn first_stage(builder: &mut Builder<'_>, shape: &Shape, next: Option<TopicIndex
         on_error: builder.policy(COUNT),
     };
     transforms.insert(0, count);
+    if let Some(place) = spare {
+        transforms.insert(place, on_looker);
+    }
     Subtopology { partitions: shape.partitions, inputs, transforms, stores }
 }
 

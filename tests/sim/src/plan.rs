@@ -9,11 +9,13 @@ use sidestream_core::{
 };
 
 use crate::{
+    change::{self, Change},
     cluster::LogRecord,
     pipeline::{self, Shape},
     poison::Policies,
     prng::Prng,
     swap::{self, Planned},
+    time::{self, Slow},
 };
 
 /// How long the simulated brokers wait for whom, in milliseconds.
@@ -60,6 +62,8 @@ pub(crate) struct Faults {
     pub(crate) leap: u64,
     /// Wall clocks differ and jump.
     pub(crate) clocks: bool,
+    /// They jump by years, and to the end of their range.
+    pub(crate) years: bool,
 }
 
 /// Records that come into an input partition together.
@@ -90,6 +94,8 @@ pub(crate) struct Plan {
     pub(crate) topology: Arc<Topology>,
     pub(crate) config: Config,
     pub(crate) timeouts: Timeouts,
+    /// How long calls take, if that is much.
+    pub(crate) slow: Option<Slow>,
     pub(crate) faults: Faults,
     pub(crate) identities: usize,
     pub(crate) workers: usize,
@@ -103,6 +109,8 @@ pub(crate) struct Plan {
     pub(crate) pauses: Vec<(u64, bool)>,
     /// Other versions of transforms' code.
     pub(crate) swaps: Vec<Planned>,
+    /// What the pipeline becomes.
+    pub(crate) change: Option<Change>,
     /// Records that always fail and stop their task, by partition and place among its records (aborted ones too).
     pub(crate) poison: BTreeSet<Vec<u8>>,
     /// Failures by chance say which record failed, and a task has no more attempts than one record
@@ -124,9 +132,11 @@ impl Plan {
         plan.static_members = true;
         plan.durable = true;
         plan.timeouts.transaction = 60_000;
+        plan.slow = None;
         plan.arrivals.clear();
         plan.poison = [b"poison".to_vec()].into();
         plan.swaps.clear();
+        plan.change = None;
         plan.loss = None;
         plan.named = false;
         plan.config.exactly_once = true;
@@ -136,22 +146,30 @@ impl Plan {
     /// Draws the plan of a seed.
     pub(crate) fn new(seed: u64, prng: &mut Prng) -> Self {
         let mut shape = Shape::draw(prng);
-        if seed % POLICIES == 1 {
+        if seed % POLICIES == 1 && !change::is_drawn(seed) {
             shape.policies = Policies::draw(seed);
         }
         let topology = Arc::new(pipeline::topology(&shape));
-        let (arrivals, mut poison) = arrivals(prng, &shape, &topology);
-        if shape.policies.rate > 0 {
+        let (arrivals, mut poison) = arrivals(seed, prng, &shape, &topology);
+        if shape.policies.rate > 0 || change::is_drawn(seed) {
             poison.clear();
         }
-        let mut config = config(prng);
+        let mut timeouts = timeouts(prng);
+        let mut config = config(prng, &timeouts);
         let mut faults = faults(prng);
         if !poison.is_empty() {
             // What fails for good is told from what fails by chance by how often it fails.
             config.attempts_max = 5;
             (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
         }
-        let named = poison.is_empty() && seed % NAMED == NAMED - 1;
+        let has_all = shape.policies.rate == 0 && seed % AT_LEAST_ONCE != AT_LEAST_ONCE - 1;
+        let slow = Slow::draw(seed, timeouts.transaction).filter(|_| has_all);
+        if slow.is_some() {
+            poison.clear();
+            slow_down(seed, &timeouts, &mut config, &mut faults);
+        }
+        faults.years = time::is_extreme(seed);
+        let named = slow.is_none() && poison.is_empty() && seed % NAMED == NAMED - 1;
         if named {
             config.attempts_max = FAILURES_MAX + 1;
             (faults.transient, faults.initialise, faults.corrupt) = (3, 0, 0);
@@ -159,28 +177,23 @@ impl Plan {
         if faults.leap > 0 && faults.compact == 0 {
             faults.compact = 50; // Time only matters to what is compacted.
         }
-        let mut timeouts = timeouts(prng);
         if seed % AT_LEAST_ONCE == AT_LEAST_ONCE - 1 {
-            // Without transactions nothing keeps a member that stood still from overwriting what
-            // others wrote meanwhile; so here nobody stands still, and rebalances wait for all.
-            config.exactly_once = false;
-            (faults.pause, faults.stop, timeouts.rebalance) = (0, 0, NEVER);
-            // What a dropped commit leaves behind only shows when there are some, and crashes.
-            (faults.abort, faults.crashes_in_ten) = (4, 8);
+            without_transactions(&mut timeouts, &mut config, &mut faults);
         }
-        let lost = [Loss::Recreated, Loss::Truncated, Loss::Expired];
-        let loss = seed.is_multiple_of(LOSSES).then(|| lost[index_of(seed / LOSSES, lost.len())]);
-        let (identities, workers) = (prng.between(1, 3), prng.between(1, 2));
+        let crew = (prng.between(1, 3), prng.between(1, 2));
+        // One waits while another is slow, as nobody would in truth: so there is no other.
+        let (identities, workers) = if slow.is_some() { (1, 1) } else { crew };
         let (static_members, durable) = (prng.coin(), prng.coin());
         let steps = prng.between(150, 500);
-        let swaps = swap::draw(seed, steps, &topology);
+        let swaps = swaps(seed, steps, &topology);
         if !swaps.is_empty() && (faults.transient, faults.initialise, faults.corrupt) == (0, 0, 0) {
             config.attempts_max = 3; // Nothing but a version fails: it soon stops its task.
         }
-        Self {
+        let mut plan = Self {
             seed,
             config,
             timeouts,
+            slow,
             faults,
             identities: identities.try_into().expect("small"),
             workers: workers.try_into().expect("small"),
@@ -188,15 +201,20 @@ impl Plan {
             durable,
             steps,
             swaps,
+            change: None,
             shape,
             topology,
             arrivals,
             pauses: pauses(seed),
             poison,
             named,
-            loss,
+            loss: loss(seed),
             marker: [3, 12][index_of(seed, 2)],
+        };
+        if change::is_drawn(seed) {
+            change::draw(seed, &mut plan);
         }
+        plan
     }
 }
 
@@ -208,6 +226,21 @@ impl Plan {
             (0..of.partitions).map(move |partition| TaskId { subtopology, partition })
         };
         subtopologies.flat_map(tasks).collect()
+    }
+}
+
+/// Which changelogs a run loses in the end.
+fn loss(seed: u64) -> Option<Loss> {
+    let lost = [Loss::Recreated, Loss::Truncated, Loss::Expired];
+    let loses = seed.is_multiple_of(LOSSES) && !change::is_drawn(seed);
+    loses.then(|| lost[index_of(seed / LOSSES, lost.len())])
+}
+
+/// The swaps of a run whose pipeline stays.
+fn swaps(seed: u64, steps: u64, topology: &Topology) -> Vec<Planned> {
+    match change::is_drawn(seed) {
+        true => Vec::new(),
+        false => swap::draw(seed, steps, topology),
     }
 }
 
@@ -226,6 +259,32 @@ pub(crate) const FAILURES_MAX: u32 = 2;
 /// One seed in so many ends with the loss of a changelog.
 const LOSSES: u64 = 25;
 
+/// Without transactions nothing keeps a member that stood still from overwriting what others wrote
+/// meanwhile; so here nobody stands still, and rebalances wait for all.
+fn without_transactions(timeouts: &mut Timeouts, config: &mut Config, faults: &mut Faults) {
+    config.exactly_once = false;
+    (faults.pause, faults.stop, timeouts.rebalance) = (0, 0, NEVER);
+    // What a dropped commit leaves behind only shows when there are some, and crashes.
+    (faults.abort, faults.crashes_in_ten) = (4, 8);
+}
+
+/// A run in which calls are slow: whatever else takes time or has a call done again is left out.
+fn slow_down(seed: u64, timeouts: &Timeouts, config: &mut Config, faults: &mut Faults) {
+    let mut prng = Prng::new(seed ^ 0x510);
+    (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
+    (faults.pause, faults.stop, faults.leap, faults.restart) = (0, 0, 0, 0);
+    config.turn_time_max = Duration::from_millis(prng.between(5, timeouts.transaction / 8));
+    if prng.coin() {
+        // The interval alone would keep transactions short.
+        config.commit_interval = Duration::from_millis(prng.between(100, 4_000));
+    }
+    if prng.coin() {
+        // Few records fill a transaction, so that not every task has its turn in each.
+        config.uncommitted_bytes_max = 200;
+        config.batch_records_max = 2;
+    }
+}
+
 /// Longer than any run.
 const NEVER: u64 = 1 << 40;
 
@@ -233,10 +292,12 @@ fn index_of(number: u64, length: usize) -> usize {
     usize::try_from(number % length as u64).expect("below a length")
 }
 
-fn config(prng: &mut Prng) -> Config {
+fn config(prng: &mut Prng, timeouts: &Timeouts) -> Config {
     Config {
         exactly_once: true,
         commit_interval: Duration::from_millis(prng.between(1, 120)),
+        transaction_timeout: Duration::from_millis(timeouts.transaction),
+        turn_time_max: Duration::from_millis(20),
         uncommitted_bytes_max: prng.between(200, 4_000).try_into().expect("small"),
         batch_records_max: prng.between(1, 24).try_into().expect("small"),
         buffered_bytes_max: prng.between(100, 5_000).try_into().expect("small"),
@@ -285,6 +346,7 @@ fn faults(prng: &mut Prng) -> Faults {
         restart: rate(60, 300),
         leap: rate(2, 10),
         clocks: rate(1, 1) == 1,
+        years: false,
     }
 }
 
@@ -308,10 +370,12 @@ fn pauses(seed: u64) -> Vec<(u64, bool)> {
 /// Draws what comes into the external inputs. Values are unique, so that records can be told
 /// apart wherever they turn up.
 fn arrivals(
+    seed: u64,
     prng: &mut Prng,
     shape: &Shape,
     topology: &Topology,
 ) -> (Vec<Arrival>, BTreeSet<Vec<u8>>) {
+    let mut odd = time::is_extreme(seed).then(|| Prng::new(seed ^ 0x0DD));
     let keys = prng.between(1, 6);
     let batches = prng.between(10, 60);
     let drift = prng.between(1, 40);
@@ -336,8 +400,9 @@ fn arrivals(
             if poisoned && poison.is_empty() && transaction.is_none() && prng.one_in(40) {
                 poison.insert(value.clone());
             }
+            let odd = odd.as_mut().and_then(time::odd_timestamp);
             records.push(LogRecord {
-                timestamp: clock - late,
+                timestamp: odd.unwrap_or(clock - late),
                 key: (!prng.one_in(15)).then_some(key),
                 value: (poison.contains(&value) || !prng.one_in(6)).then_some(value),
                 headers: prng.one_in(3).then(|| (b"h".to_vec(), None)).into_iter().collect(),

@@ -12,6 +12,7 @@ use crate::{
     disk::Disk,
     plan::{Arrival, Plan},
     prng::Prng,
+    time::odd_skew,
     world::{POINTS, Pod, State, World},
 };
 
@@ -60,7 +61,7 @@ pub(crate) struct Run {
     pub(crate) current: Vec<Option<usize>>,
     disks: Vec<usize>,
     /// A copy of a disk from some time ago.
-    snapshot: Option<Disk>,
+    pub(crate) snapshot: Option<Disk>,
     arrivals: std::vec::IntoIter<Arrival>,
     external: u64,
 }
@@ -126,6 +127,7 @@ impl Run {
             if step % share == 0 {
                 self.arrive();
             }
+            self.change(step);
             for identity in 0..identities {
                 self.trouble(identity, step);
             }
@@ -199,8 +201,12 @@ impl Run {
             state.pods[pod].stopped = true;
         }
         if faults.clocks && state.prng.one_in(40) {
-            let skew = state.prng.below(1_000);
-            state.pods[pod].skew = i64::try_from(skew).expect("small") - 500;
+            let skew = i64::try_from(state.prng.below(1_000)).expect("small") - 500;
+            state.jump(pod, skew);
+        }
+        if faults.years && state.prng.one_in(30) {
+            let skew = odd_skew(&mut state.prng);
+            state.jump(pod, skew);
         }
         if state.prng.one_in(60) {
             self.snapshot = Some(state.disks[state.pods[pod].disk].clone());

@@ -15,12 +15,14 @@ use sidestream_core::{
 };
 
 use crate::{
+    change::Before,
     check,
     cluster::{Cluster, Fate},
     disk::{Disk, TaskFiles},
     plan::{Faults, Loss, POSITION_AGE_MAX, Plan},
     prng::Prng,
-    swap::Swaps,
+    swap::{Owner, Swaps},
+    time::TimeSheet,
     trace::Trace,
 };
 
@@ -106,6 +108,10 @@ pub(crate) struct State {
     pub(crate) passed: BTreeSet<(TopicPartition, Offset)>,
     /// Changelogs that were lost: what stops a task for good.
     pub(crate) lost: BTreeSet<TopicIndex>,
+    /// What workers did with their time.
+    pub(crate) time_sheets: BTreeMap<Owner, TimeSheet>,
+    /// What the pipeline was, if it changed.
+    pub(crate) before: Option<Before>,
     /// Versions of transforms' code, and what workers do about them.
     pub(crate) swaps: Swaps,
     /// Whether workers are held against the whole of what happened; not in contract tests.
@@ -150,7 +156,7 @@ impl State {
     pub(crate) fn clocks(&self, pod: usize) -> Now {
         let now = std::time::Duration::from_millis(self.now);
         let wall = WALL_START + i64::try_from(self.now).expect("runs are short");
-        Now { monotonic: now, wall: wall + self.pods[pod].skew }
+        Now { monotonic: now, wall: wall.saturating_add(self.pods[pod].skew) }
     }
 
     /// The files of a task on a process's disk.
@@ -306,10 +312,11 @@ impl State {
         let wall = self.clocks(pod).wall;
         let files = self.files(pod, task);
         let contents = files.contents();
-        let slack = 2_500;
-        let age = u64::try_from(wall - contents.position.committed_at).unwrap_or(0) + slack;
+        let (slack, age_max) = (2_500, i128::from(POSITION_AGE_MAX));
+        let age = i128::from(wall) - i128::from(contents.position.committed_at);
+        let is_trusted = (slack - age_max / 2..=age_max - slack).contains(&age);
         let empty = contents.stores[store].is_empty() && contents.position.stores[store].is_none();
-        if !files.damaged[store] && !empty && age <= POSITION_AGE_MAX {
+        if !files.damaged[store] && !empty && is_trusted {
             self.violate(format_args!("store {store} of {task} was wiped without need"));
         }
     }
@@ -341,6 +348,8 @@ impl World {
             last_disk: BTreeMap::new(),
             passed: BTreeSet::new(),
             lost: BTreeSet::new(),
+            time_sheets: BTreeMap::new(),
+            before: None,
             checks_workers: true,
             violation: None,
             kills: 0,

@@ -17,7 +17,7 @@ pub(crate) use self::{
     failures::{Failed, Failures, RecordId, Verdict, judge},
     opinion::{Blame, OnTrial, Wanted},
     queue::Readiness,
-    run::{Part, Produced, Task, Turn, empty_position, store_positions},
+    run::{Part, Produced, Punctuated, Share, Task, Turn, empty_position, store_positions},
 };
 pub use self::{
     processor::{

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
-    record::{Batch, NO_TIMESTAMP, Offset, Records, Timestamp},
+    record::{Batch, NO_TIMESTAMP, Offset, Records, Timestamp, time_told_by},
     task::time::TaskTime,
     worker::FetchEpoch,
 };
@@ -102,8 +102,8 @@ impl InputQueue {
     /// whose timestamps stay below `below`.
     fn take_chunk(&mut self, max: usize, below: Option<Timestamp>) -> Option<Records> {
         let chunk = self.chunks.front()?;
-        let early =
-            below.is_none_or(|below| chunk.records.timestamps.iter().all(|&time| time < below));
+        let mut times = chunk.records.timestamps.iter().map(|&time| time_told_by(time));
+        let early = below.is_none_or(|below| times.all(|time| time < below));
         if chunk.taken > 0 || chunk.left() > max || !early {
             return None;
         }
@@ -129,8 +129,9 @@ impl Run {
             if count > 0 && self.until.is_some_and(|until| time > until) {
                 return (count, latest);
             }
-            latest = latest.max(time);
-            if self.boundary.is_some_and(|boundary| time >= boundary) {
+            let told = time_told_by(time);
+            latest = latest.max(told);
+            if self.boundary.is_some_and(|boundary| told >= boundary) {
                 return (count + 1, latest);
             }
         }
@@ -238,7 +239,7 @@ impl InputGroup {
             true => idle_max.max(UNKNOWN_END_WAIT_MAX),
             false => idle_max,
         };
-        let until = *self.waiting_since.get_or_insert(now) + wait;
+        let until = self.waiting_since.get_or_insert(now).saturating_add(wait);
         match now < until {
             true => Readiness::Wait(until),
             false => Readiness::Ready,
@@ -258,7 +259,7 @@ impl InputGroup {
         if let [queue] = self.queues.as_mut_slice()
             && let Some(records) = queue.take_chunk(max, boundary)
         {
-            let latest = records.timestamps.iter().copied().max();
+            let latest = records.timestamps.iter().map(|&time| time_told_by(time)).max();
             latest.into_iter().for_each(|latest| time.observe(0, latest));
             batch.inputs.resize(records.len(), 0);
             batch.records = records;

@@ -8,6 +8,7 @@ use crate::{
     record::{
         Batch, Emits, HEADERS_OF_CAUSE, Header, Headers, NO_CAUSE, Offset, Origin,
         PARTITION_BY_KEY, Records, TIMESTAMP_OF_CAUSE, Timestamp, TimestampType, TopicIndex,
+        time_told_by,
     },
     task::{Failure, FailureKind, Produced, RecordId, time::DueCall},
     topology::{Reader, Route, Subtopology, Topology, Transform},
@@ -120,9 +121,15 @@ impl Roots {
         Self { stream_time, punctuation, ..Self::default() }
     }
 
+    /// Whether a punctuation is what everything stems from.
+    pub(super) fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
     fn stream_time_before(&self, root: i32) -> Timestamp {
         let before = usize::try_from(root).unwrap_or(0);
-        self.timestamps[..before].iter().copied().fold(self.stream_time, Timestamp::max)
+        let times = self.timestamps[..before].iter().map(|&time| time_told_by(time));
+        times.fold(self.stream_time, Timestamp::max)
     }
 
     /// The input record that a row of `inbox` stems from: its input and offset.

@@ -35,6 +35,8 @@ pub(crate) struct Turn<'a, P> {
     pub(crate) failures: &'a mut Failures,
     /// What each transform did so far.
     pub(crate) tallies: &'a mut [Tally],
+    /// How much of the worker's time and memory it may have.
+    pub(crate) share: Share<'a>,
     /// What goes to topics.
     pub(crate) produced: Produced,
     /// Whether a record was passed over.
@@ -43,7 +45,35 @@ pub(crate) struct Turn<'a, P> {
     pub(crate) broke: Option<(usize, String)>,
 }
 
+/// What a turn may take before other tasks have theirs.
+pub(crate) struct Share<'a> {
+    /// Tells the time.
+    pub(crate) time: &'a dyn Fn() -> Duration,
+    pub(crate) ends_at: Duration,
+    /// Bytes of outputs, of what is handed over, and of what the task holds until the commit.
+    pub(crate) bytes_max: usize,
+    /// Bytes that punctuations have handed to other transforms of the task.
+    pub(crate) handed_over: usize,
+}
+
+/// Which of the punctuations that were due were called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Punctuated {
+    /// None was due.
+    Nothing,
+    /// Some: the share was used up. The others come first in the next turn.
+    Some,
+    /// All of them.
+    All,
+}
+
 impl<P> Turn<'_, P> {
+    /// Whether the turn has to end, for a task that holds so many bytes.
+    fn is_used_up(&self, held: usize) -> bool {
+        let Share { time, ends_at, bytes_max, handed_over } = &self.share;
+        held + handed_over + self.produced.outputs.bytes() >= *bytes_max || time() >= *ends_at
+    }
+
     /// The version of a transform that is on probation, if one is.
     pub(super) fn on_trial(&self, transform: usize) -> Option<OnTrial> {
         self.on_trial.iter().find(|of| of.transform == transform).copied()
@@ -140,7 +170,7 @@ impl<P: Processor> Task<P> {
         let subtopology = topology.subtopology(id);
         let mut time = TaskTime::new(committed.len());
         for (input, committed) in committed.iter().enumerate() {
-            time.decode(input, &committed.metadata);
+            time.decode(input, subtopology.transforms.len(), &committed.metadata);
         }
         let offsets = committed.iter().map(|committed| committed.offset).collect();
         let progress = Progress { offsets, time };
@@ -245,7 +275,7 @@ impl<P: Processor> Task<P> {
     }
 
     /// Processes a batch of at most `records_max` records, and the punctuations that stream time
-    /// brings about.
+    /// brings about. Not while some are due: they come before the next record.
     pub(crate) fn process(
         &mut self,
         records_max: usize,
@@ -289,20 +319,31 @@ impl<P: Processor> Task<P> {
         self.open.time.next(Clock::WallClock)
     }
 
-    /// Does every punctuation by `clock` that is due.
+    /// Whether punctuations are due by stream time.
+    pub(crate) fn is_due_by_stream_time(&self) -> bool {
+        self.open.time.is_due_by_stream_time()
+    }
+
+    /// Does the punctuations by `clock` that are due, the one that waits longest first, as far as
+    /// the turn's share goes: one at least.
     pub(crate) fn punctuate(
         &mut self,
         clock: Clock,
         turn: &mut Turn<'_, P>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Punctuated, Failure> {
+        let mut punctuated = Punctuated::Nothing;
         loop {
             let stream_time = self.open.time.stream_time();
             let now = match clock {
                 Clock::StreamTime => stream_time,
                 Clock::WallClock => turn.wall_clock,
             };
-            let Some(due) = self.open.time.take_due(clock, now) else { return Ok(()) };
+            if punctuated != Punctuated::Nothing && turn.is_used_up(self.bytes()) {
+                return Ok(Punctuated::Some);
+            }
+            let Some(due) = self.open.time.take_due(clock, now) else { return Ok(punctuated) };
             self.punctuate_one(due, stream_time, turn)?;
+            punctuated = Punctuated::All;
         }
     }
 
@@ -344,6 +385,9 @@ impl<P: Processor> Task<P> {
             if !inbox.batch.inputs.is_empty() {
                 inbox.sort();
                 inbox.trace(&round.roots);
+                if round.roots.is_empty() {
+                    turn.share.handed_over += inbox.batch.records.bytes();
+                }
                 self.process_inbox(transform, &inbox, &mut round, turn)?;
             }
         }

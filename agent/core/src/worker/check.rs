@@ -52,10 +52,27 @@ fn refusal(
     }
 }
 
-/// Whether deletes that came after `position` may have been compacted away by `now`.
+/// Whether deletes that came after `position` may have been compacted away by `now`. One of a time
+/// that is still to come says nothing of its age: a clock was ahead when it was written, or is behind
+/// now. By less than half of the age that may be, that changes nothing.
 pub(super) fn is_too_old(position: &Position, now: Timestamp, age_max: Duration) -> bool {
-    let age = now.saturating_sub(position.committed_at);
-    u128::try_from(age).is_ok_and(|age| age > age_max.as_millis())
+    let age = i128::from(now) - i128::from(position.committed_at);
+    let age_max = i128::try_from(age_max.as_millis()).unwrap_or(i128::MAX);
+    age > age_max || age < -(age_max / 2)
+}
+
+/// Why a store that lacks something is rebuilt, by the time of its position.
+fn why_rebuilt(position: &Position, now: Timestamp, changelog: &str) -> String {
+    match now.saturating_sub(position.committed_at) {
+        age @ 0.. => {
+            format!("its state is {age} ms old, so deletes may be missing from `{changelog}`")
+        }
+        ahead => format!(
+            "its state was written {} ms after the time that the clock tells now, so nobody knows \
+             how old it is, and deletes may be missing from `{changelog}`",
+            ahead.saturating_neg()
+        ),
+    }
 }
 
 impl<L: Log, E: Environment> Worker<L, E> {
@@ -87,10 +104,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 Some(found) if too_old && found.offset + own_marker < bounds.end => {
                     return Ok(Check::Rebuild {
                         store: index,
-                        reason: format!(
-                            "its state is {} ms old, so deletes may be missing from `{changelog}`",
-                            now.saturating_sub(position.committed_at)
-                        ),
+                        reason: why_rebuilt(&position, now, changelog),
                     });
                 }
                 Some(_) => {}
@@ -127,5 +141,30 @@ impl<L: Log, E: Environment> Worker<L, E> {
              them to {state}, or remove the state of the task and its changelogs to begin anew",
             id.partition, group.offset
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_of_a_time_to_come_has_no_age_that_counts() {
+        let (now, age_max) = (1_000_000, Duration::from_millis(1_000));
+        for (committed_at, expected) in [
+            (now - 1_001, true),
+            (now - 1_000, false),
+            (now, false),
+            (now + 500, false),
+            (now + 501, true),
+            (Timestamp::MAX, true),
+            (Timestamp::MIN, true),
+        ] {
+            let position = Position { committed_at, ..Position::default() };
+            assert_eq!(is_too_old(&position, now, age_max), expected, "{committed_at}");
+        }
+        let position = Position { committed_at: Timestamp::MAX, ..Position::default() };
+        assert!(!is_too_old(&position, Timestamp::MIN, Duration::MAX), "no age is too old then");
+        assert!(why_rebuilt(&position, Timestamp::MIN, "a").contains("after the time"));
     }
 }

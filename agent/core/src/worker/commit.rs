@@ -69,7 +69,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             && self.assigned
             && (self.paused
                 || self.transaction_is_full()
-                || self.now.monotonic >= since + self.config.commit_interval)
+                || self.now.monotonic >= since.saturating_add(self.config.commit_after()))
     }
 
     /// Commits the open transaction, if any task worked in it.
@@ -102,6 +102,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     }
 
     fn commit_failed(&mut self, error: LogError) -> Result<(), WorkerError> {
+        self.look_at_clock();
         let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
         match error {
             LogError::Refused { row: Some(_), .. } => {}

@@ -36,6 +36,11 @@ pub trait Log {
     /// Goes on reading these assigned partitions.
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
 
+    /// How long each request of the look-ups ([`committed`](Self::committed),
+    /// [`start_offset`](Self::start_offset), [`changelog_bounds`](Self::changelog_bounds)) may take
+    /// from now on, if that is less than what the log itself allows.
+    fn hurry(&mut self, request_time_max: Duration);
+
     /// The group's committed offsets, in the order of `partitions`; `None` where there is none.
     /// They are stable: none is given while a transaction that may change it is open.
     fn committed(

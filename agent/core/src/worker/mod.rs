@@ -2,7 +2,9 @@
 //! workers share nothing.
 //!
 //! A turn ([`Worker::run_once`]) polls the log, moves tasks that start a step on (`start`), lets
-//! running ones process a few batches (`work`), and commits when it is time (`commit`).
+//! running ones process a few batches (`work`), and commits when it is time (`commit`). What it does
+//! between two polls is bounded in time: the clock, which the shell hands in, is looked at between
+//! two calls of user code and of the log.
 //! `rebalance` answers the group.
 
 mod check;
@@ -57,6 +59,7 @@ pub struct Worker<L, E: Environment> {
     topology: Arc<Topology>,
     log: L,
     environment: E,
+    clock: Box<dyn Fn() -> Now>,
     now: Now,
     report: Report,
     membership: Membership,
@@ -66,6 +69,10 @@ pub struct Worker<L, E: Environment> {
     /// An assignment that the log has not taken yet.
     assigning: Option<Vec<TopicPartition>>,
     tasks: BTreeMap<TaskId, Slot<E::Processor>>,
+    /// The task that worked last: the next turn begins with the one after it.
+    last_worked: Option<TaskId>,
+    /// No step of a task that starts before this moment, so that those that run have their time.
+    start_at: Duration,
     /// The input partitions of `tasks`: their task and which of its inputs they are.
     sources: BTreeMap<TopicPartition, (TaskId, usize)>,
     epoch: FetchEpoch,
@@ -107,21 +114,30 @@ enum Drain {
 }
 
 impl<L: Log, E: Environment> Worker<L, E> {
-    /// A worker without tasks. It gets them from the group.
+    /// A worker without tasks. It gets them from the group. `clock` tells the time.
     #[must_use]
-    pub fn new(config: Config, topology: Arc<Topology>, log: L, environment: E) -> Self {
+    pub fn new(
+        config: Config,
+        topology: Arc<Topology>,
+        log: L,
+        environment: E,
+        clock: Box<dyn Fn() -> Now>,
+    ) -> Self {
         Self {
             code: Code::new(&topology),
             config,
             topology,
             log,
             environment,
-            now: Now::default(),
+            now: clock(),
+            clock,
             report: Report::default(),
             membership: Membership { generation: -1, member: String::new() },
             assigned: false,
             assigning: None,
             tasks: BTreeMap::new(),
+            last_worked: None,
+            start_at: Duration::ZERO,
             sources: BTreeMap::new(),
             epoch: 0,
             seeks: BTreeMap::new(),
@@ -141,15 +157,16 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.drain.get_or_insert(Drain::Requested { leave });
     }
 
-    /// Takes a turn at `now`. Waits for the log only when there is nothing else to do, and at
-    /// most a tenth of a second.
-    pub fn run_once(&mut self, now: Now) -> Result<Report, WorkerError> {
-        self.now = now;
+    /// Takes a turn. Waits for the log only when there is nothing else to do, and at most a tenth
+    /// of a second.
+    pub fn run_once(&mut self) -> Result<Report, WorkerError> {
+        self.look_at_clock();
         let wait = self.wait();
         let mut events = Vec::new();
         if let Err(error) = self.log.poll(wait, &mut events) {
             self.handle(error)?;
         }
+        self.look_at_clock();
         for event in events {
             self.on_event(event)?;
         }
@@ -165,6 +182,12 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.purge();
         self.step_drain()?;
         Ok(std::mem::take(&mut self.report))
+    }
+
+    /// Reads the time, which doesn't go on by itself.
+    fn look_at_clock(&mut self) {
+        let Now { monotonic, wall } = (self.clock)();
+        self.now = Now { monotonic: monotonic.max(self.now.monotonic), wall };
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), WorkerError> {
@@ -198,7 +221,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             && self.assigned
             && self.recover_at.is_none()
         {
-            until = until.min(since + self.config.commit_interval);
+            until = until.min(since.saturating_add(self.config.commit_after()));
         }
         if let Some(at) = self.recover_at {
             until = until.min(at);

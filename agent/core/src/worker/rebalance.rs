@@ -124,7 +124,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             .collect()
     }
 
-    fn running(&self) -> Vec<TaskId> {
+    pub(super) fn running(&self) -> Vec<TaskId> {
         let tasks = self.tasks.iter().filter(|(_, slot)| matches!(slot, Slot::Running(_)));
         tasks.map(|(&id, _)| id).collect()
     }

@@ -26,6 +26,11 @@ pub struct Config {
     pub exactly_once: bool,
     /// Commit this long after the first uncommitted work.
     pub commit_interval: Duration,
+    /// After this long the brokers abort a transaction: one is committed before half of it has
+    /// passed, whatever the interval is, and the rest is for the commit.
+    pub transaction_timeout: Duration,
+    /// Poll the log again after working for this long. A call of user code is not interrupted.
+    pub turn_time_max: Duration,
     /// Commit early when outputs and state changes come to this many bytes.
     pub uncommitted_bytes_max: usize,
     /// The most records in one batch.
@@ -48,6 +53,19 @@ pub struct Config {
 }
 
 impl Config {
+    /// How long after its first work a transaction is to be committed.
+    pub(super) fn commit_after(&self) -> Duration {
+        self.commit_interval.min(self.open_max())
+    }
+
+    /// For how long a transaction may stay open; then nothing comes before its commit.
+    pub(super) fn open_max(&self) -> Duration {
+        match self.exactly_once {
+            true => self.transaction_timeout / 2,
+            false => Duration::MAX,
+        }
+    }
+
     /// How often to try what failed.
     pub(super) const fn retry(&self) -> Retry {
         Retry { attempts_max: self.attempts_max, backoff: self.retry_backoff }
@@ -59,6 +77,8 @@ impl Default for Config {
         Self {
             exactly_once: true,
             commit_interval: Duration::from_millis(100),
+            transaction_timeout: Duration::from_secs(10),
+            turn_time_max: Duration::from_secs(1),
             uncommitted_bytes_max: 64 << 20,
             batch_records_max: 1_000,
             buffered_bytes_max: 16 << 20,

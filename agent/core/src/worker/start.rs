@@ -3,6 +3,9 @@
 //!
 //! The order matters. Stable committed offsets come first, the ends of the changelogs after them,
 //! and read-uncommitted: whatever the group's offsets stand for then lies below those ends.
+//!
+//! Opening state and asking brokers takes time that running tasks lack: steps are taken in portions,
+//! never while a commit is due, and rest for as long as they took.
 
 use std::time::Duration;
 
@@ -14,6 +17,12 @@ use crate::{
     record::{TaskId, TopicPartition},
     task::{StateStore, Stateless, StoreError},
 };
+
+/// While tasks run, no step of another begins after those of a turn have taken this long.
+const PORTION: Duration = Duration::from_millis(100);
+
+/// While tasks run, a request of a step may take this part of a transaction's timeout.
+const REQUEST_SHARE: u32 = 10;
 
 /// A task that is not ready yet.
 pub(super) struct Starting {
@@ -58,23 +67,51 @@ impl Starting {
 }
 
 impl<L: Log, E: Environment> Worker<L, E> {
-    /// Takes every task that starts as far as it goes now.
+    /// Takes tasks that start as far as they go now: every one if none runs yet.
     pub(super) fn start_tasks(&mut self) -> Result<(), WorkerError> {
         if !self.assigned || self.recover_at.is_some() || self.drain.is_some() {
             return Ok(());
         }
+        let others_wait = !self.running().is_empty();
+        if others_wait && (self.commit_is_due() || self.start_at > self.now.monotonic) {
+            return Ok(());
+        }
+        let began = self.now.monotonic;
+        let until = if others_wait { began.saturating_add(PORTION) } else { Duration::MAX };
+        self.take_steps(until)?;
+        self.look_at_clock();
+        let took = self.now.monotonic.saturating_sub(began);
+        let rest = if others_wait { took } else { Duration::ZERO };
+        self.start_at = self.now.monotonic.saturating_add(rest);
+        Ok(())
+    }
+
+    /// Takes steps of tasks that start; the last one begins before `until`.
+    fn take_steps(&mut self, until: Duration) -> Result<(), WorkerError> {
+        let hurry = until < Duration::MAX;
         for id in self.starting(|step| matches!(step, Step::Open)) {
             self.open(id)?;
+            self.look_at_clock();
+            if self.now.monotonic >= until {
+                return Ok(());
+            }
         }
         let tasks = self.starting(|step| matches!(step, Step::Offsets));
         if !tasks.is_empty() {
-            self.read_offsets(&tasks)?;
+            self.log.hurry(self.request_time_max(hurry));
+            self.read_offsets(&tasks, until)?;
+            self.look_at_clock();
         }
         let tasks = self.starting(|step| matches!(step, Step::Bounds(_)));
-        if !tasks.is_empty() {
+        if !tasks.is_empty() && self.now.monotonic < until {
+            self.log.hurry(self.request_time_max(hurry));
             self.read_bounds(&tasks)?;
         }
         Ok(())
+    }
+
+    fn request_time_max(&self, hurry: bool) -> Duration {
+        if hurry { self.config.transaction_timeout / REQUEST_SHARE } else { Duration::MAX }
     }
 
     fn starting(&self, at: impl Fn(&Step) -> bool) -> Vec<TaskId> {
@@ -126,7 +163,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     /// Reads the stable committed offsets of these tasks; what has none starts where its input
     /// says.
-    fn read_offsets(&mut self, tasks: &[TaskId]) -> Result<(), WorkerError> {
+    fn read_offsets(&mut self, tasks: &[TaskId], until: Duration) -> Result<(), WorkerError> {
         let partitions: Vec<TopicPartition> =
             tasks.iter().flat_map(|&id| self.partitions_of(id)).collect();
         let committed = match self.log.committed(&partitions) {
@@ -137,7 +174,10 @@ impl<L: Log, E: Environment> Worker<L, E> {
             }
         };
         let mut committed = committed.into_iter();
-        for &id in tasks {
+        for (place, &id) in tasks.iter().enumerate() {
+            if place > 0 && (self.clock)().monotonic >= until {
+                return Ok(());
+            }
             let inputs = self.topology.subtopology(id).inputs.len();
             let found: Vec<Option<Committed>> = committed.by_ref().take(inputs).collect();
             match self.resolve(id, &found) {
@@ -147,8 +187,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
                     }
                 }
                 Err(error) => {
-                    self.retry_later(&[id]);
-                    self.postpone(error)?;
+                    // Those after it would meet the same, each for as long.
+                    self.retry_later(&tasks[place..]);
+                    return self.postpone(error);
                 }
             }
         }

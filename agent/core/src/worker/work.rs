@@ -5,11 +5,46 @@ use std::time::Duration;
 use super::{Environment, Fetched, Log, LogError, Slot, Worker, WorkerError};
 use crate::{
     record::{TaskId, TransformId},
-    task::{Clock, Produced, Readiness, Turn, Wanted},
+    task::{Clock, Failure, Processor, Produced, Punctuated, Readiness, Share, Task, Turn, Wanted},
 };
 
 /// How many batches a task processes in one turn, before the log is polled again.
 const BATCHES_MAX: usize = 8;
+
+/// What a task did with its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worked {
+    /// It had nothing to do, or has to wait.
+    Nothing,
+    /// All there was for now, or it failed.
+    All,
+    /// There may be more to do.
+    Some,
+}
+
+/// Lets a task process a batch, if it is ready to, and its punctuations.
+fn take_share<P: Processor>(
+    task: &mut Task<P>,
+    records_max: usize,
+    ready: bool,
+    turn: &mut Turn<'_, P>,
+) -> Result<Worked, Failure> {
+    task.prepare(turn)?;
+    let mut worked = Worked::Nothing;
+    if task.is_due_by_stream_time() {
+        // What the last turn had no time for, before any other record.
+        task.punctuate(Clock::StreamTime, turn)?;
+        worked = Worked::Some;
+    } else if ready {
+        task.process(records_max, turn)?;
+        worked = Worked::Some;
+    }
+    match task.punctuate(Clock::WallClock, turn)? {
+        Punctuated::Some => Ok(Worked::Some),
+        Punctuated::All if worked == Worked::Nothing => Ok(Worked::All),
+        Punctuated::All | Punctuated::Nothing => Ok(worked),
+    }
+}
 
 impl<L: Log, E: Environment> Worker<L, E> {
     pub(super) fn on_records(&mut self, fetched: Fetched) -> Result<(), WorkerError> {
@@ -51,12 +86,12 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if !self.assigned || self.recover_at.is_some() {
             return None;
         }
-        let (now, idle_max) = (self.now, self.config.idle_max);
+        let (now, idle_max, start_at) = (self.now, self.config.idle_max, self.start_at);
         let failures = &self.failures;
         let mut next: Option<Duration> = None;
         for (id, slot) in &mut self.tasks {
             let at = match slot {
-                Slot::Starting(starting) => starting.next_step(),
+                Slot::Starting(starting) => starting.next_step().map(|at| at.max(start_at)),
                 Slot::Running(_) if self.paused => None,
                 Slot::Running(task) => {
                     let punctuation = task.next_wall_punctuation().map(|at| {
@@ -64,6 +99,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
                         now.monotonic + Duration::from_millis(ahead)
                     });
                     let records = match task.readiness(now.monotonic, idle_max) {
+                        _ if task.is_due_by_stream_time() => Some(now.monotonic),
                         Readiness::Empty => None,
                         Readiness::Wait(until) => Some(until),
                         Readiness::Ready => Some(now.monotonic),
@@ -80,16 +116,27 @@ impl<L: Log, E: Environment> Worker<L, E> {
         next.map(|at| at.max(self.rest.retry_at))
     }
 
-    /// Lets every running task work, until each has nothing to do, has done its share, or the
-    /// transaction is full.
+    /// Lets running tasks work, beginning after the one that worked last, until each has nothing to
+    /// do or has done its share, the transaction is full, or time is up.
     pub(super) fn work(&mut self) -> Result<(), WorkerError> {
-        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
-        for id in tasks {
+        let ends_at = self.now.monotonic.saturating_add(self.config.turn_time_max);
+        let mut any = false;
+        for id in self.in_turn() {
             for _ in 0..BATCHES_MAX {
-                if !self.may_work() || self.transaction_is_full() {
+                if !self.may_work() || self.transaction_is_full() || self.is_late() {
                     return Ok(());
                 }
-                if !self.work_one(id)? {
+                // A turn in which some work is done gets everybody further, however short it is.
+                if any && (self.now.monotonic >= ends_at || self.commit_is_due()) {
+                    return Ok(());
+                }
+                let worked = self.work_one(id, ends_at)?;
+                if worked != Worked::Nothing {
+                    any = true;
+                    self.last_worked = Some(id);
+                    self.look_at_clock();
+                }
+                if worked != Worked::Some {
                     break;
                 }
             }
@@ -97,19 +144,38 @@ impl<L: Log, E: Environment> Worker<L, E> {
         Ok(())
     }
 
-    /// Lets a task process one batch, and its punctuations by the wall clock. Returns whether
-    /// there may be more to do.
-    fn work_one(&mut self, id: TaskId) -> Result<bool, WorkerError> {
+    /// All tasks, beginning after the one that worked last.
+    fn in_turn(&self) -> Vec<TaskId> {
+        let mut tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
+        let first = self.last_worked.map_or(0, |last| tasks.partition_point(|id| *id <= last));
+        tasks.rotate_left(first);
+        tasks
+    }
+
+    /// Whether the open transaction must be committed before anything else is done.
+    fn is_late(&self) -> bool {
+        let open = self.transaction.since.map(|since| self.now.monotonic.saturating_sub(since));
+        open.is_some_and(|open| open >= self.config.open_max())
+    }
+
+    /// Lets a task process one batch, and its punctuations by the wall clock, as far as the time
+    /// until `ends_at` and the bytes of a transaction go: after each call of a punctuation both are
+    /// looked at.
+    fn work_one(&mut self, id: TaskId, ends_at: Duration) -> Result<Worked, WorkerError> {
         let now = self.now;
         let failures = self.failures.entry(id).or_default();
         if failures.retry_at > now.monotonic {
-            return Ok(false);
+            return Ok(Worked::Nothing);
         }
-        let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else { return Ok(false) };
-        let environment = &mut self.environment;
+        let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else {
+            return Ok(Worked::Nothing);
+        };
+        let (environment, clock) = (&mut self.environment, &self.clock);
         let records_max = failures.batch_records_max(self.config.batch_records_max);
         let on_trial = self.code.on_trial(id.subtopology);
         let (versions, tallies) = self.code.of(id);
+        let before = task.bytes();
+        let since = self.transaction.since.unwrap_or(now.monotonic);
         let mut turn = Turn {
             wall_clock: now.wall,
             retry: self.config.retry(),
@@ -123,19 +189,19 @@ impl<L: Log, E: Environment> Worker<L, E> {
             blame: None,
             failures,
             tallies,
+            share: Share {
+                time: &|| clock().monotonic,
+                ends_at: ends_at.min(since.saturating_add(self.config.commit_after())),
+                bytes_max: before
+                    + self.config.uncommitted_bytes_max.saturating_sub(self.transaction.bytes),
+                handed_over: 0,
+            },
             produced: Produced::default(),
             passed_over: false,
             broke: None,
         };
-        let before = task.bytes();
-        let result = task.prepare(&mut turn).and_then(|()| {
-            let ready = task.readiness(now.monotonic, self.config.idle_max) == Readiness::Ready;
-            if ready {
-                task.process(records_max, &mut turn)?;
-            }
-            task.punctuate(Clock::WallClock, &mut turn)?;
-            Ok(ready)
-        });
+        let ready = task.readiness(now.monotonic, self.config.idle_max) == Readiness::Ready;
+        let result = take_share(task, records_max, ready, &mut turn);
         let Turn { produced, passed_over, broke, blame, .. } = turn;
         if let Some((transform, how)) = broke {
             self.code.broke(TransformId { subtopology: id.subtopology, transform }, how);
@@ -147,15 +213,15 @@ impl<L: Log, E: Environment> Worker<L, E> {
             self.transaction.bytes += task.bytes().saturating_sub(before);
         }
         match result {
-            Ok(_) if self.judge(id.subtopology)? => Ok(false),
-            Ok(more) => {
+            Ok(_) if self.judge(id.subtopology)? => Ok(Worked::All),
+            Ok(worked) => {
                 self.unpause(id)?;
                 self.produce(id, produced)?;
-                Ok(more)
+                Ok(worked)
             }
             Err(failure) => {
                 self.fail(id, &failure, blame.as_ref())?;
-                Ok(false)
+                Ok(Worked::All)
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     codec::{Decode, Encode},
     failure::FailureKind,
     module::{Instance, Process},
+    task::time_told_by,
     telemetry::Level,
 };
 
@@ -151,7 +152,7 @@ impl TestDriver {
     fn until_due(&self, records: &[TestRecord]) -> usize {
         let schedules = self.schedules.iter().filter(|due| due.clock == Clock::StreamTime);
         let Some(next) = schedules.map(|due| due.next).min() else { return records.len() };
-        let makes_due = records.iter().position(|record| record.timestamp >= next);
+        let makes_due = records.iter().position(|record| time_told_by(record.timestamp) >= next);
         makes_due.map_or(records.len(), |index| index + 1)
     }
 
@@ -161,7 +162,8 @@ impl TestDriver {
         let batch = self.batch(records);
         match self.instance.process(&batch) {
             Ok(effects) => {
-                let newest = records.iter().map(|record| record.timestamp).max();
+                let times = records.iter().map(|record| time_told_by(record.timestamp));
+                let newest = times.max();
                 self.stream_time = self.stream_time.max(newest.unwrap_or(-1));
                 self.take(&effects, records);
                 Ok(())
@@ -185,7 +187,7 @@ impl TestDriver {
                 continue;
             }
             let time = now - (now - due.next) % due.interval_ms;
-            due.next = time + due.interval_ms;
+            due.next = time.saturating_add(due.interval_ms);
             let savepoint = self.host.savepoint();
             let punctuation = types::Punctuation {
                 schedule: u32::try_from(schedule).expect("a module has few schedules"),

@@ -133,7 +133,9 @@ impl State {
         let first = if subtopology == 0 { COUNT } else { SUM };
         let fails = |name, stamp| poison::way(&self.plan, name, stamp).is_some();
         records.retain(|&stamp, _| {
-            !fails(first, stamp) && (transform != CHAIN || !fails(CHAIN, stamp))
+            !fails(first, stamp)
+                && (transform != CHAIN || !fails(CHAIN, stamp))
+                && self.had_transform(subtopology, stamp, transform)
         });
         records
     }

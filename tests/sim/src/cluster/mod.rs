@@ -53,10 +53,15 @@ impl Cluster {
                 }
             }
         }
-        for input in topology.subtopologies.iter().flat_map(|s| &s.inputs) {
-            cluster.group.topics.push((input.topic, topology.topic(input.topic).partitions));
-        }
+        cluster.subscribe(topology);
         cluster
+    }
+
+    /// The members of the group read the inputs of `topology`.
+    pub(crate) fn subscribe(&mut self, topology: &Topology) {
+        let inputs = topology.subtopologies.iter().flat_map(|s| &s.inputs);
+        let topics = inputs.map(|input| (input.topic, topology.topic(input.topic).partitions));
+        self.group.topics = topics.collect();
     }
 
     /// A partition that is known to be there.

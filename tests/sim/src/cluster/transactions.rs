@@ -78,6 +78,16 @@ impl Coordinator {
         self.delayed.push(delayed);
     }
 
+    /// For how long a transaction of this epoch is open; for ever if another epoch is known.
+    pub(crate) fn age(&self, id: &str, epoch: i16, now: u64) -> Option<u64> {
+        let entry = self.ids.get(id)?;
+        match entry.phase {
+            _ if entry.epoch != epoch => Some(u64::MAX),
+            Phase::Ongoing => Some(now - entry.started),
+            Phase::Empty | Phase::Prepared { .. } => None,
+        }
+    }
+
     /// Whether markers are still to be written, or ends to arrive.
     pub(crate) fn is_busy(&self) -> bool {
         !self.delayed.is_empty() || self.ids.values().any(|id| id.phase != Phase::Empty)

@@ -11,6 +11,7 @@ pub(crate) use self::producer::headers_of;
 use std::{
     collections::{BTreeMap, VecDeque},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,6 +29,9 @@ use crate::{cluster::Standing, crew::Crew, swap::Owner, world::World};
 
 /// What a process is told when another one has taken its identity.
 pub(crate) const FENCED: &str = "another process has this identity";
+
+/// How long a look-up may take if nobody is in a hurry, in milliseconds.
+const LOOK_UP_MAX: u64 = 500;
 
 /// How many times in a row a worker may poll without waiting when nothing happens.
 const SPINS_MAX: u32 = 8;
@@ -69,6 +73,10 @@ pub(crate) struct SimLog {
     restores: BTreeMap<TopicPartition, Offset>,
     producer: Producer,
     waiting_told: bool,
+    /// Whether work was dropped since the last assignment.
+    failed_since_assigned: bool,
+    /// How long a look-up may take.
+    look_up_max: u64,
     /// How many polls in a row waited for nothing and found nothing, and what had happened by then.
     spins: (u32, u64),
 }
@@ -92,6 +100,8 @@ impl SimLog {
             restores: BTreeMap::new(),
             producer: Producer::new(name),
             waiting_told: false,
+            failed_since_assigned: false,
+            look_up_max: LOOK_UP_MAX,
             spins: (0, 0),
         }
     }
@@ -117,6 +127,12 @@ impl SimLog {
     fn reach(&self, point: &'static str) -> Result<(), LogError> {
         self.point(point);
         let mut state = self.world.lock();
+        let look_up_max = self.look_up_max;
+        state.dawdle(|slow| match point {
+            "log.poll" => 0,
+            "log.committed" | "log.bounds" => slow.look_up.min(look_up_max),
+            _ => slow.log,
+        });
         let rate = state.faults().unavailable;
         if state.prng.one_in(rate) {
             state.note(self.pod, format_args!("{point}: brokers are away"));
@@ -126,7 +142,8 @@ impl SimLog {
     }
 
     /// What an error says of the open transaction.
-    fn note_failure(&self, error: Option<&LogError>) {
+    fn note_failure(&mut self, error: Option<&LogError>) {
+        self.failed_since_assigned |= error.is_some();
         match error {
             Some(LogError::Aborted(_) | LogError::Unknown(_)) => self.note_dropped(),
             Some(LogError::Refused { .. }) => {
@@ -136,7 +153,50 @@ impl SimLog {
         }
     }
 
+    /// Says which tasks have records now. One that reads several inputs may have to wait.
+    fn note_delivered(&self, events: &[Event]) {
+        let mut state = self.world.lock();
+        let plan = Arc::clone(&state.plan);
+        for event in events {
+            let Event::Records(fetched) = event else { continue };
+            let partition = fetched.partition.expect("always set here");
+            let current = self.fetches.get(&partition).is_some_and(|f| f.epoch == fetched.epoch);
+            let reader = plan.topology.reader(partition).map(|(task, _)| task);
+            let Some(task) = reader.filter(|_| current && !fetched.records.is_empty()) else {
+                continue;
+            };
+            if plan.topology.subtopology(task).inputs.len() == 1 {
+                state.time_sheet(self.owner).delivered(task);
+            }
+        }
+    }
+
+    /// While tasks read, nobody may keep them waiting.
+    fn check_hurry(&self, point: &str) {
+        let mut state = self.world.lock();
+        let timeout = state.plan.timeouts.transaction;
+        // A task that was dropped starts anew, and nobody paused its inputs.
+        let is_sure = !self.failed_since_assigned && state.plan.faults.corrupt == 0;
+        let others_wait = is_sure && self.fetches.values().any(|fetch| !fetch.paused);
+        if state.checks_workers && others_wait && self.look_up_max > timeout / 4 {
+            let (pod, most) = (self.pod, self.look_up_max);
+            state.violate(format_args!("p{pod} may take {most} ms in {point} while tasks run"));
+        }
+    }
+
+    /// A commit begins: the open transaction must have time left for it.
+    fn check_age(&self) {
+        let mut state = self.world.lock();
+        let timeout = state.plan.timeouts.transaction;
+        let age = self.producer.age(&state);
+        if state.plan.is_timed() && age.is_some_and(|age| age > timeout * 3 / 4) {
+            let pod = self.pod;
+            state.violate(format_args!("p{pod} commits after {age:?} of {timeout} ms"));
+        }
+    }
+
     fn note_dropped(&self) {
+        self.world.lock().time_sheet(self.owner).forget_waiting();
         let dropped = self.world.lock().swaps.ledger(self.owner).dropped();
         if let Err(text) = dropped {
             self.world.violate(format_args!("p{}: {text}", self.pod));
@@ -239,6 +299,7 @@ impl SimLog {
 
 impl Log for SimLog {
     fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
+        self.world.lock().time_sheet(self.owner).polled();
         if let Err(error) = self.reach("log.poll") {
             if !self.waiting_told {
                 self.waiting_told = true;
@@ -261,6 +322,7 @@ impl Log for SimLog {
         }
         self.fetch();
         self.deliver(events);
+        self.note_delivered(events);
         self.deliver_changelogs(events);
         if events.len() == told {
             self.check_wait(wait);
@@ -274,7 +336,9 @@ impl Log for SimLog {
 
     fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, LogError> {
         self.reach("log.assign")?;
+        self.failed_since_assigned = false;
         self.fetches.clear();
+        self.world.lock().time_sheet(self.owner).forget_waiting();
         self.drop_some_fetched();
         for position in positions {
             let FetchPosition { partition, offset, epoch } = *position;
@@ -290,6 +354,7 @@ impl Log for SimLog {
     fn unassign(&mut self) -> Result<(), LogError> {
         self.point("log.unassign");
         self.fetches.clear();
+        self.world.lock().time_sheet(self.owner).forget_waiting();
         self.drop_some_fetched();
         if self.part == Part::Losing {
             self.part = Part::Nothing;
@@ -299,6 +364,7 @@ impl Log for SimLog {
 
     fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), LogError> {
         self.reach("log.seek")?;
+        self.world.lock().time_sheet(self.owner).forget_waiting();
         self.drop_some_fetched();
         for position in positions {
             self.assigned(position.partition);
@@ -319,10 +385,16 @@ impl Log for SimLog {
         self.set_paused(partitions, false)
     }
 
+    fn hurry(&mut self, request_time_max: Duration) {
+        let most = u64::try_from(request_time_max.as_millis()).unwrap_or(u64::MAX);
+        self.look_up_max = most.min(LOOK_UP_MAX);
+    }
+
     fn committed(
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<Committed>>, LogError> {
+        self.check_hurry("log.committed");
         self.reach("log.committed")?;
         for _ in 0..5 {
             let mut state = self.world.lock();
@@ -348,6 +420,7 @@ impl Log for SimLog {
         partition: TopicPartition,
         start: Start,
     ) -> Result<Offset, LogError> {
+        self.check_hurry("log.bounds");
         self.reach("log.bounds")?;
         let state = self.world.lock();
         let log = state.cluster.partition(partition);
@@ -365,6 +438,7 @@ impl Log for SimLog {
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<ChangelogBounds>, LogError> {
+        self.check_hurry("log.bounds");
         self.reach("log.bounds")?;
         let mut state = self.world.lock();
         let bounds = partitions
@@ -403,6 +477,7 @@ impl Log for SimLog {
     }
 
     fn commit(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+        self.check_age();
         let result = self.reach("commit.begin").and_then(|()| self.commit_transaction(transaction));
         if result.is_ok() {
             self.world.lock().swaps.ledger(self.owner).committed();
@@ -413,6 +488,7 @@ impl Log for SimLog {
 
     fn abort(&mut self) -> Result<(), LogError> {
         self.point("log.abort");
+        self.failed_since_assigned = true;
         self.note_dropped();
         self.abort_transaction()
     }

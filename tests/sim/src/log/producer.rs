@@ -52,6 +52,12 @@ impl Producer {
         Self { id, epoch: None, buffer: Vec::new(), sent: false, rows: 0, refused: None }
     }
 
+    /// For how long its transaction is open on the brokers; for ever if they ended it.
+    pub(super) fn age(&self, state: &State) -> Option<u64> {
+        let epoch = self.epoch.filter(|_| self.sent)?;
+        state.cluster.coordinator.age(&self.id, epoch, state.now)
+    }
+
     /// The next transaction has nothing yet.
     fn clear(&mut self) {
         self.buffer.clear();
