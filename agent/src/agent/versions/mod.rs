@@ -213,7 +213,12 @@ impl Versions {
         if running.digest() == file {
             return Ok(Choice::File);
         }
-        let is_new = index.handled(transform) != Some(file);
+        let handled = index.handled(transform);
+        if handled.is_none() {
+            // The one that ran last was given up; nobody has asked for those before it.
+            return Ok(Choice::FileInstead("its file is gone".to_owned()));
+        }
+        let is_new = handled != Some(file);
         match self.load(transform, running) {
             Ok(version) if is_new => Ok(Choice::KeptUntilSwap(version)),
             Ok(version) => Ok(Choice::Kept(version)),

@@ -236,7 +236,7 @@ fn a_damaged_module_is_never_used() {
     drop(versions);
     // Not the one before it: nobody has asked for that.
     let versions = place.open();
-    assert_eq!(start(&versions, OLD, 3), Choice::File);
+    assert_eq!(start(&versions, OLD, 3), Choice::FileInstead("its file is gone".to_owned()));
     assert_eq!(names(&versions, "count"), ["count.wasm", "between.wasm"]);
 }
 
