@@ -49,6 +49,20 @@ impl Emits {
         Ok(())
     }
 
+    /// Passes a record on with another value.
+    pub(crate) fn push_with<V: Encode + ?Sized>(
+        &mut self,
+        cause: i32,
+        output: u32,
+        record: &Record<'_>,
+        value: &V,
+    ) -> Result<(), CodecError> {
+        self.values.push_encoded(value).map_err(|error| error.of("value"))?;
+        self.keys.push(record.key);
+        self.push_rest(cause, output, None, None);
+        Ok(())
+    }
+
     /// Passes a record on.
     pub(crate) fn push_record(&mut self, cause: i32, output: u32, record: &Record<'_>) {
         self.keys.push(record.key);

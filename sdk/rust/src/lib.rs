@@ -8,8 +8,8 @@
 //! use sidestream_sdk::{Context, Outcome, Record};
 //!
 //! fn shout(record: &Record<'_>, context: &mut Context<'_>) -> Outcome {
-//!     let (key, text): (&[u8], &str) = (record.key()?, record.value()?);
-//!     context.emit(key, &text.to_uppercase())
+//!     let text: &str = record.value()?;
+//!     context.forward_with(record, &text.to_uppercase())
 //! }
 //!
 //! sidestream_sdk::function!(shout);
@@ -51,8 +51,9 @@
 //! assert_eq!(counts, [1, 2]);
 //! ```
 //!
-//! Such a crate has `crate-type = ["cdylib", "rlib"]` and is built for `wasm32-unknown-unknown`;
-//! its logic is tested natively with [`testing`].
+//! Such a crate has `crate-type = ["cdylib", "rlib"]`. Built with
+//! `cargo build --release --target wasm32-wasip2` (after `rustup target add wasm32-wasip2`), it is a
+//! component, which is what the agent takes; its logic is tested natively with [`testing`].
 //!
 //! # Time and chance
 //!

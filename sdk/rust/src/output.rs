@@ -44,6 +44,16 @@ impl<K, V> Output<K, V> {
         self.task.forward(self.index, record);
     }
 
+    /// Passes a record on with another value: the key, which may be null, timestamp and headers as
+    /// they came.
+    pub fn forward_with<W>(&self, record: &Record<'_>, value: &W) -> Outcome
+    where
+        V: Borrow<W>,
+        W: Encode + ?Sized,
+    {
+        self.task.forward_with(self.index, record, value)
+    }
+
     /// Begins a record whose every part you decide; [`Message::send`] emits it.
     pub fn message(&self) -> Message<'_, K, V> {
         Message { output: self, parts: Parts::default(), error: None }

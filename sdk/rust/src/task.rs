@@ -117,6 +117,16 @@ impl Task {
         self.emits.borrow_mut().push_record(self.now.get().row, output, record);
     }
 
+    pub(crate) fn forward_with<V: Encode + ?Sized>(
+        &self,
+        output: u32,
+        record: &Record<'_>,
+        value: &V,
+    ) -> Outcome {
+        let cause = self.now.get().row;
+        Ok(self.emits.borrow_mut().push_with(cause, output, record, value)?)
+    }
+
     pub(crate) fn send(&self, output: u32, parts: &Parts) {
         self.emits.borrow_mut().push_parts(self.now.get().row, output, parts);
     }

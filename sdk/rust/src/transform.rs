@@ -114,6 +114,12 @@ impl Context<'_> {
         self.every_output().for_each(|output| self.task.forward(output, record));
     }
 
+    /// Passes a record on to every output with another value: the key, which may be null, timestamp
+    /// and headers as they came.
+    pub fn forward_with<V: Encode + ?Sized>(&mut self, record: &Record<'_>, value: &V) -> Outcome {
+        self.every_output().try_for_each(|output| self.task.forward_with(output, record, value))
+    }
+
     /// The output of that name; one that the pipeline doesn't have rejects the record. A
     /// transform that keeps what [`Setup::output`] gives finds out when it is initialised.
     pub fn output<K, V>(&self, name: &str) -> Result<Output<K, V>, Failure> {

@@ -40,6 +40,36 @@ fn a_function_sees_each_record_as_it_came() {
     );
 }
 
+/// The first example of the README and of the crate's documentation.
+fn shout(record: &Record<'_>, context: &mut Context<'_>) -> Outcome {
+    let text: &str = record.value()?;
+    context.forward_with(record, &text.to_uppercase())
+}
+
+#[test]
+fn the_first_example_takes_records_with_and_without_a_key() {
+    let mut driver = TestDriver::builder().output("loud").start_function(shout);
+    let record = TestRecord::new("k", "v").timestamp(7).header("h", "1");
+    driver.pipe([record.clone(), record.without_key()]).unwrap();
+    let outputs = driver.outputs();
+    assert_eq!((outputs[0].key::<&str>(), &outputs[1].key), ("k", &None));
+    for output in &outputs {
+        assert_eq!((output.value::<&str>(), output.timestamp, output.header("h")), ("V", 7, "1"));
+    }
+}
+
+#[test]
+fn the_first_example_is_told_alike_everywhere() {
+    let body = "    let text: &str = record.value()?;\n    context.forward_with(record, &text.to_uppercase())\n";
+    let readme = include_str!("../../../README.md");
+    let documentation = include_str!("../src/lib.rs").replace("//! ", "");
+    for text in [readme, &documentation, include_str!("transform.rs")] {
+        assert!(text.contains(&format!(
+            "fn shout(record: &Record<'_>, context: &mut Context<'_>) -> Outcome {{\n{body}"
+        )));
+    }
+}
+
 #[test]
 fn stream_time_does_not_follow_what_is_no_moment() {
     fn tell(_: &Record<'_>, context: &mut Context<'_>) -> Outcome {

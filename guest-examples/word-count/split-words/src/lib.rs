@@ -1,10 +1,11 @@
 //! The first stage of word count: a record for each word of a line, with the word as its key, so
-//! that the repartition topic behind it brings all occurrences of a word to one task.
+//! that the repartition topic behind it brings all occurrences of a word to one task. A line that was
+//! deleted, a null, has no words.
 
 use sidestream_sdk::{Context, Outcome, Record};
 
 fn split_words(record: &Record<'_>, context: &mut Context<'_>) -> Outcome {
-    let line: &str = record.value()?;
+    let line: &str = record.value_or_null()?.unwrap_or_default();
     line.split_whitespace().try_for_each(|word| context.emit(word, ""))
 }
 
@@ -22,6 +23,14 @@ mod tests {
         let outputs = driver.outputs();
         let words: Vec<&str> = outputs.iter().map(|output| output.key()).collect();
         assert_eq!(words, ["to", "be", "or", "not", "to", "be", "größer"]);
+    }
+
+    #[test]
+    fn a_line_that_was_deleted_has_no_words() {
+        let mut driver = TestDriver::builder().output("words").start_function(super::split_words);
+        let deleted = TestRecord::new("line", "").without_value();
+        driver.pipe([deleted.without_key(), TestRecord::new("", "to be")]).unwrap();
+        assert_eq!(driver.outputs().len(), 2);
     }
 
     #[test]
