@@ -17,10 +17,11 @@ use rdkafka::{
 };
 use sidestream::dev_broker::{DevBroker, Options};
 use sidestream_tests::{
+    agent::modules,
     broker::{self, Cluster, Release},
     checks,
     follow::Follower,
-    topics,
+    operate, topics,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -183,4 +184,22 @@ fn topics_come_to_be_only_where_that_was_asked_for() {
         topics::partition_count(&broker.bootstrap(), "topic").unwrap()
     };
     assert_eq!((count(false), count(true)), (None, Some(3)));
+}
+
+#[test]
+fn a_check_suggests_the_topic_that_was_probably_meant() {
+    let bootstrap = broker::embedded().bootstrap();
+    let payments = topics::unique("payments");
+    topics::create(&bootstrap, &payments, 1, &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pipeline.yaml");
+    let pipeline = format!(
+        "application: a\nkafka: {{ bootstrap.servers: '{bootstrap}' }}\ntransforms:\n  - name: t\n\
+         \x20   module: {}/pass-through.wasm\n    inputs: ['{payments}x']\n",
+        modules().display()
+    );
+    std::fs::write(&file, pipeline).unwrap();
+    let answer = operate::run(&["check", file.to_str().unwrap()]).unwrap();
+    let suggestion = format!("did you mean `{payments}`?");
+    assert!(answer.exit == 4 && answer.text.contains(&suggestion), "{answer:?}");
 }

@@ -6,10 +6,11 @@ use sidestream_core::record::TaskId;
 
 use super::{Error, code, kafka_config, modules, shares, topics};
 use crate::{
-    config::{KafkaProperties, Pipeline, Position},
+    config::{KafkaProperties, Pipeline, Position, Problem},
     guest::Module,
     kafka::{self, Admin},
     plan::{self, Plan},
+    state,
 };
 
 /// Compiles every module, and initialises one instance of each transform that has a sound one;
@@ -55,6 +56,17 @@ pub fn check_modules(pipeline: &Pipeline, watch: &mut dyn FnMut(&Path)) -> Vec<E
     errors
 }
 
+/// Whether the state directory could be made and written, here and by this user.
+#[must_use]
+pub fn check_state(pipeline: &Pipeline) -> Option<Problem> {
+    let error = Error::from(state::probe(&pipeline.state.directory).err()?);
+    Some(Problem {
+        at: pipeline.places.given("state.directory"),
+        message: error.to_string(),
+        remedy: error.remedy().to_owned(),
+    })
+}
+
 /// Plans the pipeline on the topics as they are, if a broker answers.
 pub fn check_topics(pipeline: &Pipeline) -> Result<Plan, Error> {
     let config = kafka_config(pipeline, "check");
@@ -69,6 +81,9 @@ impl Error {
         match self {
             Self::Kafka(kafka::Error::Unavailable(_)) => {
                 "start the brokers, or correct `bootstrap.servers`, security properties or network"
+            }
+            Self::State(state::Error::Failed { .. }) => {
+                "give `state.directory` a folder that the agent's user can write"
             }
             _ => "",
         }
@@ -94,5 +109,9 @@ impl Error {
 /// What the pipeline file's `kafka` may say.
 #[must_use]
 pub fn kafka_properties() -> KafkaProperties {
-    KafkaProperties { is_known: kafka::is_property, names: kafka::property_names() }
+    KafkaProperties {
+        is_known: kafka::is_property,
+        names: kafka::property_names(),
+        expected: kafka::refused_value,
+    }
 }

@@ -42,7 +42,7 @@ use self::{
     versions::Versions,
 };
 pub use self::{
-    check::{check_modules, check_topics, kafka_properties},
+    check::{check_modules, check_state, check_topics, kafka_properties},
     thread::Stop,
 };
 /// What the verb does that the agent starts itself with, to compile a module.
@@ -392,7 +392,10 @@ pub fn kafka_config(pipeline: &Pipeline, identity: &str) -> kafka::Config {
         consumer: properties(&pipeline.kafka.consumer),
         producer: properties(&pipeline.kafka.producer),
         admin: properties(&pipeline.kafka.admin),
+        session_timeout: pipeline.kafka.session_timeout,
+        transaction_timeout: pipeline.kafka.transaction_timeout,
         commit_timeout: limits.revoke_time_max,
+        message_bytes_max: pipeline.kafka.message_bytes_max,
         queue_bytes_max: shares(pipeline, 1).queues,
         ..kafka::Config::default()
     }

@@ -35,6 +35,10 @@ pub(super) fn look(pipeline: &Pipeline, admin: &Admin) -> Result<Plan, Error> {
         .filter_map(|(name, topic)| Some((name, topic?)))
         .collect();
     let partitions = |name: &str| found.get(name).map(|topic| topic.partitions);
+    if !plan::missing_topics(pipeline, &partitions, &[]).is_empty() {
+        let there = admin.topic_names();
+        return Err(Error::Topics(plan::missing_topics(pipeline, &partitions, &there)));
+    }
     let plan = plan::plan(pipeline, &partitions).map_err(Error::Topics)?;
     let mut problems: Vec<Problem> = Vec::new();
     for topic in plan.internal.iter().filter(|topic| found.contains_key(&topic.name)) {

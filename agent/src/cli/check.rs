@@ -7,12 +7,19 @@ use sidestream_core::topology::Topology;
 
 use crate::{
     agent,
-    cli::{Exit, finding, load, output::Output, progress::Progress},
+    cli::{
+        Exit,
+        finding::{self, About, Finding},
+        load,
+        output::Output,
+        progress::Progress,
+    },
     config::Pipeline,
     plan::Plan,
 };
 
-/// Checks a pipeline: its file, then its modules and, unless `offline`, brokers and topics.
+/// Checks a pipeline: its file, then its modules and, unless `offline`, the state directory, brokers
+/// and topics.
 pub(super) fn check(file: &Path, offline: bool, output: &mut Output) -> Exit {
     let pipeline = match load(file) {
         Ok(pipeline) => pipeline,
@@ -27,6 +34,9 @@ pub(super) fn check(file: &Path, offline: bool, output: &mut Output) -> Exit {
         |path: &Path| progress.step(output, "compiling", &path.display().to_string());
     for error in agent::check_modules(&pipeline, &mut compiling) {
         findings.extend(finding::of_agent(file, error));
+    }
+    if !offline && let Some(problem) = agent::check_state(&pipeline) {
+        findings.push(Finding::of_problem(About::State, file, problem));
     }
     let plan = match offline {
         true => None,
@@ -81,7 +91,7 @@ fn details(plan: Option<&Plan>) -> Value {
 fn summary(pipeline: &Pipeline, plan: Option<&Plan>) -> Vec<String> {
     let mut lines = vec![format!("pipeline `{}`: no problems", pipeline.application)];
     let Some(plan) = plan else {
-        lines.push("brokers and topics were not looked at".into());
+        lines.push("state directory, brokers and topics were not looked at".into());
         return lines;
     };
     for (subtopology, number) in plan.topology.subtopologies.iter().zip(0..) {

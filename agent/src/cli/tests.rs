@@ -118,3 +118,50 @@ fn an_unknown_kafka_property_is_told_with_its_place() {
     assert_eq!((findings[0].line, findings[0].column), (Some(3), Some(3)));
     assert_eq!(findings[0].remedy, "did you mean `bootstrap.servers`?");
 }
+
+#[test]
+fn values_of_kafka_properties_are_checked_without_a_broker() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let check = |property: &str, expected: (&str, &str)| {
+        let pipeline = format!(
+            "application: a\nkafka:\n  bootstrap.servers: b\n  {property}\n\
+             transforms: [{{name: t, module: m, inputs: [x]}}]\n"
+        );
+        std::fs::write(&file, pipeline).unwrap();
+        let findings = load(&file).unwrap_err();
+        assert_eq!((findings.len(), findings[0].line), (1, Some(4)), "{property}");
+        assert_eq!((findings[0].message.as_str(), findings[0].remedy.as_str()), expected);
+    };
+    check(
+        "enable.ssl.certificate.verification: yes",
+        ("`kafka.enable.ssl.certificate.verification` can't be `yes`", "write one of: true, false"),
+    );
+    check("linger.ms: soon", ("`kafka.linger.ms` can't be `soon`", "write a number: 0 .. 900000"));
+    check(
+        "ssl.truststore.location: x.jks",
+        (
+            "`kafka.ssl.truststore.location` is no property of librdkafka, but of Java's clients",
+            "use `ssl.ca.location`, a file in PEM",
+        ),
+    );
+}
+
+#[test]
+fn a_state_directory_that_can_not_be_written_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let check = |directory: &str| {
+        let pipeline = format!(
+            "application: a\nkafka: {{bootstrap.servers: b}}\nstate: {{directory: {directory}}}\n\
+             transforms: [{{name: t, module: m, inputs: [x]}}]\n"
+        );
+        std::fs::write(&file, pipeline).unwrap();
+        crate::agent::check_state(&load(&file).unwrap())
+    };
+    assert_eq!(check("made/when/needed"), None);
+    let problem = check("/proc/nope").unwrap();
+    assert_eq!(problem.at, Some(Position { line: 3, column: 20 }));
+    assert!(problem.message.starts_with("can't write to /proc: "), "{problem}");
+    assert!(problem.remedy.contains("`state.directory`"), "{problem}");
+}

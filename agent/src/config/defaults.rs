@@ -14,6 +14,13 @@ pub const MAX_TASK_IDLE: &str = "0s";
 /// `kafka.bootstrap.servers` has no default; this is the example in messages.
 pub const BOOTSTRAP_SERVERS_EXAMPLE: &str = "localhost:9092";
 
+/// `session.timeout.ms` of a consumer.
+pub const SESSION_TIMEOUT: &str = "10s";
+/// `transaction.timeout.ms` of a producer, at least.
+pub const TRANSACTION_TIMEOUT: &str = "10s";
+/// `max.poll.interval.ms` of a consumer, which is librdkafka's.
+pub const MAX_POLL_INTERVAL: &str = "5m";
+
 /// `state.directory`, beside the pipeline file; the application's name is appended.
 pub const STATE_DIRECTORY: &str = "sidestream-state";
 /// `stores[].kind`.

@@ -7,11 +7,11 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::{Map, Value};
 
 use crate::config::{
     control::{ControlSection, HttpSection},
     defaults,
+    module_config::Node,
     pipeline::{GivesUp, Guarantee, LogFormat, LogLevel, StoreKind},
     scalar::{Entries, Field, Located, Short},
     setting::{Count, Name, Setting, Size, Start, Text},
@@ -27,11 +27,12 @@ pub struct File {
     /// The consumer group's id, and the prefix of internal topics and transactional ids.
     pub application: Field<Name>,
     /// Properties of the Kafka clients, `bootstrap.servers` at least.
-    pub kafka: KafkaSection,
+    pub kafka: Located<KafkaSection>,
     /// Whether a record's effects come exactly once, or at least once.
     #[schemars(extend("default" = defaults::GUARANTEE))]
     pub guarantee: Option<Field<Guarantee>>,
-    /// Commit this long after the first uncommitted record.
+    /// Commit this long after the first uncommitted record. The producers' `transaction.timeout.ms`
+    /// follows it unless given.
     #[schemars(extend("default" = defaults::COMMIT_INTERVAL))]
     pub commit_interval: Option<Field<Duration>>,
     /// How many threads process records; each has a consumer and a producer of its own.
@@ -63,7 +64,7 @@ pub struct File {
     pub http: Option<HttpSection>,
     /// The steps of the pipeline.
     #[schemars(length(min = 1))]
-    pub transforms: Vec<TransformSection>,
+    pub transforms: Located<Vec<TransformSection>>,
 }
 
 /// Properties of the Kafka clients, by their names in librdkafka.
@@ -156,7 +157,8 @@ pub struct LimitsSection {
     /// Records in one batch.
     #[schemars(extend("default" = 1_000))]
     pub batch_records_max: Option<Field<Count>>,
-    /// Size of a record that a module emits or writes to a store.
+    /// Size of a record that a module emits or writes to a store, key and value together. A
+    /// producer's `message.max.bytes` follows it unless given.
     #[schemars(extend("default" = defaults::RECORD_BYTES_MAX))]
     pub record_bytes_max: Option<Field<Size>>,
     /// What a module may emit and write for one batch.
@@ -239,8 +241,10 @@ pub struct TransformSection {
     /// How often to try a record before `on_error` applies. Without it, `skip` and `dead_letter`
     /// apply at once, but where the module itself asks for another try.
     pub retry: Option<RetrySection>,
-    /// Configuration that the module gets, as JSON.
-    pub config: Option<Located<Map<String, Value>>>,
+    /// Configuration that the module gets, as JSON. A value that is `${VAR}` or `${VAR:-default}`
+    /// alone, without quotes, is a number or a boolean if the variable's value is one; in quotes it
+    /// is text.
+    pub config: Option<Entries<Node>>,
 }
 
 /// An input: a topic, a repartition topic, or an output of another transform.
@@ -309,4 +313,7 @@ pub struct OutputSection {
     pub repartition: Option<Field<Name>>,
     /// How many partitions the repartition topic has; those of its source unless given.
     pub partitions: Option<Field<Count>>,
+    /// Whether the transform may read, itself or through others, what it writes there.
+    #[schemars(extend("default" = false))]
+    pub allow_loop: Option<Field<bool>>,
 }

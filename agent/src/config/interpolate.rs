@@ -1,13 +1,15 @@
-//! Values from outside: `${VAR}`, `${VAR:-default}` and `${file:/path}` inside a scalar.
+//! Values from outside: what the references in a scalar stand for.
 //!
 //! Done after the file was parsed, so that what comes from outside can't change its structure.
-//! `$${` stands for a plain `${`. Errors never say what a variable or file contains.
+//! Errors never say what a variable or file contains.
 
 use std::{
     collections::BTreeMap,
     io::Read,
     path::{Path, PathBuf},
 };
+
+use crate::config::reference::{self, Part};
 
 /// How large a secret file may be, in bytes.
 const SECRET_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -19,8 +21,7 @@ pub struct Sources {
     pub variables: BTreeMap<String, String>,
     /// Relative paths start here.
     pub folder: PathBuf,
-    /// To check the names of the Kafka clients' properties with; without it they are taken as
-    /// they are.
+    /// To check the properties of the Kafka clients with; without it they are taken as they are.
     pub kafka_properties: Option<KafkaProperties>,
 }
 
@@ -31,6 +32,8 @@ pub struct KafkaProperties {
     pub is_known: fn(&str) -> bool,
     /// Names to suggest.
     pub names: Vec<String>,
+    /// What a property should be, if it can't be this value; never repeats the value.
+    pub expected: fn(&str, &str) -> Option<String>,
 }
 
 impl Sources {
@@ -46,54 +49,34 @@ impl Sources {
     /// Replaces every reference in `text` by what it refers to. The error says what is missing and
     /// what to do.
     pub(crate) fn interpolate(&self, text: &str) -> Result<String, Missing> {
-        let mut result = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(start) = rest.find("${") {
-            if rest[..start].ends_with('$') {
-                result.push_str(&rest[..start]);
-                result.push('{');
-                rest = &rest[start + 2..];
-                continue;
-            }
-            result.push_str(&rest[..start]);
-            let after = &rest[start + 2..];
-            let Some(end) = after.find('}') else {
-                return Err(Missing {
-                    message: "a `${` has no `}`".into(),
-                    remedy: "close it, or write `$${` for a plain `${`".into(),
-                });
-            };
-            result.push_str(&self.value(&after[..end])?);
-            rest = &after[end + 1..];
-        }
-        result.push_str(rest);
-        Ok(result)
+        self.all(&reference::parse(text)?)
     }
 
-    fn value(&self, reference: &str) -> Result<String, Missing> {
-        if let Some(path) = reference.strip_prefix("file:") {
-            return self.secret(path);
+    /// The value of a text that is nothing but one variable, if `text` is such a one.
+    pub(crate) fn variable(&self, text: &str) -> Option<Result<String, Missing>> {
+        match reference::parse(text).ok()?.as_slice() {
+            [variable @ Part::Variable { .. }] => Some(self.value(variable)),
+            _ => None,
         }
-        let (name, default) = match reference.split_once(":-") {
-            Some((name, default)) => (name, Some(default)),
-            None => (reference, None),
-        };
-        if !is_variable(name) {
-            return Err(Missing {
-                message: format!("`${{{reference}}}` is not a reference"),
-                remedy: "write `${VARIABLE}`, `${VARIABLE:-default}` or `${file:/path}`; `$${` \
-                         stands for a plain `${`"
-                    .into(),
-            });
-        }
-        match (self.variables.get(name), default) {
-            (Some(value), None) => Ok(value.clone()),
-            (Some(value), Some(_)) if !value.is_empty() => Ok(value.clone()),
-            (_, Some(default)) => Ok(default.to_owned()),
-            (None, None) => Err(Missing {
-                message: format!("the environment variable `{name}` is not set"),
-                remedy: format!("set it, or give a default: `${{{name}:-default}}`"),
-            }),
+    }
+
+    fn all(&self, parts: &[Part<'_>]) -> Result<String, Missing> {
+        parts.iter().map(|part| self.value(part)).collect()
+    }
+
+    fn value(&self, part: &Part<'_>) -> Result<String, Missing> {
+        match part {
+            Part::Text(text) => Ok(text.clone()),
+            Part::File(path) => self.secret(&self.all(path)?),
+            Part::Variable { name, default } => match (self.variables.get(*name), default) {
+                (Some(value), None) => Ok(value.clone()),
+                (Some(value), Some(_)) if !value.is_empty() => Ok(value.clone()),
+                (_, Some(default)) => self.all(default),
+                (None, None) => Err(Missing {
+                    message: format!("the environment variable `{name}` is not set"),
+                    remedy: format!("set it, or give a default: `${{{name}:-default}}`"),
+                }),
+            },
         }
     }
 
@@ -111,11 +94,6 @@ impl Sources {
 pub(crate) struct Missing {
     pub(crate) message: String,
     pub(crate) remedy: String,
-}
-
-fn is_variable(name: &str) -> bool {
-    let letter = |c: char| c == '_' || c.is_ascii_alphabetic();
-    name.starts_with(letter) && name.chars().all(|c| letter(c) || c.is_ascii_digit())
 }
 
 /// What is in the file, without the line end that editors add.
@@ -168,9 +146,41 @@ mod tests {
     }
 
     #[test]
+    fn defaults_may_have_references_and_braces() {
+        check("${PORT:-${HOST}}", Ok("kafka"));
+        check("${HOST:-${PORT:-x}}", Ok("kafka"));
+        check("${HOST:-${PORT}}", Ok("kafka"));
+        check("${PORT:-${EMPTY:-${NONE:-${HOST}:9092}}}!", Ok("kafka:9092!"));
+        check("${PORT:-${file:secret}}", Ok("hunter2"));
+        check("${file:${NONE:-secret}}", Ok("hunter2"));
+        check(r#"${PORT:-{"a": {}}}"#, Ok(r#"{"a": {}}"#));
+        check("${PORT:-$${HOST}}", Ok("${HOST}"));
+        check("{${HOST}}", Ok("{kafka}"));
+        check("${PORT:-${NONE}}", Err("`NONE` is not set"));
+    }
+
+    #[test]
+    fn what_is_nothing_but_a_variable() {
+        let variables = [("N", "5")].map(|(k, v)| (k.into(), v.into())).into();
+        let sources = Sources { variables, ..Sources::default() };
+        for (text, value) in [("${N}", "5"), ("${M:-7}", "7"), ("${M:-${N}}", "5")] {
+            assert_eq!(sources.variable(text).unwrap().unwrap(), value, "{text}");
+        }
+        for text in ["5", "${N} ", "x${N}", "${N}${N}", "${file:x}", "$${N}", "${N", ""] {
+            assert!(sources.variable(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
     fn references_that_lead_nowhere() {
         check("${PORT}", Err("`PORT` is not set"));
-        check("${HOST", Err("has no `}`"));
+        check("${HOST", Err("`${HOST` has no `}`"));
+        check("x ${HOST:-${PORT:-a}", Err("`${HOST:-${PORT:-a}` has no `}`"));
+        check("${HOST:-{}", Err("has no `}`"));
+        check("${HOST-x}", Err("`${HOST-x}` is not a reference"));
+        check("${HOST:?needed}", Err("`${HOST:?needed}` is not a reference"));
+        check("${HOST:-${a b}}", Err("`${a b}` is not a reference"));
+        check(&"${A:-".repeat(100), Err("inside one another"));
         check("${}", Err("is not a reference"));
         check("${2B}", Err("is not a reference"));
         check("${file:absent}", Err("absent` can't be used"));

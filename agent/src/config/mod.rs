@@ -4,29 +4,38 @@
 //! [`Pipeline`] or all that is wrong with the file, each with its line, column and remedy. Every
 //! default is in [`defaults`].
 
+mod amounts;
 mod client_properties;
 mod control;
 pub mod defaults;
 pub mod file;
+mod foreign;
 mod graph;
+mod homes;
 mod interpolate;
+mod loops;
+mod mistakes;
+mod module_config;
 mod nearest;
 mod parse;
 pub mod pipeline;
 mod problem;
+mod reference;
 mod regular;
 mod resolve;
 mod route;
 mod scalar;
 mod setting;
+mod shapes;
+mod source;
 mod swap;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 mod validate;
 
 use std::{io::Read, path::Path};
 
-pub(crate) use self::graph::{order, upstream};
 pub use self::{
     control::{Control, Listen, SOCKET_PATH_BYTES_MAX, Tls},
     interpolate::{KafkaProperties, Sources},
@@ -34,6 +43,10 @@ pub use self::{
     problem::{Error, Position, Problem},
     regular::{open_regular, read_regular},
     setting::{Choice, Start},
+};
+pub(crate) use self::{
+    graph::{order, upstream},
+    nearest::nearest,
 };
 
 /// How large a pipeline file may be, in bytes.
@@ -64,11 +77,16 @@ fn read(path: &Path, text: &str, sources: &Sources) -> Result<Pipeline, Vec<Prob
         let remedy = "is it a pipeline file?".into();
         return Err(vec![Problem { at: None, message, remedy }]);
     }
-    let file = parse::parse(text).map_err(|problem| vec![problem])?;
-    let mut resolver = resolve::Resolver::new(sources);
-    let pipeline = resolver.pipeline(path, file);
+    let source = source::Source(text);
+    let is_property =
+        |name: &str| sources.kafka_properties.as_ref().is_some_and(|known| (known.is_known)(name));
+    let file = parse::parse(source, &is_property).map_err(|problem| vec![problem])?;
+    let mut resolver = resolve::Resolver::new(sources, source);
+    let mut pipeline = resolver.pipeline(path, file);
     let mut problems = resolver.problems;
-    if let Some(pipeline) = &pipeline {
+    if let Some(pipeline) = &mut pipeline {
+        timeouts::settle(pipeline, &mut problems);
+        amounts::settle(pipeline, &mut problems);
         problems.extend(validate::problems(pipeline));
     }
     problems.sort_by_key(|problem| problem.at);

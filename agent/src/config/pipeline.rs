@@ -1,6 +1,6 @@
 //! A pipeline, validated and typed.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::config::{
     control::Control,
@@ -49,6 +49,24 @@ pub struct Pipeline {
     pub http: Option<SocketAddr>,
     /// The steps, at least one, in the order of the file.
     pub transforms: Vec<Transform>,
+    /// Where the keys stand that are no part of a transform.
+    pub(crate) places: Places,
+}
+
+/// Where keys stand in the file, by their names, such as `limits.revoke_time_max`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places(pub(crate) BTreeMap<String, Position>);
+
+impl Places {
+    /// Where a key stands, if the file has it.
+    pub(crate) fn given(&self, key: &str) -> Option<Position> {
+        self.0.get(key).copied()
+    }
+
+    /// Where a key stands; the beginning of the file for one that has its default.
+    pub(crate) fn of(&self, key: &str) -> Position {
+        self.given(key).unwrap_or(Position { line: 1, column: 1 })
+    }
 }
 
 /// Properties of the Kafka clients: those of all, and those of one kind that go before them.
@@ -62,6 +80,31 @@ pub struct Kafka {
     pub producer: Properties,
     /// For the admin client.
     pub admin: Properties,
+    /// After this long without a heartbeat a member's partitions go to others: the user's
+    /// `session.timeout.ms`, or the default.
+    pub session_timeout: Duration,
+    /// After this long brokers abort a transaction: the user's `transaction.timeout.ms`, or what the
+    /// commit interval needs.
+    pub transaction_timeout: Duration,
+    /// What a producer takes as one message: the user's `message.max.bytes`, or what the largest
+    /// record needs.
+    pub message_bytes_max: u64,
+}
+
+impl Kafka {
+    /// A property as one kind of client has it, with the key that it comes from.
+    pub(crate) fn effective(&self, section: &str, names: &[&str]) -> Option<(String, &str)> {
+        let own = match section {
+            "consumer" => &self.consumer,
+            "producer" => &self.producer,
+            _ => &self.admin,
+        };
+        let sections = [(format!("kafka.{section}"), own), ("kafka".to_owned(), &self.common)];
+        sections.into_iter().find_map(|(section, properties)| {
+            let name = names.iter().find(|name| properties.get(name).is_some())?;
+            Some((format!("{section}.{name}"), properties.get(name)?))
+        })
+    }
 }
 
 /// Properties of a Kafka client in the order of the file. Their values may be secret: they are
@@ -333,6 +376,8 @@ pub struct Output {
     pub at: Position,
     /// Where its records go.
     pub target: Target,
+    /// Whether records may come back through it to the transform that wrote them.
+    pub allow_loop: bool,
 }
 
 /// Where an output's records go.

@@ -6,37 +6,41 @@ use std::path::{Path, PathBuf};
 use crate::config::{
     client_properties, defaults,
     file::{
-        File, LimitsSection, LogSection, RetrySection, ShutdownSection, StateSection, StoreSection,
-        TransformSection,
+        File, KafkaSection, LimitsSection, LogSection, RetrySection, ShutdownSection, StateSection,
+        StoreSection, TransformSection,
     },
     interpolate::Sources,
     pipeline::{
-        Kafka, Limits, Log, ModuleConfig, Pipeline, Properties, Retry, Shutdown, State, Store,
-        Transform,
+        Kafka, Limits, Log, Pipeline, Places, Properties, Retry, Shutdown, State, Store, Transform,
     },
     problem::{Position, Problem},
     route,
     scalar::{Entries, Field, Located, Short},
     setting::{Count, Name, Setting, Size, Text},
+    source::Source,
+    timeouts,
 };
 
 /// Reads values, keeps what is wrong with them.
 pub(crate) struct Resolver<'a> {
-    sources: &'a Sources,
+    pub(crate) sources: &'a Sources,
+    pub(crate) source: Source<'a>,
     pub(crate) problems: Vec<Problem>,
+    places: Places,
 }
 
 impl<'a> Resolver<'a> {
-    pub(crate) fn new(sources: &'a Sources) -> Self {
-        Self { sources, problems: Vec::new() }
+    pub(crate) fn new(sources: &'a Sources, source: Source<'a>) -> Self {
+        Self { sources, source, problems: Vec::new(), places: Places::default() }
     }
 
     /// The typed pipeline; as far as it goes if there are problems, then `None` where a value
     /// that can't be done without is missing.
     pub(crate) fn pipeline(&mut self, path: &Path, file: File) -> Option<Pipeline> {
         let application = self.required("application", &file.application).map(|Name(name)| name);
+        self.places.0.insert("transforms".to_owned(), file.transforms.at);
         let transforms: Vec<_> =
-            file.transforms.into_iter().map(|section| self.transform(section)).collect();
+            file.transforms.value.into_iter().map(|section| self.transform(section)).collect();
         let commit_interval =
             self.optional("commit_interval", file.commit_interval, defaults::COMMIT_INTERVAL);
         let Count(workers) = self.optional("workers", file.workers, defaults::WORKERS);
@@ -45,16 +49,12 @@ impl<'a> Resolver<'a> {
         let leaves_by_default = file.state.as_ref().is_none_or(|state| state.directory.is_none());
         let state = self.state(file.state.unwrap_or_default(), application.as_deref());
         let control = self.control(file.control.unwrap_or_default(), &state.directory);
+        let kafka = self.kafka(file.kafka);
         Some(Pipeline {
             path: path.into(),
             control,
             http: self.http(file.http),
-            kafka: Kafka {
-                common: self.properties("kafka", file.kafka.common),
-                consumer: self.properties("kafka.consumer", file.kafka.consumer),
-                producer: self.properties("kafka.producer", file.kafka.producer),
-                admin: self.properties("kafka.admin", file.kafka.admin),
-            },
+            kafka,
             guarantee: self.optional("guarantee", file.guarantee, defaults::GUARANTEE),
             commit_interval,
             workers,
@@ -72,11 +72,13 @@ impl<'a> Resolver<'a> {
             log: self.log(file.log.unwrap_or_default()),
             application: application?,
             transforms: transforms.into_iter().collect::<Option<_>>()?,
+            places: std::mem::take(&mut self.places),
         })
     }
 
     /// Reads a scalar.
     pub(crate) fn required<T: Setting>(&mut self, key: &str, field: &Field<T>) -> Option<T> {
+        self.places.0.insert(key.to_owned(), field.at);
         let text = self.text(key, &field.text, field.at)?;
         match T::parse(&text) {
             Ok(value) => Some(value),
@@ -105,7 +107,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Replaces the references in a text.
-    fn text(&mut self, key: &str, text: &str, at: Position) -> Option<String> {
+    pub(crate) fn text(&mut self, key: &str, text: &str, at: Position) -> Option<String> {
         match self.sources.interpolate(text) {
             Ok(text) => Some(text),
             Err(missing) => {
@@ -116,11 +118,42 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// The properties of all clients.
+    fn kafka(&mut self, section: Located<KafkaSection>) -> Kafka {
+        let Located { value: section, at } = section;
+        self.places.0.insert("kafka".to_owned(), at);
+        let before = self.problems.len();
+        let kafka = Kafka {
+            common: self.properties("kafka", section.common),
+            consumer: self.properties("kafka.consumer", section.consumer),
+            producer: self.properties("kafka.producer", section.producer),
+            admin: self.properties("kafka.admin", section.admin),
+            session_timeout: timeouts::default(defaults::SESSION_TIMEOUT),
+            transaction_timeout: timeouts::default(defaults::TRANSACTION_TIMEOUT),
+            message_bytes_max: 0,
+        };
+        client_properties::check_security(&kafka, &self.places, &mut self.problems);
+        if self.problems.len() == before {
+            self.problems.extend(client_properties::check_servers(&kafka, at));
+        }
+        kafka
+    }
+
     fn properties(&mut self, section: &str, entries: Entries<Field<Text>>) -> Properties {
         let read = entries.0.into_iter().filter_map(|(name, field)| {
-            client_properties::check_name(section, &name, self.sources, &mut self.problems);
-            let value = self.text(&format!("{section}.{}", name.value), &field.text, field.at)?;
-            Some((name.value, value))
+            let key = format!("{section}.{}", name.value);
+            self.places.0.insert(key.clone(), name.at);
+            let named = client_properties::check_name(section, &name, self.sources);
+            let Some(value) = self.text(&key, &field.text, field.at) else {
+                self.problems.extend(named);
+                return None;
+            };
+            let refused = named.or_else(|| {
+                client_properties::check_value(&key, &name, &field, &value, self.sources)
+            });
+            let is_refused = refused.is_some();
+            self.problems.extend(refused);
+            (!is_refused).then_some((name.value, value))
         });
         Properties(read.collect())
     }
@@ -248,42 +281,6 @@ impl<'a> Resolver<'a> {
                 self.problems.push(Problem::new(at, message, expected));
                 None
             }
-        }
-    }
-
-    fn module_config(
-        &mut self,
-        config: Option<Located<serde_json::Map<String, serde_json::Value>>>,
-    ) -> Option<ModuleConfig> {
-        let Some(Located { value, at }) = config else {
-            return Some(ModuleConfig("{}".into()));
-        };
-        let mut value = serde_json::Value::Object(value);
-        let complete = self.replace_in("config", &mut value, at);
-        complete.then(|| ModuleConfig(value.to_string()))
-    }
-
-    /// Replaces the references in all strings of a JSON value; `false` if one leads nowhere.
-    fn replace_in(&mut self, key: &str, value: &mut serde_json::Value, at: Position) -> bool {
-        use serde_json::Value;
-        match value {
-            Value::String(text) => match self.text(key, text, at) {
-                Some(replaced) => {
-                    *text = replaced;
-                    true
-                }
-                None => false,
-            },
-            Value::Array(elements) => elements
-                .iter_mut()
-                .zip(0..)
-                .map(|(element, index)| self.replace_in(&format!("{key}[{index}]"), element, at))
-                .fold(true, |all, one| all & one),
-            Value::Object(entries) => entries
-                .iter_mut()
-                .map(|(name, entry)| self.replace_in(&format!("{key}.{name}"), entry, at))
-                .fold(true, |all, one| all & one),
-            Value::Null | Value::Bool(_) | Value::Number(_) => true,
         }
     }
 }

@@ -75,18 +75,32 @@ pub(crate) fn output(
 ) -> Option<Output> {
     let at = name.at;
     let named = resolver.name("outputs", &name.value, at);
-    let target = match output {
-        None => Target::Transforms,
+    let (target, allow_loop) = match output {
+        None => (Target::Transforms, false),
         Some(Located { value: Short::Name(topic), at }) => {
-            Target::Topic { name: resolver.name("outputs", &topic, at)?, latest_per_key: false }
+            let name = resolver.name("outputs", &topic, at)?;
+            (Target::Topic { name, latest_per_key: false }, false)
         }
-        Some(Located { value: Short::Full(section), at }) => target(resolver, &section, at)?,
+        Some(Located { value: Short::Full(section), at }) => {
+            let allow_loop = allow_loop(resolver, &section)?;
+            (target(resolver, &section, at)?, allow_loop)
+        }
     };
-    Some(Output { name: named?, at, target })
+    Some(Output { name: named?, at, target, allow_loop })
+}
+
+fn allow_loop(resolver: &mut Resolver<'_>, section: &OutputSection) -> Option<bool> {
+    let Some(allow) = &section.allow_loop else { return Some(false) };
+    if section.topic.is_none() && section.repartition.is_none() {
+        let message = "`allow_loop` is only for an output with `topic` or `repartition`";
+        refuse(resolver, allow.at, message, "remove `allow_loop`");
+        return None;
+    }
+    resolver.required("allow_loop", allow)
 }
 
 fn target(resolver: &mut Resolver<'_>, section: &OutputSection, at: Position) -> Option<Target> {
-    let OutputSection { topic, latest_per_key, repartition, partitions } = section;
+    let OutputSection { topic, latest_per_key, repartition, partitions, .. } = section;
     if let (Some(latest), None) = (latest_per_key, topic) {
         let message = "`latest_per_key` is only for an output with `topic`";
         refuse(resolver, latest.at, message, "remove `latest_per_key`");

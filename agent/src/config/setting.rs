@@ -138,7 +138,12 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 
 impl Setting for Size {
     fn parse(text: &str) -> Result<Self, String> {
-        let hint = || "write a number and a unit, such as `512MiB`, `64KiB` or `1GB`".to_owned();
+        let hint = || match format!("{text}B") {
+            meant if text.ends_with(['i', 'K', 'M', 'G', 'T']) && Self::parse(&meant).is_ok() => {
+                format!("did you mean `{meant}`?")
+            }
+            _ => "write a whole number and a unit, such as `512MiB`, `64KiB` or `1GB`".to_owned(),
+        };
         let (number, unit) = SIZE_UNITS
             .iter()
             .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
@@ -158,9 +163,16 @@ impl Setting for Size {
 
 impl Setting for Duration {
     fn parse(text: &str) -> Result<Self, String> {
-        let hint = "write a number and a unit, such as `100ms`, `1s` or `5m`".to_owned();
-        let duration: jiff::SignedDuration = text.parse().map_err(|_| hint.clone())?;
-        let duration = Self::try_from(duration).map_err(|_| hint)?;
+        let hint = || {
+            // Days are not always as long, so the library takes none.
+            let days = text.trim_end_matches("ays").trim_end_matches("ay").strip_suffix('d');
+            match days.and_then(|days| days.trim_end().parse::<u32>().ok()) {
+                Some(days @ ..=366) => format!("write days as hours: `{}h`", days * 24),
+                _ => "write a number and a unit, such as `100ms`, `1s`, `5m` or `1h`".to_owned(),
+            }
+        };
+        let duration: jiff::SignedDuration = text.parse().map_err(|_| hint())?;
+        let duration = Self::try_from(duration).map_err(|_| hint())?;
         if duration > Self::from_secs(366 * 86_400) {
             return Err("write at most a year".into());
         }
@@ -240,6 +252,21 @@ mod tests {
         check("0s", Some(Duration::ZERO));
         for wrong in ["100", "-1s", "1 month", "s", "", "999999h"] {
             check::<Duration>(wrong, None);
+        }
+    }
+
+    #[test]
+    fn units_of_others_are_told_in_ours() {
+        let hint = |hint: Result<Size, String>| hint.unwrap_err();
+        assert_eq!(hint(Size::parse("512Mi")), "did you mean `512MiB`?");
+        assert_eq!(hint(Size::parse("2G")), "did you mean `2GB`?");
+        assert!(hint(Size::parse("i")).starts_with("write a whole number"));
+        for (text, hours) in [("1d", "`24h`"), ("7 days", "`168h`"), ("1 day", "`24h`")] {
+            let hint = Duration::parse(text).unwrap_err();
+            assert_eq!(hint, format!("write days as hours: {hours}"));
+        }
+        for text in ["d", "-1d", "999999999999d", "1w"] {
+            assert!(Duration::parse(text).unwrap_err().starts_with("write a number"), "{text}");
         }
     }
 

@@ -1,23 +1,19 @@
 //! What can't be true of a pipeline although each of its values is sound.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use crate::config::{
-    client_properties, graph,
+    amounts, graph, loops,
     nearest::did_you_mean,
     pipeline::{Input, OnError, Pipeline, Source, Target, Transform},
     problem::{Position, Problem},
     setting::{NAME_LENGTH_MAX, Start},
 };
 
-/// How many transforms, inputs or outputs a pipeline may have, each for itself.
-const PARTS_MAX: usize = 1_000;
-
 /// All that is wrong with a pipeline.
 pub(crate) fn problems(pipeline: &Pipeline) -> Vec<Problem> {
     let mut problems = Vec::new();
-    client_properties::check_servers(pipeline, &mut problems);
-    check_amounts(pipeline, &mut problems);
+    amounts::check(pipeline, &mut problems);
     check_unique(pipeline, &mut problems);
     for transform in &pipeline.transforms {
         check_inputs(pipeline, transform, &mut problems);
@@ -27,6 +23,8 @@ pub(crate) fn problems(pipeline: &Pipeline) -> Vec<Problem> {
     }
     check_starts(pipeline, &mut problems);
     check_repartitions(pipeline, &mut problems);
+    check_latest(pipeline, &mut problems);
+    problems.extend(loops::problems(pipeline));
     if let Err(cycle) = graph::order(&pipeline.transforms) {
         let first = &pipeline.transforms[cycle[0]];
         let names: Vec<_> =
@@ -34,51 +32,10 @@ pub(crate) fn problems(pipeline: &Pipeline) -> Vec<Problem> {
         problems.push(Problem::new(
             first.at,
             format!("transforms hand records round in a circle: {}", names.join(", ")),
-            "break it, or lead one of the outputs through a `repartition`",
+            "break it, or lead one of the outputs through a `repartition` with `allow_loop: true`",
         ));
     }
     problems
-}
-
-fn check_amounts(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
-    let start = Position { line: 1, column: 1 };
-    let limits = &pipeline.limits;
-    let parts =
-        pipeline.transforms.iter().map(|t| t.inputs.len() + t.outputs.len() + t.stores.len());
-    if pipeline.transforms.is_empty() {
-        problems.push(Problem::new(start, "`transforms` is empty", "add a transform"));
-    }
-    if parts.sum::<usize>() > PARTS_MAX || pipeline.transforms.len() > PARTS_MAX {
-        problems.push(Problem::new(
-            start,
-            format!("the pipeline has more than {PARTS_MAX} inputs, outputs and stores"),
-            "divide it into several pipelines",
-        ));
-    }
-    let mut positive = |key: &str, value: Duration| {
-        if value.is_zero() {
-            let message = format!("`{key}` can't be zero");
-            problems.push(Problem::new(start, message, "write at least `1ms`"));
-        }
-    };
-    positive("commit_interval", pipeline.commit_interval);
-    positive("limits.batch_time_max", limits.batch_time_max);
-    positive("limits.compile_time_max", limits.compile_time_max);
-    positive("limits.revoke_time_max", limits.revoke_time_max);
-    positive("shutdown.deadline", pipeline.shutdown.deadline);
-    for (key, bytes) in [
-        ("limits.guest_memory_max", limits.guest_memory_bytes_max),
-        ("limits.uncommitted_bytes_max", limits.uncommitted_bytes_max),
-        ("limits.buffered_bytes_max", limits.buffered_bytes_max),
-    ] {
-        if bytes > pipeline.memory_bytes_max {
-            problems.push(Problem::new(
-                start,
-                format!("`{key}` is more than `memory_max`, of which it is a part"),
-                "lower it, or raise `memory_max`",
-            ));
-        }
-    }
 }
 
 fn check_unique(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
@@ -222,6 +179,35 @@ fn check_dead_letters(pipeline: &Pipeline, transform: &Transform, problems: &mut
             format!("the dead letters of `{}` go to an input of the pipeline", transform.name),
             "give them a topic of their own; another pipeline may read it",
         ));
+    }
+}
+
+/// What is written only as the last of its key is written at the end of a transaction: after what
+/// goes to the same topic at once, whichever was first.
+fn check_latest(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
+    let mut first: BTreeMap<&str, (bool, Position)> = BTreeMap::new();
+    let outputs = pipeline.transforms.iter().flat_map(|t| &t.outputs);
+    let outputs = outputs.filter_map(|output| match &output.target {
+        Target::Topic { name, latest_per_key } => Some((name, *latest_per_key, output.at)),
+        Target::Repartition { .. } | Target::Transforms => None,
+    });
+    let letters = pipeline.transforms.iter().filter_map(|t| match &t.on_error {
+        OnError::DeadLetter { topic, at } => Some((topic, false, *at)),
+        OnError::GiveUp(_) => None,
+    });
+    for (name, latest, at) in outputs.chain(letters) {
+        let (theirs, there) = *first.entry(name).or_insert((latest, at));
+        if theirs != latest {
+            problems.push(Problem::new(
+                at,
+                format!(
+                    "the topic `{name}` is written with `latest_per_key` and without (line {}), so \
+                     that records of a key would change places",
+                    there.line
+                ),
+                "give both outputs the same `latest_per_key`, and dead letters a topic of their own",
+            ));
+        }
     }
 }
 

@@ -33,8 +33,9 @@ pub enum Error {
     },
     /// Turn it into a component.
     #[error(
-        "module `{module}` is a core WebAssembly module, not a component: build it with the SDK, \
-         or turn it into a component with `wasm-tools component new`"
+        "module `{module}` is a core WebAssembly module, not a component: build it with \
+         `cargo build --release --target wasm32-wasip2`, or turn it into a component with \
+         `wasm-tools component new`"
     )]
     CoreModule {
         /// The module.

@@ -100,6 +100,12 @@ impl Admin {
             .collect())
     }
 
+    /// The names of all topics that may be seen; none if no broker answers.
+    #[must_use]
+    pub fn topic_names(&self) -> Vec<String> {
+        self.client.topic_names(self.config.request_timeout)
+    }
+
     /// Reads a topic's configuration, the brokers' defaults included.
     pub fn topic_configs(&self, name: &str) -> Result<Properties, Error> {
         self.client

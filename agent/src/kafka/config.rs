@@ -39,6 +39,8 @@ pub struct Config {
     pub commit_timeout: Duration,
     /// How long any other call may block.
     pub request_timeout: Duration,
+    /// What a producer takes as one message, its framing included.
+    pub message_bytes_max: u64,
     /// Bytes that the queues and buffers of all workers' clients hold together at most.
     pub queue_bytes_max: usize,
     /// Read the headers of records; costs a little for each record that has some.
@@ -60,6 +62,7 @@ impl Default for Config {
             transaction_timeout: Duration::from_secs(10),
             commit_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
+            message_bytes_max: 1_000_000,
             queue_bytes_max: 64 << 20,
             read_headers: true,
         }
@@ -106,7 +109,7 @@ const CONSUMER_PERCENT: usize = 45;
 const PRODUCER_PERCENT: usize = 35;
 const READER_PERCENT: usize = 20;
 /// Below this librdkafka can't move one large batch.
-const QUEUE_KILOBYTES_MIN: usize = 1_024;
+const QUEUE_KILOBYTES_MIN: u64 = 1_024;
 
 impl Config {
     /// Refuses what can't work, with the property and a remedy.
@@ -124,10 +127,12 @@ impl Config {
                 ));
             }
         }
-        let socket = self.producer.get("socket.timeout.ms");
-        let socket = socket.or_else(|| self.properties.get("socket.timeout.ms"));
-        let socket = socket.and_then(|value| value.parse().ok()).map(Duration::from_millis);
-        if socket.unwrap_or(self.transaction_timeout) <= self.commit_timeout {
+        let given = |name: &str| self.producer.get(name).or_else(|| self.properties.get(name));
+        let millis = |name| given(name).and_then(|value| value.parse().ok());
+        let socket = millis("socket.timeout.ms").map(Duration::from_millis);
+        let transaction = millis("transaction.timeout.ms").map(Duration::from_millis);
+        let transaction = transaction.unwrap_or(self.transaction_timeout);
+        if socket.unwrap_or(transaction) <= self.commit_timeout {
             return Err(Error::property(
                 "socket.timeout.ms",
                 format!(
@@ -203,7 +208,7 @@ impl Config {
             ("fetch.queue.backoff.ms", "1"),
             ("queued.min.messages", "5000"),
             ("max.partition.fetch.bytes", "262144"),
-            ("queued.max.messages.kbytes", &self.kilobytes(percent)),
+            ("queued.max.messages.kbytes", &self.kilobytes(percent).to_string()),
         ])
     }
 
@@ -214,18 +219,23 @@ impl Config {
 
     /// A producer with this transactional id, if transactions are used.
     pub(super) fn producer_with_id(&self, transactional_id: &str) -> Result<Client, Error> {
+        // More than librdkafka's own share: a message that no queue has room for waits for ever.
+        let room = self.message_bytes_max.div_ceil(1_024) + 1;
+        let queue = self.kilobytes(PRODUCER_PERCENT).max(room);
         let mut settings = owned([
             ("enable.idempotence", "true"),
+            ("message.max.bytes", &self.message_bytes_max.to_string()),
             ("acks", "all"),
             ("partitioner", "murmur2_random"),
             ("linger.ms", "50"),
             ("batch.size", "1000000"),
-            ("queue.buffering.max.kbytes", &self.kilobytes(PRODUCER_PERCENT)),
+            ("queue.buffering.max.kbytes", &queue.to_string()),
         ]);
         if self.exactly_once {
             settings.extend(owned([
                 ("transactional.id", transactional_id),
                 ("transaction.timeout.ms", &millis(self.transaction_timeout)),
+                ("socket.timeout.ms", &millis(self.socket_timeout())),
             ]));
         }
         client(Kind::Producer, settings, [&self.properties, &self.producer])
@@ -237,9 +247,17 @@ impl Config {
         client(Kind::Admin, settings, [&self.properties, &self.admin])
     }
 
-    fn kilobytes(&self, percent: usize) -> String {
+    fn kilobytes(&self, percent: usize) -> u64 {
         let bytes = self.queue_bytes_max / self.workers.max(1) * percent / 100;
-        (bytes / 1_024).max(QUEUE_KILOBYTES_MIN).to_string()
+        (bytes as u64 / 1_024).max(QUEUE_KILOBYTES_MIN)
+    }
+
+    /// A producer's `socket.timeout.ms`: room for a commit that is slow, and a little less than a
+    /// transaction has, so that a request can be repeated before it is aborted. A transaction may
+    /// have much more time, where commits are rare; a dead connection is noticed as early.
+    fn socket_timeout(&self) -> Duration {
+        let most = self.transaction_timeout.saturating_sub(Duration::from_millis(100));
+        most.min((self.commit_timeout * 2).max(Duration::from_secs(10)))
     }
 }
 
@@ -269,7 +287,23 @@ fn client(kind: Kind, settings: Properties, user: [&Properties; 2]) -> Result<Cl
     for (name, value) in &all {
         conf.set(name, value).map_err(|why| Error::property(name, why))?;
     }
-    conf.into_client(kind).map_err(|why| Error::property("of a client", why))
+    conf.into_client(kind).map_err(|why| Error::property("of a client", without_values(why, user)))
+}
+
+/// What librdkafka says, without values of the user's, which may be secret.
+fn without_values(mut why: String, user: [&Properties; 2]) -> String {
+    const SECRET_LENGTH_MIN: usize = 4;
+    let mut values: Vec<_> = user
+        .into_iter()
+        .flatten()
+        .filter(|(_, value)| value.len() >= SECRET_LENGTH_MIN && why.contains(value.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    values.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+    for (name, value) in values {
+        why = why.replace(&value, &format!("(the value of `{name}`)"));
+    }
+    why
 }
 
 fn owned<const N: usize>(settings: [(&str, &str); N]) -> Properties {
@@ -335,6 +369,30 @@ mod tests {
         set(&mut config.consumer, "fetch.mni.bytes", "1");
         let error = config.member_client(0).err().unwrap().to_string();
         assert!(error.contains("fetch.mni.bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_shown() {
+        for name in ["security.protocol", "sasl.mechanism", "ssl.ca.location", "linger.ms"] {
+            let mut config = config();
+            let sasl = [("security.protocol", "sasl_ssl"), ("sasl.mechanism", "PLAIN")];
+            let user = [("sasl.username", "me"), ("sasl.password", "secret")];
+            config.properties.extend(owned(sasl).into_iter().chain(owned(user)));
+            set(&mut config.properties, name, "hunter2hunter2");
+            let error = config.producer_client(0).err().unwrap().to_string();
+            assert!(error.contains(name) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_queue_has_room_for_the_largest_message() {
+        let message_bytes_max = 64_000_000;
+        let mut config = Config { message_bytes_max, queue_bytes_max: 1 << 20, ..config() };
+        config.producer_client(0).unwrap();
+        config.transaction_timeout = Duration::from_secs(66);
+        assert_eq!(config.socket_timeout(), Duration::from_secs(10));
+        config.transaction_timeout = Duration::from_secs(6);
+        assert_eq!(config.socket_timeout(), Duration::from_millis(5_900));
     }
 
     #[test]

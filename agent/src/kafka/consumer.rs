@@ -478,8 +478,8 @@ fn note_error(
         Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
         code if is_lost_place(code) => Err(LogError::Fatal(format!(
             "input {} at offset {}: {}; records were deleted or truncated before they were read: \
-             reset the group's offsets of this topic, or set auto.offset.reset of the consumer to \
-             earliest to go on after the gap",
+             reset the group's offsets of this topic, once the agent was stopped for as long as \
+             `session.timeout.ms`, and start it again",
             place(message.topic()),
             message.offset(),
             message.error(),

@@ -91,9 +91,10 @@ fn remedy(code: Code) -> Option<&'static str> {
         | Code::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE => {
             Some("use a broker of version 2.5 or later")
         }
-        Code::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT => {
-            Some("lower the transaction timeout, or raise the broker's transaction.max.timeout.ms")
-        }
+        Code::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT => Some(
+            "lower `commit_interval` (or `transaction.timeout.ms` of the producer, where it is \
+                 given), or raise the broker's transaction.max.timeout.ms",
+        ),
         _ => None,
     }
 }

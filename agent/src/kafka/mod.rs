@@ -55,6 +55,12 @@ pub fn is_property(name: &str) -> bool {
     native::is_property(name)
 }
 
+/// What a property should be, if clients can't be configured with this value; never repeats it.
+#[must_use]
+pub fn refused_value(name: &str, value: &str) -> Option<String> {
+    native::refusal(name, value)
+}
+
 /// While changelogs are read, how long to wait for one of the two consumers before looking at the
 /// other.
 const RESTORE_TURN: Duration = Duration::from_millis(5);

@@ -16,7 +16,7 @@ use sidestream_core::topology::{TopicKind, Topology};
 
 pub use self::topics::{InternalTopic, Requirement, TopicSetting, settings};
 use crate::config::{
-    Pipeline, Problem,
+    Pipeline, Problem, nearest,
     pipeline::{OnError, Source, StoreKind, Target},
 };
 
@@ -42,7 +42,7 @@ pub fn plan(
     pipeline: &Pipeline,
     partitions: &dyn Fn(&str) -> Option<i32>,
 ) -> Result<Plan, Vec<Problem>> {
-    let mut problems = missing_topics(pipeline, partitions);
+    let mut problems = missing_topics(pipeline, partitions, &[]);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -98,14 +98,24 @@ fn repartition_name(application: &str, repartition: &str) -> String {
     format!("{application}-{repartition}-repartition")
 }
 
-fn missing_topics(pipeline: &Pipeline, partitions: &dyn Fn(&str) -> Option<i32>) -> Vec<Problem> {
+/// The user's topics that are not there, each with the one of `there` that was probably meant.
+#[must_use]
+pub fn missing_topics(
+    pipeline: &Pipeline,
+    partitions: &dyn Fn(&str) -> Option<i32>,
+    there: &[String],
+) -> Vec<Problem> {
     let missing = external_topics(pipeline).filter(|(_, name, _)| partitions(name).is_none());
     let problem = |(at, name, verb): (_, &str, &str)| {
         let message = format!("the topic `{name}`, which the pipeline {verb}, is not there");
-        let remedy = format!(
+        let create = format!(
             "create it (`kafka-topics.sh --create --topic {name} --partitions …`) or correct its \
              name; the agent creates none but its own"
         );
+        let remedy = match nearest(name, there.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`? Else {create}"),
+            None => create,
+        };
         Problem::new(at, message, remedy)
     };
     missing.map(problem).collect()

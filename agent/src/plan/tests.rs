@@ -189,7 +189,7 @@ fn topics_read_together_must_agree() {
 
 #[test]
 fn a_count_that_follows_from_itself_must_be_given() {
-    let circle = "  - {name: a, module: m, inputs: [repartition: r], outputs: {q: {repartition: q}}}\n  - {name: b, module: m, inputs: [repartition: q], outputs: {r: {repartition: r}}}\n";
+    let circle = "  - {name: a, module: m, inputs: [repartition: r], outputs: {q: {repartition: q, allow_loop: true}}}\n  - {name: b, module: m, inputs: [repartition: q], outputs: {r: {repartition: r}}}\n";
     check(
         circle,
         &[],
@@ -272,4 +272,14 @@ fn dead_letters_get_a_topic_with_a_partition_for_each_of_the_widest_input() {
     assert_eq!(policy(1, 1), ("skip".to_owned(), None));
     assert!(topic_names(&pipeline(transforms)).contains(&"bad".to_owned()));
     assert!(plan.internal.is_empty(), "it is the user's, and keeps the user's settings");
+}
+
+#[test]
+fn a_topic_that_was_probably_meant_is_suggested() {
+    let pipeline =
+        pipeline("  - {name: a, module: m, inputs: [paymets, zzz], outputs: {o: payments}}\n");
+    let there = ["payments".to_owned(), "orders".to_owned()];
+    let problems = missing_topics(&pipeline, &|name| (name == "payments").then_some(1), &there);
+    let remedies: Vec<_> = problems.iter().map(|problem| &problem.remedy[..25]).collect();
+    assert_eq!(remedies, ["did you mean `payments`? ", "create it (`kafka-topics."]);
 }

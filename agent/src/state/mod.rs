@@ -23,6 +23,7 @@ mod database;
 mod directory;
 mod memory;
 mod position;
+mod probe;
 mod read;
 mod resources;
 mod stores;
@@ -33,6 +34,7 @@ use std::{io, path::PathBuf, time::Duration};
 pub use self::{
     database::{POSITION_KEY, STORE_PREFIX},
     directory::FORMAT_VERSION,
+    probe::probe,
     read::{Found, Query, ReadError, Reading},
     stores::{Opened, StoreSize, Stores, Usage, folder_name},
 };

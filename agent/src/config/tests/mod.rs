@@ -1,7 +1,11 @@
 //! Pipelines as text, and what they come to: one file for each part of them.
 
 mod control;
+mod mistakes;
+mod module_config;
+mod remedies;
 mod swap;
+mod together;
 mod transforms;
 mod values;
 mod whole;
@@ -30,8 +34,24 @@ transforms:
     }
 }
 
-const PROPERTIES: [&str; 4] =
-    ["bootstrap.servers", "linger.ms", "fetch.wait.max.ms", "sasl.password"];
+/// What the Kafka clients are taken to know here; those in milliseconds are checked.
+const PROPERTIES: [&str; 15] = [
+    "bootstrap.servers",
+    "delivery.timeout.ms",
+    "fetch.wait.max.ms",
+    "heartbeat.interval.ms",
+    "linger.ms",
+    "max.poll.interval.ms",
+    "message.max.bytes",
+    "sasl.mechanism",
+    "sasl.password",
+    "sasl.username",
+    "security.protocol",
+    "session.timeout.ms",
+    "socket.timeout.ms",
+    "ssl.ca.location",
+    "transaction.timeout.ms",
+];
 
 fn sources() -> Sources {
     let variables = [("BROKERS", "kafka:9092"), ("PASSWORD", "hunter2"), ("WORKERS", "3")];
@@ -41,6 +61,10 @@ fn sources() -> Sources {
         kafka_properties: Some(KafkaProperties {
             is_known: |name| PROPERTIES.contains(&name),
             names: PROPERTIES.map(Into::into).into(),
+            expected: |name, value| {
+                let wrong = name.ends_with(".ms") && value.parse::<u32>().is_err();
+                wrong.then(|| "write a number between 0 and 900000".into())
+            },
         }),
     }
 }

@@ -155,7 +155,7 @@ fn outputs_lead_somewhere() {
 fn records_do_not_go_in_circles() {
     check_transforms(
         "  - {name: z, module: m, inputs: [{transform: b, output: o}]}\n  - {name: a, module: m, inputs: [x, {transform: b, output: o}], outputs: {o: }}\n  - {name: b, module: m, inputs: [{transform: a, output: o}], outputs: {o: }}\n",
-        "5:12: transforms hand records round in a circle: `a`, `b`; break it, or lead one of the outputs through a `repartition`",
+        "5:12: transforms hand records round in a circle: `a`, `b`; break it, or lead one of the outputs through a `repartition` with `allow_loop: true`",
     );
 }
 
@@ -166,7 +166,7 @@ fn transforms_agree_on_what_they_share() {
         "5:35: `a` starts elsewhere in the topic `x`; give both the same `start`",
     );
     check_transforms(
-        "  - {name: a, module: m, inputs: [x], outputs: {r: {repartition: r, partitions: 3}}}\n  - {name: b, module: m, inputs: [y, repartition: r], outputs: {q: {repartition: r, partitions: 4}}}\n",
+        "  - {name: a, module: m, inputs: [x], outputs: {r: {repartition: r, partitions: 3}}}\n  - {name: b, module: m, inputs: [y, repartition: r], outputs: {q: {repartition: r, partitions: 4, allow_loop: true}}}\n",
         "5:65: the repartition `r` has 3 partitions elsewhere, 4 here; give `partitions` once",
     );
 }
@@ -177,5 +177,24 @@ fn the_agent_keeps_some_topic_names_for_itself() {
         "  - {name: a, module: m, inputs: [app-s-changelog], outputs: {o: app-x-repartition}}\n",
         "4:35: the topic name `app-s-changelog` is reserved for the agent's own topics; use another topic, or `repartition`\n\
          4:63: the topic name `app-x-repartition` is reserved for the agent's own topics; use another topic, or `repartition`",
+    );
+}
+
+#[test]
+fn a_topic_is_written_in_one_way() {
+    const REMEDY: &str =
+        "give both outputs the same `latest_per_key`, and dead letters a topic of their own";
+    let written = "so that records of a key would change places";
+    check_transforms(
+        "  - {name: a, module: m, inputs: [x], outputs: {o: {topic: t, latest_per_key: true}}}\n  - {name: b, module: m, inputs: [x], outputs: {o: t, p: {topic: t, latest_per_key: true}}}\n",
+        &format!(
+            "5:49: the topic `t` is written with `latest_per_key` and without (line 4), {written}; {REMEDY}"
+        ),
+    );
+    check_transforms(
+        "  - {name: a, module: m, inputs: [x], outputs: {o: {topic: t, latest_per_key: true}}, on_error: {dead_letter: t}}\n",
+        &format!(
+            "4:111: the topic `t` is written with `latest_per_key` and without (line 4), {written}; {REMEDY}"
+        ),
     );
 }

@@ -23,24 +23,24 @@ fn keys_and_types_are_checked() {
     );
     check(
         "application: hello\ntransforms: []\n",
-        "2:1: the key `kafka` is missing; add `kafka: …`",
+        "2:1: the key `kafka` is missing; add `kafka: { bootstrap.servers: localhost:9092 }`",
     );
     check(
         &HELLO.replace("[names]", "names"),
-        "7:13: this has the wrong shape; write a list: `- element` lines, or `[element]`",
+        "7:13: `inputs` is the single value `names`; write a list: `- element` lines, or `[element]`; here `inputs: [names]`",
     );
-    check(&HELLO.replace("names]", "[a]]"), "7:14: this is sequence; write a name or a mapping");
+    check(&HELLO.replace("names]", "[a]]"), "7:14: this is a list; write a name or a mapping");
     check(
         &with("workers: 0"),
         "1:10: `workers` can't be `0`; write a whole number between 1 and 2147483647",
     );
     check(
         &with("commit_interval: 100"),
-        "1:18: `commit_interval` can't be `100`; write a number and a unit, such as `100ms`, `1s` or `5m`",
+        "1:18: `commit_interval` can't be `100`; write a number and a unit, such as `100ms`, `1s`, `5m` or `1h`",
     );
     check(
         &with("memory_max: 100"),
-        "1:13: `memory_max` can't be `100`; write a number and a unit, such as `512MiB`, `64KiB` or `1GB`",
+        "1:13: `memory_max` can't be `100`; write a whole number and a unit, such as `512MiB`, `64KiB` or `1GB`",
     );
     check(
         &with("guarantee: exactly_one"),
@@ -80,7 +80,7 @@ fn several_problems_are_told_at_once() {
     check(
         &with("workers: many\nmemory_max: lots"),
         "1:10: `workers` can't be `many`; write a whole number between 1 and 2147483647\n\
-         2:13: `memory_max` can't be `lots`; write a number and a unit, such as `512MiB`, `64KiB` or `1GB`",
+         2:13: `memory_max` can't be `lots`; write a whole number and a unit, such as `512MiB`, `64KiB` or `1GB`",
     );
 }
 
@@ -104,7 +104,7 @@ fn references_are_checked_and_secrets_are_not_told() {
     );
     check(
         &format!("{HELLO}    config:\n      a: [x, '${{NONE}}']\n"),
-        "10:7: `config.a[1]`: the environment variable `NONE` is not set; set it, or give a default: `${NONE:-default}`",
+        "10:14: `config.a[1]`: the environment variable `NONE` is not set; set it, or give a default: `${NONE:-default}`",
     );
 }
 
@@ -128,7 +128,7 @@ fn kafka_properties_are_checked() {
     );
     check(
         &HELLO.replace("bootstrap.servers: localhost:9092", "linger.ms: 5"),
-        "1:1: `kafka` names no broker; add `bootstrap.servers: localhost:9092` to it",
+        "3:3: `kafka` names no broker; add `bootstrap.servers: localhost:9092` to it",
     );
 }
 
@@ -136,11 +136,11 @@ fn kafka_properties_are_checked() {
 fn amounts_must_be_possible() {
     check(
         &with("commit_interval: 0s"),
-        "1:1: `commit_interval` can't be zero; write at least `1ms`",
+        "1:18: `commit_interval` can't be zero; write at least `1ms`",
     );
     check(
         &with("memory_max: 65MiB\nlimits: {guest_memory_max: 66MiB}"),
-        "1:1: `limits.guest_memory_max` is more than `memory_max`, of which it is a part; lower it, or raise `memory_max`",
+        "2:28: `limits.guest_memory_max` is more than `memory_max`, of which it is a part; lower it, or raise `memory_max`",
     );
-    check_transforms("  []", "1:1: `transforms` is empty; add a transform");
+    check_transforms("  []", "4:3: `transforms` is empty; add a transform");
 }

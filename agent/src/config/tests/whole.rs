@@ -34,6 +34,8 @@ fn every_key_is_read() {
 application: all
 kafka:
   bootstrap.servers: ${BROKERS}
+  security.protocol: sasl_ssl
+  sasl.mechanism: PLAIN
   sasl.password: ${PASSWORD}
   consumer: { fetch.wait.max.ms: 5 }
   producer: { linger.ms: 1 }
@@ -92,6 +94,25 @@ transforms:
     assert_eq!(sum.retry, Some(Retry { attempts: Some(3), backoff }));
     assert_eq!((&split.on_error, split.retry), (&OnError::GiveUp(GivesUp::Fail), None));
     assert!(!format!("{pipeline:?}").contains("hunter2"), "secrets are not shown");
+}
+
+#[test]
+fn the_pipelines_of_the_readme_are_sound() {
+    let readme = include_str!("../../../../README.md");
+    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let (whole, parts): (Vec<_>, Vec<_>) =
+        blocks.partition(|block| block.starts_with("application:"));
+    assert_eq!(whole.len(), 2);
+    // Keys that the README tells one by one stand before the smallest of pipelines.
+    let parts = parts.iter().map(|part| with(part));
+    for pipeline in whole.into_iter().map(str::to_owned).chain(parts) {
+        let outside = [("${file:/run/secrets/kafka-password}", "secret"), ("${HOSTNAME}", "host")];
+        let pipeline = outside
+            .iter()
+            .fold(pipeline, |text, (reference, value)| text.replace(reference, value));
+        let sources = Sources { kafka_properties: None, ..sources() };
+        read(Path::new("pipeline.yaml"), &pipeline, &sources).unwrap();
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::{
     ffi::{CString, c_char},
     ptr::{self, NonNull},
+    slice,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -15,6 +16,7 @@ use super::{
     context::{self, Context, on_delivery, on_rebalance},
     failure::{Code, Failure, text},
     millis,
+    properties::expected,
 };
 
 const ERROR_TEXT_BYTES: usize = 512;
@@ -47,25 +49,25 @@ impl Conf {
         Self(NonNull::new(conf).expect("librdkafka never returns a null configuration"))
     }
 
-    /// Sets a property; says why librdkafka does not take it.
+    /// Sets a property; says what librdkafka takes instead, where it does not take this value. (Its
+    /// own words may repeat the value, which may be secret.)
     pub(in crate::kafka) fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
-        let no_zero = |_| "contains a zero byte".to_owned();
-        let name = CString::new(name).map_err(no_zero)?;
+        let no_zero = |_| "it contains a zero byte".to_owned();
+        let key = CString::new(name).map_err(no_zero)?;
         let value = CString::new(value).map_err(no_zero)?;
-        let mut error = [0 as c_char; ERROR_TEXT_BYTES];
-        // SAFETY: the strings and the buffer live during the call; the size is the buffer's.
+        // SAFETY: the strings live during the call; there is no room for an error's text.
         let result = unsafe {
-            sys::rd_kafka_conf_set(
-                self.0.as_ptr(),
-                name.as_ptr(),
-                value.as_ptr(),
-                error.as_mut_ptr(),
-                error.len(),
-            )
+            let (conf, key, value) = (self.0.as_ptr(), key.as_ptr(), value.as_ptr());
+            sys::rd_kafka_conf_set(conf, key, value, ptr::null_mut(), 0)
         };
         match result {
             sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK => Ok(()),
-            _ => Err(text(error.as_ptr())),
+            sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_UNKNOWN => {
+                Err("librdkafka has no such property".to_owned())
+            }
+            sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_INVALID => {
+                Err(format!("it can't be this value; {}", expected(name)))
+            }
         }
     }
 
@@ -140,19 +142,32 @@ impl Client {
 
     /// Whether a broker answers within `timeout`.
     pub(in crate::kafka) fn reaches_broker(&self, timeout: Duration) -> bool {
-        self.ask_for_metadata(false, timeout)
+        self.ask_for_metadata(false, timeout, |_| ()).is_some()
+    }
+
+    /// The names of all topics that this client may see; none if no broker answers in time.
+    pub(in crate::kafka) fn topic_names(&self, timeout: Duration) -> Vec<String> {
+        let names = |topics: &[sys::rd_kafka_metadata_topic_t]| {
+            topics.iter().map(|topic| text(topic.topic)).collect()
+        };
+        self.ask_for_metadata(true, timeout, names).unwrap_or_default()
     }
 
     /// Asks anew who leads the partitions of the topics that were asked about before, and since
     /// which epoch. librdkafka leaves out what it holds to be valid, unless all topics are asked
     /// for; of those it keeps only what it knew.
     pub(in crate::kafka) fn refresh_leaders(&self, timeout: Duration) {
-        self.ask_for_metadata(true, timeout);
+        self.ask_for_metadata(true, timeout, |_| ());
     }
 
-    fn ask_for_metadata(&self, all_topics: bool, timeout: Duration) -> bool {
+    fn ask_for_metadata<T>(
+        &self,
+        all_topics: bool,
+        timeout: Duration,
+        read: impl FnOnce(&[sys::rd_kafka_metadata_topic_t]) -> T,
+    ) -> Option<T> {
         let mut metadata = ptr::null();
-        // SAFETY: the metadata is written on success only, and freed once.
+        // SAFETY: the metadata is written on success only, and freed once, after it was read.
         unsafe {
             let code = sys::rd_kafka_metadata(
                 self.raw(),
@@ -161,10 +176,16 @@ impl Client {
                 &raw mut metadata,
                 millis(timeout),
             );
-            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                sys::rd_kafka_metadata_destroy(metadata);
+            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return None;
             }
-            code == Code::RD_KAFKA_RESP_ERR_NO_ERROR
+            let count = usize::try_from((*metadata).topic_cnt).unwrap_or(0);
+            let answer = match count {
+                0 => read(&[]),
+                _ => read(slice::from_raw_parts((*metadata).topics, count)),
+            };
+            sys::rd_kafka_metadata_destroy(metadata);
+            Some(answer)
         }
     }
 

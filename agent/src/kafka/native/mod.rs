@@ -23,7 +23,7 @@ pub(super) use self::{
     message::{Message, MessageBuffer},
     partitions::PartitionList,
     producer::{GroupName, ProducerClient, ProducerRecord},
-    properties::{is_property, property_names},
+    properties::{is_property, property_names, refusal},
 };
 
 /// Milliseconds as librdkafka takes them.
