@@ -382,7 +382,6 @@ mod tests {
                     (instance (instantiate $below)) (instance (instantiate $below)))",
                 below = level - 1
             ));
-            text.push(')');
         }
         text.push_str("(instance (instantiate $c59)))");
         assert!(weight(&text).unwrap_err().0.contains("components and may be of 1000"));
