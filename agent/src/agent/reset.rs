@@ -1,9 +1,9 @@
 //! An application begins anew: its group's offsets, its own topics and its state on this machine come
 //! to an end together. The counterpart of Kafka's `kafka-streams-application-reset`.
 //!
-//! Offsets go first, state on disk last. An agent that is started after a reset that was killed half
-//! way finds that its state holds more than its group or its changelogs say, and refuses to run; the
-//! reset can be done again, and then does what is left.
+//! Offsets go first, state on disk last: an agent that is started here after a reset that was killed
+//! half way finds that its state on disk has seen more than its group or its changelogs say, and refuses
+//! to run. The reset can be done again, and then does what is left.
 
 use std::{
     path::{Path, PathBuf},
