@@ -140,7 +140,9 @@ fn a_stopped_broker_leaves_nothing() {
     assert!(address.ip().is_loopback());
     topics::create(&broker.bootstrap(), "topic", 1, &[]).unwrap();
     broker.stop();
-    let again = DevBroker::start(Options { address, ..Options::default() }).unwrap();
+    // Another test's connection may have taken the port meanwhile.
+    let start = || Ok(Some(DevBroker::start(Options { address, ..Options::default() })?));
+    let again = sidestream_tests::wait::until("the same address", PATIENCE, start).unwrap();
     assert_eq!(topics::partition_count(&again.bootstrap(), "topic").unwrap(), None);
 }
 
