@@ -306,7 +306,7 @@ fn a_module_that_saw_no_records_is_unproven_and_judged_when_they_come() -> Resul
 fn what_a_module_takes_more_of_can_be_accepted() -> Result<()> {
     let mut stage = Stage::new()?;
     let grown = Candidate::Version(Behaviour::Grow(2_000));
-    let (answer, _) = stage.swap(grown, &[])?;
+    let (answer, _) = stage.swap(grown, &["--accept", "cpu,memory"])?;
     let told = answer.text.clone();
     ensure!(answer.exit == 5 && told.contains("`swap.output_ratio_max` is 3"), "{answer:?}");
     ensure!(told.contains("--accept output"), "{told}");

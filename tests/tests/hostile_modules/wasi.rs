@@ -138,7 +138,7 @@ fn closed_interfaces_have_no_functions_and_types_of_a_module_s_own() {
     assert!(error.contains("no function `f`"), "{error}");
     let error = refused("instance-network", "instance-network: func(x: list<t>);");
     assert!(error.contains("arguments of `instance-network` are not those"), "{error}");
-    let wide = "instance-network: func(x: tuple<t, t, t, t>);";
+    let wide = "instance-network: func(x: tuple<t, t, t, t, t>);";
     let error = refused("instance-network", wide);
     assert!(error.contains("arguments of `instance-network` are not those"), "{error}");
 }
