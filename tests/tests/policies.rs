@@ -132,7 +132,7 @@ fn a_stopped_task_goes_on_when_what_stopped_it_is_put_right() -> Result<()> {
     load::send_all(&bootstrap, &scene.topic("in"), (1, large_or_small), 20)?;
     scene.start_agents(1)?;
     let stopped = scene.agents[0].wait_for_log("a task was stopped")?;
-    ensure!(stopped.contains("sidestream retry"), "{stopped}");
+    ensure!(stopped.contains("give the transform an `on_error`"), "{stopped}");
     let state = scene.agents[0].state_directory().display().to_string();
     let run = |arguments: &[&str]| operate::run(&[arguments, &["--state", &state]].concat());
     let status = run(&["status"])?.text;
