@@ -50,6 +50,7 @@ impl Teller {
             Notice::Retrying { task, attempts, reason } => {
                 warn!(worker, %task, attempts, reason, "a task failed and will be tried again");
             }
+            Notice::Moved { task, reason } => warn!(worker, %task, reason, "going on after a gap"),
             Notice::Swapped { transform, version } => {
                 let transform = self.transform(transform);
                 info!(worker, transform, version, "another version has taken over");

@@ -119,6 +119,7 @@ impl Watcher {
                 let message = format!("failed {attempts} times: {reason}");
                 self.event(Some(*task), "task_retrying", message);
             }
+            Notice::Moved { task, reason } => self.event(Some(*task), "task_moved", reason),
             Notice::Swapped { transform, version } => self.swapped(*transform, *version, None),
             Notice::Reverted { transform, version, reason } => {
                 self.swapped(*transform, *version, Some(reason));

@@ -8,7 +8,8 @@ use std::{
 
 use sidestream_core::{
     record::{Changes, NO_TIMESTAMP, Outputs, Timestamp},
-    worker::{ChangelogEnd, LogError, Receipt, Transaction},
+    task::SEEN_HEADER,
+    worker::{LogError, Receipt, Transaction},
 };
 
 use super::{
@@ -156,7 +157,8 @@ impl Producer {
         self.client.client().context().reset_deliveries(transaction.changes.len());
         self.enqueue_outputs(&transaction.outputs)?;
         for (slot, (partition, changes)) in transaction.changes.iter().enumerate() {
-            self.enqueue_changes(slot, *partition, changes)?;
+            let seen = transaction.seen.get(slot).copied().unwrap_or_default();
+            self.enqueue_changes(slot, *partition, (changes, seen))?;
         }
         CrashPoint::AfterProduce.pass();
         match self.config.exactly_once {
@@ -247,9 +249,7 @@ impl Producer {
             if last < 0 {
                 return Err(self.broken("a change was not reported as delivered"));
             }
-            // Produce answers carry no leader epoch.
-            let end = ChangelogEnd { next: last + 1, leader_epoch: -1 };
-            receipt.changelog_ends.push((*partition, end));
+            receipt.changelog_ends.push((*partition, last + 1));
         }
         Ok(receipt)
     }
@@ -362,18 +362,20 @@ impl Producer {
         &mut self,
         slot: usize,
         partition: sidestream_core::record::TopicPartition,
-        changes: &Changes,
+        (changes, seen): (&Changes, &str),
     ) -> Result<(), LogError> {
         let topic = usize::from(partition.topic.0);
         self.client.open_topic(topic, self.names.c_name(partition.topic));
-        for (key, value) in changes.keys.iter().zip(&changes.values) {
+        let header = [(SEEN_HEADER.as_bytes(), Some(seen.as_bytes()))];
+        for (row, (key, value)) in changes.keys.iter().zip(&changes.values).enumerate() {
+            let is_told = row + 1 == changes.len() && !seen.is_empty();
             let record = ProducerRecord {
                 topic,
                 partition: partition.partition,
                 timestamp: 0,
                 key,
                 value,
-                headers: &[],
+                headers: if is_told { &header } else { &[] },
                 tag: Tag::Change(slot),
             };
             if let Err(failure) = self.client.produce(record, self.config.commit_timeout) {

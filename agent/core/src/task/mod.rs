@@ -4,6 +4,7 @@ mod dead_letter;
 mod division;
 mod failures;
 mod opinion;
+mod origin;
 mod processor;
 mod queue;
 mod routing;
@@ -16,15 +17,20 @@ mod time;
 pub(crate) use self::{
     failures::{Failed, Failures, RecordId, Verdict, judge},
     opinion::{Blame, OnTrial, Wanted},
+    origin::{Mark, Origins, read_seen},
     queue::Readiness,
     run::{Part, Produced, Punctuated, Share, Task, Turn, empty_position, store_positions},
 };
 pub use self::{
+    origin::SEEN_HEADER,
     processor::{
         Clock, Cost, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Sample,
         SampleValue, Schedule, Setup, Telemetry,
     },
     state::{Savepoint, State},
-    store::{Entries, Position, Scan, StateStore, Stateless, StoreError, StorePosition, TopicId},
+    store::{
+        Entries, InputPosition, Position, Scan, StateStore, Stateless, StoreError, StorePosition,
+        TopicId,
+    },
     tally::Tally,
 };

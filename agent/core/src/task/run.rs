@@ -8,16 +8,16 @@ use crate::{
         TopicPartition,
     },
     task::{
-        Blame, Clock, Effects, Failure, FailureKind, Failures, OnTrial, Position, Processor,
-        Punctuation, RecordId, Savepoint, State, StateStore, StoreError, StorePosition, Tally,
-        Telemetry, TopicId, Wanted,
+        Blame, Clock, Effects, Failure, FailureKind, Failures, OnTrial, Origins, Position,
+        Processor, Punctuation, RecordId, Savepoint, State, StateStore, StoreError, StorePosition,
+        Tally, Telemetry, TopicId, Wanted,
         division::Round,
         queue::{InputGroup, InputQueue, Readiness},
         routing::{self, Destinations, Inbox, Latest, Roots},
         time::{DueCall, TaskTime},
     },
     topology::{Retry, Subtopology, Topology},
-    worker::{ChangelogEnd, Committed, FetchEpoch, PassedOver},
+    worker::{Committed, FetchEpoch, PassedOver},
 };
 
 /// What a task is given to work with, and what comes of it.
@@ -107,6 +107,8 @@ impl Produced {
 pub(crate) struct Task<P> {
     pub(crate) id: TaskId,
     pub(super) topology: Arc<Topology>,
+    /// The topics that it works with.
+    origins: Origins,
     inputs: InputGroup,
     /// One for each transform; none until it is needed, and after it failed or its work was
     /// dropped.
@@ -155,16 +157,18 @@ pub(crate) struct Part {
     pub changes: Vec<Changes>,
     /// For each input of the task.
     pub offsets: Vec<(TopicPartition, Committed)>,
+    /// What changelogs are told of the inputs.
+    pub seen: String,
     /// Records processed.
     pub records: u64,
 }
 
 impl<P: Processor> Task<P> {
-    /// Opens a task whose group has committed `offsets` for its inputs, over its committed state.
+    /// Opens a task whose group has `committed` offsets for its inputs, over its committed state.
     pub(crate) fn new(
         id: TaskId,
         topology: Arc<Topology>,
-        committed: &[Committed],
+        (committed, origins): (&[Committed], Origins),
         store: Box<dyn StateStore>,
     ) -> Self {
         let subtopology = topology.subtopology(id);
@@ -184,6 +188,7 @@ impl<P: Processor> Task<P> {
             work: Work::default(),
             failed: None,
             topology,
+            origins,
         }
     }
 
@@ -199,6 +204,11 @@ impl<P: Processor> Task<P> {
     /// The committed offset of each input.
     pub(crate) fn committed_offsets(&self) -> &[Offset] {
         &self.committed.offsets
+    }
+
+    /// The topics that it works with.
+    pub(crate) const fn origins(&self) -> &Origins {
+        &self.origins
     }
 
     /// The highest timestamp of the records that are committed.
@@ -479,14 +489,17 @@ impl<P: Processor> Task<P> {
     /// The task's part of the transaction; records held back for their keys go to `produced`.
     pub(crate) fn part(&self, produced: &mut Produced) -> Part {
         routing::append_latest(&self.work.latest, produced);
-        let inputs = self.subtopology().inputs.iter().zip(&self.open.offsets).enumerate();
+        let subtopology = self.subtopology();
+        let inputs = subtopology.inputs.iter().zip(&self.open.offsets).enumerate();
         let offsets = inputs.map(|(index, (input, &offset))| {
-            let metadata = self.open.time.encode(index);
+            let mut metadata = self.open.time.encode(index);
+            metadata.push_str(&self.origins.mark(subtopology, index));
             (TopicPartition::new(input.topic, self.id.partition), Committed { offset, metadata })
         });
         Part {
             changes: self.state.changes(),
             offsets: offsets.collect(),
+            seen: self.origins.seen(&self.topology, self.id, &self.open.offsets),
             records: self.work.records,
         }
     }
@@ -497,7 +510,7 @@ impl<P: Processor> Task<P> {
     pub(crate) fn complete(
         &mut self,
         part: &Part,
-        ends: impl Fn(TopicIndex) -> Option<ChangelogEnd>,
+        ends: impl Fn(TopicIndex) -> Option<Offset>,
         now: Timestamp,
     ) -> Result<Said, StoreError> {
         self.committed = self.open.clone();
@@ -511,11 +524,11 @@ impl<P: Processor> Task<P> {
             self.topology.subtopology(self.id).stores.iter().zip(&mut position.stores)
         {
             if let (Some(end), Some(before)) = (ends(store.changelog), before.as_mut()) {
-                before.offset = end.next;
-                before.leader_epoch = end.leader_epoch;
+                before.offset = end;
+                before.leader_epoch = -1; // Answers to what was produced carry none.
             }
         }
-        position.inputs.clone_from(&self.committed.offsets);
+        position.inputs = self.origins.positions(&self.committed.offsets);
         position.committed_at = now;
         self.state.apply(&part.changes, &position)?;
         Ok(said)

@@ -4,7 +4,7 @@
 use super::{Environment, Log, Notice, Slot, TaskState, Worker, WorkerError};
 use crate::{
     record::{TaskId, TransformId},
-    task::{Blame, Failed, Failure, FailureKind, RecordId, StoreError, Task, Verdict, judge},
+    task::{Blame, Failed, Failure, FailureKind, RecordId, Task, Verdict, judge},
     topology::ErrorPolicy,
 };
 
@@ -58,7 +58,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let reason = self.describe(id, failure, failed.record);
         self.code.failed(id, &reason, blame);
         self.abort(&format!("task {id}: {reason}"))?;
-        if let Some(damage @ StoreError::Corrupt { .. }) = damage {
+        if let Some(damage) = damage {
             return self.store_failed(id, damage);
         }
         if self.judge(id.subtopology)? {

@@ -2,7 +2,8 @@
 
 use sidestream_core::{
     record::{Changes, Headers, Offset, Outputs, PARTITION_BY_KEY, TopicPartition},
-    worker::{ChangelogEnd, LogError, Membership, Receipt, Transaction},
+    task::SEEN_HEADER,
+    worker::{LogError, Membership, Receipt, Transaction},
 };
 
 use super::SimLog;
@@ -225,15 +226,15 @@ impl SimLog {
         Ok(())
     }
 
-    /// Appends a record, in the open transaction if there are any. Returns its offset and leader
-    /// epoch.
+    /// Appends a record, in the open transaction if there are any. Returns its offset: answers to
+    /// what is produced carry no leader epoch.
     fn append(
         &self,
         state: &mut State,
         epoch: i16,
         partition: TopicPartition,
         record: LogRecord,
-    ) -> Result<(Offset, i32), LogError> {
+    ) -> Result<Offset, LogError> {
         if state.plan.config.exactly_once {
             let id = &self.producer.id;
             return self.request(state, |state| {
@@ -241,7 +242,7 @@ impl SimLog {
             });
         }
         let log = state.cluster.partition_mut(partition);
-        let at = (log.end(), log.leader_epoch);
+        let at = log.end();
         log.append(0, record);
         Ok(at)
     }
@@ -250,20 +251,22 @@ impl SimLog {
         &mut self,
         partition: TopicPartition,
         changes: &Changes,
-    ) -> Result<Option<(TopicPartition, ChangelogEnd)>, LogError> {
+        seen: &str,
+    ) -> Result<Option<(TopicPartition, Offset)>, LogError> {
         let epoch = self.epoch()?;
         self.producer.sent |= !changes.is_empty();
         let mut state = self.world.lock();
         let timestamp = self.world_time(&state);
         let mut last = None;
-        for (key, value) in changes.keys.iter().zip(&changes.values) {
+        for (row, (key, value)) in changes.keys.iter().zip(&changes.values).enumerate() {
             let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-            let record = LogRecord { timestamp, key, value, headers: Vec::new() };
+            let is_told = row + 1 == changes.len() && !seen.is_empty();
+            let header = || (SEEN_HEADER.as_bytes().to_vec(), Some(seen.as_bytes().to_vec()));
+            let headers = is_told.then(header).into_iter().collect();
+            let record = LogRecord { timestamp, key, value, headers };
             last = Some(self.append(&mut state, epoch, partition, record)?);
         }
-        Ok(last.map(|(offset, leader_epoch)| {
-            (partition, ChangelogEnd { next: offset + 1, leader_epoch })
-        }))
+        Ok(last.map(|offset| (partition, offset + 1)))
     }
 
     fn world_time(&self, state: &State) -> i64 {
@@ -305,8 +308,9 @@ impl SimLog {
         if let Some(refused) = self.producer.refused.take() {
             return Err(refused);
         }
-        for (partition, changes) in &transaction.changes {
-            receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
+        for (slot, (partition, changes)) in transaction.changes.iter().enumerate() {
+            let seen = transaction.seen.get(slot).copied().unwrap_or_default();
+            receipt.changelog_ends.extend(self.send_changes(*partition, changes, seen)?);
         }
         self.point("commit.produced");
         let mut state = self.world.lock();
@@ -345,8 +349,9 @@ impl SimLog {
         if let Some(refused) = self.producer.refused.take() {
             return Err(refused);
         }
-        for (partition, changes) in &transaction.changes {
-            receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
+        for (slot, (partition, changes)) in transaction.changes.iter().enumerate() {
+            let seen = transaction.seen.get(slot).copied().unwrap_or_default();
+            receipt.changelog_ends.extend(self.send_changes(*partition, changes, seen)?);
         }
         self.point("commit.produced");
         let mut state = self.world.lock();
