@@ -69,7 +69,7 @@ fn lines(replayed: &Replayed, dry_run: bool) -> Vec<String> {
 
 /// What was asked for and can't be done.
 fn findings(replayed: &Replayed) -> Vec<Finding> {
-    let Homeless { handed_over, without_source } = replayed.homeless;
+    let Homeless { handed_over, without_source, cut_down } = replayed.homeless;
     let reasons = [
         (handed_over, "another transform handed them over inside the task"),
         (without_source, "they do not say where they came from, so a punctuation caused them"),
@@ -79,7 +79,15 @@ fn findings(replayed: &Replayed) -> Vec<Finding> {
             remedy: "put them into one with `--to TOPIC`".to_owned(),
             ..Finding::new(About::Run, format!("{count} have no topic to go back to: {why}"))
         });
-    homeless.collect()
+    let cut_down = (cut_down > 0).then(|| Finding {
+        remedy: "put the records themselves in again, from where the letters say that they stand"
+            .to_owned(),
+        ..Finding::new(
+            About::Run,
+            format!("{cut_down} lack a part of their record, since brokers refused the whole"),
+        )
+    });
+    homeless.chain(cut_down).collect()
 }
 
 fn details(replayed: &Replayed, dry_run: bool) -> Value {
@@ -91,6 +99,7 @@ fn details(replayed: &Replayed, dry_run: bool) -> Value {
             "handed_over": replayed.homeless.handed_over,
             "without_source": replayed.homeless.without_source,
         },
+        "cut_down": replayed.homeless.cut_down,
         "left": replayed.left,
     })
 }
@@ -119,10 +128,11 @@ mod tests {
 
     #[test]
     fn what_has_no_topic_is_a_problem_with_a_remedy() {
-        let homeless = Homeless { handed_over: 1, without_source: 2 };
+        let homeless = Homeless { handed_over: 1, without_source: 2, cut_down: 3 };
         let replayed = Replayed { homeless, ..Replayed::default() };
         let told: Vec<String> = findings(&replayed).iter().map(ToString::to_string).collect();
         assert!(told[0].contains("1 have no topic") && told[0].contains("--to"), "{told:?}");
         assert!(told[1].contains("2 have no topic") && told[1].contains("punctuation"), "{told:?}");
+        assert!(told[2].contains("3 lack a part of their record"), "{told:?}");
     }
 }
