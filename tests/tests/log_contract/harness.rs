@@ -62,7 +62,9 @@ impl<B: Shared> Harness for KafkaHarness<B> {
         let mut topology = topology.clone();
         for topic in &mut topology.topics {
             topic.name = topics::unique(&topic.name);
-            topics::create(&bootstrap, &topic.name, topic.partitions, &[]).unwrap();
+            // Records of long ago, which a broker would delete half a minute after its start.
+            let forever = [("retention.ms", "-1")];
+            topics::create(&bootstrap, &topic.name, topic.partitions, &forever).unwrap();
         }
         let servers = ("bootstrap.servers".to_owned(), bootstrap.clone());
         let config = Config {
