@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     agent,
-    cli::Exit,
+    cli::{Exit, text},
     config::{self, Problem},
 };
 
@@ -156,9 +156,9 @@ impl fmt::Display for Finding {
             }
             f.write_str(" ")?;
         }
-        f.write_str(&self.message)?;
+        f.write_str(&text::message(&self.message))?;
         if !self.remedy.is_empty() {
-            write!(f, "\n    {}", self.remedy)?;
+            write!(f, "\n    {}", text::message(&self.remedy))?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod reset;
 mod run;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::{path::Path, process::ExitCode};
 

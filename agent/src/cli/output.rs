@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::{Value, json};
 
-use crate::cli::{Finding, arguments::OutputFormat};
+use crate::cli::{Finding, arguments::OutputFormat, text};
 
 /// Answers in the form that was asked for: results on standard output, problems for people on
 /// standard error.
@@ -25,6 +25,10 @@ impl Output {
         if let Err(error) = writeln!(std::io::stdout(), "{}", text.trim_end()) {
             tracing::debug!(%error, "nobody reads the output");
         }
+    }
+
+    fn json(&mut self, json: &Value) {
+        self.text(&text::json(&json.to_string()));
     }
 
     /// Writes bytes as they are, and nothing else.
@@ -48,7 +52,7 @@ impl Output {
                 if let (Value::Object(answer), Value::Object(details)) = (&mut answer, details) {
                     answer.extend(details.clone());
                 }
-                self.text(&answer.to_string());
+                self.json(&answer);
             }
         }
     }
@@ -56,7 +60,7 @@ impl Output {
     /// Answers what was asked for.
     pub(super) fn answer(&mut self, lines: &[String], details: &Value) {
         match self.format {
-            OutputFormat::Human => self.text(&lines.join("\n")),
+            OutputFormat::Human => self.text(&joined(lines)),
             OutputFormat::Json => self.findings(&[], details),
         }
     }
@@ -64,8 +68,8 @@ impl Output {
     /// Shows one of many lines, each of which is whole by itself.
     pub(super) fn line(&mut self, line: &str, json: &Value) {
         match self.format {
-            OutputFormat::Human => self.text(line),
-            OutputFormat::Json => self.text(&json.to_string()),
+            OutputFormat::Human => self.text(&text::line(line)),
+            OutputFormat::Json => self.json(json),
         }
     }
 
@@ -74,8 +78,8 @@ impl Output {
         const CLEAR: &str = "\x1b[H\x1b[2J";
         let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
         match self.format {
-            OutputFormat::Human => self.text(&format!("{clear}{}", lines.join("\n"))),
-            OutputFormat::Json => self.text(&json.to_string()),
+            OutputFormat::Human => self.text(&format!("{clear}{}", joined(lines))),
+            OutputFormat::Json => self.json(json),
         }
     }
 
@@ -87,7 +91,7 @@ impl Output {
     /// Tells people what is going on, beside the answer.
     pub(super) fn note(&mut self, line: &str) {
         if self.is_for_people() {
-            eprintln!("{line}");
+            eprintln!("{}", text::line(line));
         }
     }
 
@@ -95,8 +99,13 @@ impl Output {
     pub(super) fn human(&mut self, lines: &[String]) {
         if self.is_for_people() {
             for line in lines {
-                self.text(line);
+                self.text(&text::line(line));
             }
         }
     }
+}
+
+/// Lines that others may have written parts of, as one text.
+fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| text::line(line)).collect::<Vec<_>>().join("\n")
 }

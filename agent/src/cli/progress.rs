@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::Output;
+use super::{output::Output, text};
 
 /// How often the spinner turns.
 const TURN_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,9 +47,9 @@ impl Progress {
 
     /// Tells of a step, or how the same one goes on. A step of another name ends the one before.
     pub(super) fn step(&mut self, output: &mut Output, name: &'static str, message: &str) {
-        let text = match message {
+        let told = match message {
             "" => name.to_owned(),
-            message => format!("{name}: {message}"),
+            message => text::clean(&format!("{name}: {message}"), text::MESSAGE_CHARS_MAX),
         };
         let now = Instant::now();
         let same = self.step.as_ref().is_some_and(|step| step.name == name);
@@ -62,17 +62,17 @@ impl Progress {
             View::None => {}
             View::Lines => {
                 let due = !same || now - step.told >= LINE_INTERVAL;
-                if due && step.text != text {
-                    output.note(&text);
+                if due && step.text != told {
+                    output.note(&told);
                     step.told = now;
                 }
             }
             View::Spinner(bar) => {
                 bar.enable_steady_tick(TURN_INTERVAL);
-                bar.set_message(text.clone());
+                bar.set_message(told.clone());
             }
         }
-        step.text = text;
+        step.text = told;
     }
 
     /// The step under way is done: its line stays.
@@ -88,7 +88,7 @@ impl Progress {
         match &self.view {
             View::None => {}
             View::Lines => output.note(line),
-            View::Spinner(bar) => bar.println(line),
+            View::Spinner(bar) => bar.println(text::line(line)),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     cli::{
         finding::{About, Finding},
         output::Output,
+        text::steers,
     },
     control::proto::{GetRequest, GetResponse, Owner, Position, Reading, ScanRequest},
 };
@@ -225,7 +226,7 @@ fn hex(bytes: &[u8]) -> String {
 /// Bytes for people: as text if they are some, else in hexadecimal.
 fn to_text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if !text.is_empty() && !text.chars().any(steers) => text.to_owned(),
         Ok(_) | Err(_) => format!("{HEX}{}", hex(bytes)),
     }
 }

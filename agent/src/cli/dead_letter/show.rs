@@ -44,8 +44,8 @@ fn lines(shown: &Shown) -> Vec<String> {
         None => "no key".to_owned(),
     });
     lines.extend(match &letter.value {
-        Some(value) => ["value:".to_owned(), text::whole(value)].to_vec(),
-        None => ["no value".to_owned()].to_vec(),
+        Some(value) => [vec!["value:".to_owned()], text::whole(value)].concat(),
+        None => vec!["no value".to_owned()],
     });
     lines
 }

@@ -2,7 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::agent::dead_letters::{Letter, Place};
+pub(super) use crate::cli::text::clean;
+use crate::{
+    agent::dead_letters::{Letter, Place},
+    cli::text::steers,
+};
 
 /// What marks bytes that are written in hexadecimal.
 const HEX: &str = "hex:";
@@ -84,28 +88,14 @@ pub(super) fn one_line(bytes: &[u8]) -> String {
 }
 
 /// Bytes on many lines: as they are if they are text that a terminal can show, else in hexadecimal.
-pub(super) fn whole(bytes: &[u8]) -> String {
-    let shows = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+pub(super) fn whole(bytes: &[u8]) -> Vec<String> {
+    let shows = |c: char| !steers(c) || matches!(c, '\n' | '\t');
     match std::str::from_utf8(bytes) {
-        Ok(text) if text.chars().all(shows) => text.to_owned(),
-        Ok(_) | Err(_) => format!("{HEX}{}", hex(bytes)),
-    }
-}
-
-/// The beginning of a text on one line; what would steer a terminal is escaped.
-pub(super) fn clean(text: &str, chars_max: usize) -> String {
-    let mut clean = String::new();
-    let mut chars = text.chars();
-    for c in chars.by_ref().take(chars_max) {
-        match c.is_control() {
-            true => clean.extend(c.escape_debug()),
-            false => clean.push(c),
+        Ok(text) if text.chars().all(shows) => {
+            text.lines().map(|line| line.replace('\t', "    ")).collect()
         }
+        Ok(_) | Err(_) => vec![format!("{HEX}{}", hex(bytes))],
     }
-    if chars.next().is_some() {
-        clean.push('…');
-    }
-    clean
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -153,13 +143,12 @@ pub(super) mod tests {
 
     #[test]
     fn nothing_steers_the_terminal() {
-        assert_eq!(clean("a\x1b[2J\nb", 100), "a\\u{1b}[2J\\nb");
-        assert_eq!(clean("größer", 4), "größ…");
         assert_eq!(one_line(b"a\tb"), "a\\tb");
         assert_eq!(one_line(b"\xff\x00"), "hex:ff00");
-        assert_eq!(whole(b"a\n\tb"), "a\n\tb");
-        assert_eq!(whole(b"a\x1bb"), "hex:611b62");
-        assert_eq!(whole(b"\xff"), "hex:ff");
+        assert_eq!(whole(b"a\n\tb"), ["a", "    b"]);
+        assert_eq!(whole(b"a\x1bb"), ["hex:611b62"]);
+        assert_eq!(whole("a\u{202e}".as_bytes()), ["hex:61e280ae"]);
+        assert_eq!(whole(b"\xff"), ["hex:ff"]);
         assert_eq!((time(0), time(-1)), ("1970-01-01T00:00:00Z".to_owned(), "no time".to_owned()));
     }
 
