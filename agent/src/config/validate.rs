@@ -169,8 +169,20 @@ fn check_internal_names(pipeline: &Pipeline, transform: &Transform, problems: &m
     }
 }
 
-/// A record that fails must not come round again.
+/// A record that fails must not come round again, and dead letters are the agent's to write: what they
+/// say is where they are put back.
 fn check_dead_letters(pipeline: &Pipeline, transform: &Transform, problems: &mut Vec<Problem>) {
+    for output in &transform.outputs {
+        let Target::Topic { name, .. } = &output.target else { continue };
+        let is_letters = |of: &&Transform| matches!(&of.on_error, OnError::DeadLetter { topic, .. } if topic == name);
+        if let Some(of) = pipeline.transforms.iter().find(is_letters) {
+            problems.push(Problem::new(
+                output.at,
+                format!("`{name}` is the topic of the dead letters of `{}`", of.name),
+                "give the output a topic of its own",
+            ));
+        }
+    }
     let OnError::DeadLetter { topic, at } = &transform.on_error else { return };
     let mut inputs = pipeline.transforms.iter().flat_map(|transform| &transform.inputs);
     if inputs.any(|input| matches!(&input.source, Source::Topic { name, .. } if name == topic)) {

@@ -12,12 +12,14 @@ mod topics;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use sidestream_core::topology::{TopicKind, Topology};
 
 pub use self::topics::{InternalTopic, Requirement, TopicSetting, settings};
 use crate::config::{
     Pipeline, Problem, nearest,
-    pipeline::{OnError, Source, StoreKind, Target},
+    pipeline::{Input, OnError, Source, StoreKind, Target},
 };
 
 /// How a pipeline is to be run.
@@ -89,6 +91,18 @@ pub fn internal_names(pipeline: &Pipeline) -> Vec<String> {
 }
 
 /// The topic with the state of a store.
+/// The topics that the pipeline reads, its own repartition topics among them.
+#[must_use]
+pub fn input_names(pipeline: &Pipeline) -> BTreeSet<String> {
+    let inputs = pipeline.transforms.iter().flat_map(|transform| &transform.inputs);
+    let name = |input: &Input| match &input.source {
+        Source::Topic { name, .. } => Some(name.clone()),
+        Source::Repartition { name } => Some(repartition_name(&pipeline.application, name)),
+        Source::Transform { .. } => None,
+    };
+    inputs.filter_map(name).collect()
+}
+
 fn changelog_name(application: &str, store: &str) -> String {
     format!("{application}-{store}-changelog")
 }

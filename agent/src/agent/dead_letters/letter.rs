@@ -61,6 +61,8 @@ pub(super) enum Content {
 /// That a letter of the same partition was put back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
+    /// Where the mark itself stands.
+    pub(super) offset: Offset,
     /// The letter's offset.
     pub(super) letter: Offset,
     /// When it was put back.
@@ -82,7 +84,7 @@ impl Content {
             return letter.map_or(Self::Other, |letter| {
                 let to = record.value.as_deref().unwrap_or_default();
                 let to = String::from_utf8_lossy(to).into_owned();
-                Self::Mark(Mark { letter, time: record.timestamp, to })
+                Self::Mark(Mark { offset: record.offset, letter, time: record.timestamp, to })
             });
         };
         let said = |name: &str| text(&format!("{ERRORS}{name}"));
@@ -126,6 +128,11 @@ impl Letter {
 }
 
 impl Mark {
+    /// Whether it stands where a replay puts it.
+    pub(super) const fn is_behind_its_letter(&self) -> bool {
+        self.letter < self.offset
+    }
+
     /// The parts of the record that is a mark: its key, its value and its header. The key is
     /// nobody else's, so that marks outlive a topic's compaction.
     pub(super) fn record(letter: Offset, to: &str) -> (Vec<u8>, Vec<u8>, [StoredHeader; 1]) {
@@ -223,7 +230,9 @@ mod tests {
             value: Some(value),
             headers: headers.to_vec(),
         };
-        let mark = Mark { letter: 41, time: 9, to: "words".to_owned() };
+        let mark = Mark { offset: 50, letter: 41, time: 9, to: "words".to_owned() };
+        assert!(mark.is_behind_its_letter());
+        assert!(!Mark { letter: 50, ..mark.clone() }.is_behind_its_letter());
         assert_eq!(Content::of(record, "bad", 2), Content::Mark(mark));
         assert_eq!(content(&[("__sidestream.put.back", "x")]), Content::Other);
         assert_eq!(content(&[("trace", "1")]), Content::Other);

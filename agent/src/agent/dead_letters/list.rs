@@ -20,6 +20,9 @@ pub struct Listing {
     pub more: u64,
     /// How many there are of each kind.
     pub counts: Vec<Count>,
+    /// How many records say that a letter was put back, and were not written by a replay; they don't
+    /// count.
+    pub foreign_marks: u64,
 }
 
 /// A letter of a list.
@@ -75,6 +78,7 @@ impl DeadLetters {
             Ok(())
         })?;
         listing.counts = counts.0.into_values().collect();
+        listing.foreign_marks = marks.foreign;
         Ok(listing)
     }
 }

@@ -11,23 +11,27 @@ const WORDS_MAX: usize = 1 << 20;
 
 /// Offsets of many partitions; a bit for each, in words where there are some.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks(BTreeMap<(usize, i64), u64>);
+pub(super) struct Marks {
+    words: BTreeMap<(usize, i64), u64>,
+    /// How many marks were found that no replay can have written.
+    pub(super) foreign: u64,
+}
 
 impl Marks {
     /// Adds an offset of a partition, given by its number; says whether there was room.
     pub(super) fn insert(&mut self, partition: usize, offset: Offset) -> bool {
         let (word, bit) = place(offset);
-        if self.0.len() >= WORDS_MAX && !self.0.contains_key(&(partition, word)) {
+        if self.words.len() >= WORDS_MAX && !self.words.contains_key(&(partition, word)) {
             return false;
         }
-        *self.0.entry((partition, word)).or_default() |= bit;
+        *self.words.entry((partition, word)).or_default() |= bit;
         true
     }
 
     /// Whether the offset is one of them.
     pub(super) fn contains(&self, partition: usize, offset: Offset) -> bool {
         let (word, bit) = place(offset);
-        self.0.get(&(partition, word)).is_some_and(|bits| bits & bit != 0)
+        self.words.get(&(partition, word)).is_some_and(|bits| bits & bit != 0)
     }
 }
 

@@ -12,7 +12,10 @@ mod replay;
 mod selection;
 mod show;
 
-use std::ops::{ControlFlow, Range};
+use std::{
+    collections::BTreeSet,
+    ops::{ControlFlow, Range},
+};
 
 use sidestream_core::record::Offset;
 
@@ -28,6 +31,7 @@ use super::{Error, kafka_config};
 use crate::{
     config::{Pipeline, Problem, pipeline::OnError},
     kafka::{self, Admin, End, StoredRecord, TopicReader},
+    plan,
 };
 
 /// Is told how many of how many offsets are read.
@@ -40,6 +44,8 @@ pub struct DeadLetters {
     admin: Admin,
     reader: TopicReader,
     topics: Vec<Topic>,
+    /// The topics that the pipeline reads.
+    inputs: BTreeSet<String>,
 }
 
 /// A topic, and how many partitions it has; none if it is not there yet.
@@ -75,7 +81,9 @@ impl DeadLetters {
         };
         let topics = names.into_iter().map(topic).collect();
         let reader = TopicReader::new(&config)?;
-        Ok(Self { application: pipeline.application.clone(), config, admin, reader, topics })
+        let application = pipeline.application.clone();
+        let inputs = plan::input_names(pipeline);
+        Ok(Self { application, config, admin, reader, topics, inputs })
     }
 
     /// The dead-letter topic that is meant: the one of this name, or the only one there is.
@@ -135,6 +143,11 @@ impl DeadLetters {
     fn marks(&mut self, parts: &[Part], progress: &mut Progress<'_>) -> Result<Marks, Error> {
         let mut marks = Marks::default();
         self.walk(parts, progress, &mut |part, content| match content {
+            // No replay wrote it: it would hide a letter that is yet to come.
+            Content::Mark(mark) if !mark.is_behind_its_letter() => {
+                marks.foreign += 1;
+                Ok(())
+            }
             Content::Mark(mark) if !marks.insert(part, mark.letter) => Err(problem(
                 "too many letters were put back one by one to remember them all".to_owned(),
                 "let old ones expire: set `retention.ms` of the dead-letter topic",

@@ -23,6 +23,8 @@ pub struct Replay {
     pub again: bool,
     /// Put them all into this topic, by their keys, instead of where they came from.
     pub to: Option<String>,
+    /// Also into topics that the pipeline does not read, if letters say that they came from there.
+    pub anywhere: bool,
     /// Put nothing back; say what would be.
     pub dry_run: bool,
 }
@@ -49,6 +51,8 @@ pub struct Homeless {
     pub handed_over: u64,
     /// They do not say which record they stem from: a punctuation caused them.
     pub without_source: u64,
+    /// They say that they came from a topic that the pipeline does not read.
+    pub elsewhere: u64,
 }
 
 /// What is to be done about a letter.
@@ -58,16 +62,22 @@ enum Decision {
     PutBackBefore,
     HandedOver,
     WithoutSource,
+    Elsewhere,
     /// Into this topic; into the partition that its key decides, or into this one if there is such.
     PutBack(String, Option<i32>),
 }
 
 impl Replay {
-    fn decide(&self, letter: &Letter, is_put_back: bool) -> Decision {
+    /// A letter says where it came from, but whoever may write to its topic may say anything: without
+    /// being told to, none goes where the pipeline does not read.
+    fn decide(&self, letter: &Letter, is_put_back: bool, inputs: &BTreeSet<String>) -> Decision {
         match (&self.to, letter.home()) {
             _ if !self.selection.takes(letter) => Decision::NotMeant,
             _ if is_put_back && !self.again => Decision::PutBackBefore,
             (Some(to), _) => Decision::PutBack(to.clone(), None),
+            (None, Some(home)) if !self.anywhere && !inputs.contains(&home.topic) => {
+                Decision::Elsewhere
+            }
             (None, Some(home)) => Decision::PutBack(home.topic.clone(), Some(home.partition)),
             (None, None) if letter.handed_over_by.is_some() => Decision::HandedOver,
             (None, None) => Decision::WithoutSource,
@@ -96,9 +106,11 @@ impl DeadLetters {
             return Ok(planned);
         };
         let mut act = Act { writer, partitions, open: (0, 0), written: 0, committed: 0 };
+        let inputs = self.inputs.clone();
         let done = self.walk(&parts, &mut progress, &mut |part, content| match content {
             Content::Letter(letter) => {
-                let decision = replay.decide(&letter, marks.contains(part, letter.place.offset));
+                let is_put_back = marks.contains(part, letter.place.offset);
+                let decision = replay.decide(&letter, is_put_back, &inputs);
                 act.put_back(&letter, decision)
             }
             Content::Mark(_) | Content::Other => Ok(()),
@@ -120,12 +132,13 @@ impl DeadLetters {
         progress: &mut Progress<'_>,
     ) -> Result<Replayed, Error> {
         let mut planned = Replayed::default();
+        let inputs = self.inputs.clone();
         let mut missing: BTreeSet<Place> = replay.selection.places.iter().cloned().collect();
         self.walk(parts, progress, &mut |part, content| {
             let Content::Letter(letter) = content else { return Ok(()) };
             missing.remove(&letter.place);
             let is_put_back = marks.contains(part, letter.place.offset);
-            planned.add(replay.decide(&letter, is_put_back), is_put_back)
+            planned.add(replay.decide(&letter, is_put_back, &inputs), is_put_back)
         })?;
         planned.missing = missing.into_iter().collect();
         Ok(planned)
@@ -143,9 +156,9 @@ impl DeadLetters {
                     "name a topic that is read, with `--to`",
                 ));
             }
-            if name.starts_with(&format!("{}-", self.application)) && name.ends_with("-changelog") {
+            if name.ends_with("-changelog") && !self.inputs.contains(&name) {
                 return Err(problem(
-                    format!("`{name}` is the changelog of a store, which the agent alone writes"),
+                    format!("`{name}` is the changelog of a store, which its agent alone writes"),
                     "name a topic that is read, with `--to`",
                 ));
             }
@@ -172,6 +185,7 @@ impl Replayed {
             Decision::PutBackBefore => self.before += 1,
             Decision::HandedOver => self.homeless.handed_over += 1,
             Decision::WithoutSource => self.homeless.without_source += 1,
+            Decision::Elsewhere => self.homeless.elsewhere += 1,
             Decision::PutBack(topic, _) => {
                 *self.put_back.entry(topic).or_default() += 1;
                 if self.put_back.len() > TARGETS_MAX {
@@ -255,7 +269,8 @@ mod tests {
     use super::{super::selection::tests::letter, *};
 
     fn check(replay: &Replay, letter: &Letter, is_put_back: bool, expected: &Decision) {
-        assert_eq!(&replay.decide(letter, is_put_back), expected, "{replay:?} {letter:?}");
+        let inputs = BTreeSet::from(["words".to_owned()]);
+        assert_eq!(&replay.decide(letter, is_put_back, &inputs), expected, "{replay:?} {letter:?}");
     }
 
     #[test]
@@ -279,6 +294,19 @@ mod tests {
         for letter in [handed_over, without_source, letter(7)] {
             check(&to, &letter, false, &Decision::PutBack("again".to_owned(), None));
         }
+    }
+
+    #[test]
+    fn what_says_that_it_came_from_elsewhere_goes_there_only_if_that_is_said() {
+        let place = Place { topic: "payments".to_owned(), partition: 0, offset: 3 };
+        let forged = Letter { source: Some(place), ..letter(7) };
+        check(&Replay::default(), &forged, false, &Decision::Elsewhere);
+        check(&Replay::default(), &forged, true, &Decision::PutBackBefore);
+        let anywhere = Replay { anywhere: true, ..Replay::default() };
+        let there = Decision::PutBack("payments".to_owned(), Some(0));
+        check(&anywhere, &forged, false, &there);
+        let to = Replay { to: Some("words".to_owned()), ..Replay::default() };
+        check(&to, &forged, false, &Decision::PutBack("words".to_owned(), None));
     }
 
     #[test]

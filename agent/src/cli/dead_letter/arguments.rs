@@ -38,7 +38,7 @@ pub enum DeadLetter {
     /// Put dead letters back into the topics that they came from, each once.
     ///
     /// A letter goes back with its key, value, time and own headers, into the partition that it
-    /// came from. Every transform that reads the topic gets it. Letters that were put back are left
+    /// came from, if the pipeline reads that topic. Every transform that reads the topic gets it. Letters that were put back are left
     /// alone when this is done again, also after it was killed.
     Replay {
         #[command(flatten)]
@@ -110,6 +110,10 @@ pub struct HowToReplay {
     /// Put them into this topic, by their keys, instead of where they came from.
     #[arg(long, value_name = "TOPIC")]
     pub to: Option<String>,
+    /// Also into topics that the pipeline does not read, where letters say that they came from there:
+    /// whoever may write to the dead-letter topic may say so.
+    #[arg(long, conflicts_with = "to")]
+    pub anywhere: bool,
     /// Also those that were put back before.
     #[arg(long)]
     pub again: bool,
@@ -199,13 +203,23 @@ mod tests {
         for words in [
             "--all",
             "--all --dry-run --to t",
+            "--all --anywhere",
             "3:17 bad:4:1",
             "--transform count --exception trap --again",
             "--partition 3 --offset 17",
         ] {
             assert!(sound(words), "{words}");
         }
-        for words in ["", "--dry-run", "--to t", "--offset 17", "--all --transform count", "x"] {
+        for words in [
+            "",
+            "--dry-run",
+            "--anywhere",
+            "--all --anywhere --to t",
+            "--to t",
+            "--offset 17",
+            "--all --transform count",
+            "x",
+        ] {
             assert!(!sound(words), "{words}");
         }
     }

@@ -53,6 +53,13 @@ fn lines(listing: &Listing) -> Vec<String> {
     if listing.counts.is_empty() {
         lines.push("no dead letters".to_owned());
     }
+    if listing.foreign_marks > 0 {
+        lines.push(format!(
+            "{} records say that a letter was put back which comes after them: no replay wrote them, and \
+             they don't count; somebody else writes to the dead-letter topic",
+            listing.foreign_marks
+        ));
+    }
     for Count { transform, exception, waiting, put_back } in &listing.counts {
         let (exception, place) = (text::clean(exception, MESSAGE_CHARS_MAX), place(transform));
         lines.push(format!("{exception} in {place}: {waiting} waiting, {put_back} put back"));
@@ -86,6 +93,7 @@ fn details(listing: &Listing) -> Value {
         "letters": listing.letters.iter().map(letter).collect::<Vec<_>>(),
         "more": listing.more,
         "counts": listing.counts.iter().map(count).collect::<Vec<_>>(),
+        "foreign_marks": listing.foreign_marks,
     })
 }
 
@@ -109,6 +117,7 @@ mod tests {
             ],
             more: 2,
             counts: vec![count],
+            foreign_marks: 0,
         };
         let what = "trap in count (task 0_1), from words:1:107, 1970-01-01T00:00:05Z, key k\\nk";
         assert_eq!(

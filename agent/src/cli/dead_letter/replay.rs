@@ -31,7 +31,8 @@ pub(super) fn run(
         .collect::<Result<_, _>>()?;
     let selection = Selection { places, offset: choice.offset, ..choice.choice.selection() };
     let (again, dry_run) = (how.again, how.dry_run);
-    let replay = Replay { selection, again, to: how.to.clone(), dry_run };
+    let anywhere = how.anywhere;
+    let replay = Replay { selection, again, to: how.to.clone(), anywhere, dry_run };
     let replayed = watched(file, |watch| letters.replay(&replay, watch))?;
     if !replayed.missing.is_empty() {
         return Err(replayed.missing.iter().map(nothing_at).collect());
@@ -69,14 +70,21 @@ fn lines(replayed: &Replayed, dry_run: bool) -> Vec<String> {
 
 /// What was asked for and can't be done.
 fn findings(replayed: &Replayed) -> Vec<Finding> {
-    let Homeless { handed_over, without_source } = replayed.homeless;
+    let Homeless { handed_over, without_source, elsewhere } = replayed.homeless;
+    let to = "put them into one with `--to TOPIC`";
     let reasons = [
-        (handed_over, "another transform handed them over inside the task"),
-        (without_source, "they do not say where they came from, so a punctuation caused them"),
+        (handed_over, "another transform handed them over inside the task", to),
+        (without_source, "they do not say where they came from, so a punctuation caused them", to),
+        (
+            elsewhere,
+            "they say that they came from a topic that this pipeline does not read",
+            "look at them with `sidestream dead-letter show`; if that is right, put them back there with \
+             `--anywhere`, else into a topic with `--to TOPIC`",
+        ),
     ];
     let homeless =
-        reasons.into_iter().filter(|(count, _)| *count > 0).map(|(count, why)| Finding {
-            remedy: "put them into one with `--to TOPIC`".to_owned(),
+        reasons.into_iter().filter(|(count, ..)| *count > 0).map(|(count, why, remedy)| Finding {
+            remedy: remedy.to_owned(),
             ..Finding::new(About::Run, format!("{count} have no topic to go back to: {why}"))
         });
     homeless.collect()
@@ -90,6 +98,7 @@ fn details(replayed: &Replayed, dry_run: bool) -> Value {
         "without_topic": {
             "handed_over": replayed.homeless.handed_over,
             "without_source": replayed.homeless.without_source,
+            "elsewhere": replayed.homeless.elsewhere,
         },
         "left": replayed.left,
     })
@@ -119,10 +128,11 @@ mod tests {
 
     #[test]
     fn what_has_no_topic_is_a_problem_with_a_remedy() {
-        let homeless = Homeless { handed_over: 1, without_source: 2 };
+        let homeless = Homeless { handed_over: 1, without_source: 2, elsewhere: 3 };
         let replayed = Replayed { homeless, ..Replayed::default() };
         let told: Vec<String> = findings(&replayed).iter().map(ToString::to_string).collect();
         assert!(told[0].contains("1 have no topic") && told[0].contains("--to"), "{told:?}");
         assert!(told[1].contains("2 have no topic") && told[1].contains("punctuation"), "{told:?}");
+        assert!(told[2].contains("3 have no topic") && told[2].contains("--anywhere"), "{told:?}");
     }
 }
