@@ -60,6 +60,8 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("tonic_prost", "control"),
     ("prost", "control"),
     ("axum", "control"),
+    ("hyper_util", "control"),
+    ("tokio_rustls", "control"),
     ("clap", "cli"),
     ("indicatif", "cli"),
 ];

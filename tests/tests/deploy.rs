@@ -78,7 +78,7 @@ fn validate(version: &str, files: &[PathBuf]) -> Result<String> {
 fn kubernetes_knows_every_key_of_the_manifests() -> Result<()> {
     let files = std::fs::read_dir(deploy("kubernetes"))?.map(|entry| Ok(entry?.path()));
     let files = files.collect::<Result<Vec<_>>>()?;
-    ensure!(files.len() == 3, "{files:?}");
+    ensure!(files.len() == 5, "{files:?}");
     for version in ["1.29", "1.37"] {
         validate(version, &files)?;
     }
@@ -134,6 +134,35 @@ fn the_manifests_agree_with_each_other_and_with_the_pipeline() -> Result<()> {
     ensure!(service["spec"]["clusterIP"] == "None", "a name for each pod");
     ensure!(service["spec"]["selector"] == spec["template"]["metadata"]["labels"], "its pods");
     ensure!(spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"], "its pods");
+    check_who_reaches_what(pod, &pipeline)?;
+    let labels = &spec["template"]["metadata"]["labels"];
+    let policy = manifest("networkpolicy.yaml")?;
+    ensure!(policy["spec"]["podSelector"]["matchLabels"] == *labels, "its pods");
+    let open = &policy["spec"]["ingress"];
+    ensure!(open.as_array().is_some_and(|rules| rules.len() == 1), "{policy}");
+    ensure!(open[0]["ports"][0]["port"] == sidecar["ports"][0]["name"], "metrics alone: {policy}");
+    let budget = manifest("poddisruptionbudget.yaml")?;
+    ensure!(budget["spec"]["selector"]["matchLabels"] == *labels, "its pods");
+    Ok(())
+}
+
+/// The application has the socket for reads, and can't put another one in its place; the one that
+/// may swap and drain is where the agent alone is.
+fn check_who_reaches_what(pod: &Value, pipeline: &Value) -> Result<()> {
+    let (sidecar, application) = (&pod["initContainers"][0], &pod["containers"][0]);
+    let control = &pipeline["control"];
+    ensure!(control["listen"].is_null(), "in the state directory: {control}");
+    let listen = text(&control["read_only"]["listen"]);
+    ensure!(application["env"][0]["value"] == listen, "{listen}: {application}");
+    let mounts = application["volumeMounts"].as_array().context("mounts")?;
+    let [folder] = mounts.as_slice() else { anyhow::bail!("one mount: {application}") };
+    ensure!(folder["readOnly"] == true, "{folder}");
+    let socket = listen.strip_prefix("unix:").context("a socket")?;
+    ensure!(socket.starts_with(text(&folder["mountPath"])), "{socket} is in {folder}");
+    let state = text(&pipeline["state"]["directory"]);
+    let own = sidecar["volumeMounts"].as_array().context("mounts")?;
+    let name = own.iter().find(|mount| mount["mountPath"] == state).context("the state's mount")?;
+    ensure!(mounts.iter().all(|mount| mount["name"] != name["name"]), "the state is the agent's");
     Ok(())
 }
 
@@ -192,10 +221,9 @@ fn writable(mounts: &str) -> Vec<&str> {
 
 /// Both containers run as nobody special and can write to their volumes alone.
 fn check_confinement(containers: &Containers) -> Result<()> {
-    for (container, places) in [
-        (AGENT, &["/run/sidestream", "/var/lib/sidestream"][..]),
-        (APPLICATION, &["/run/sidestream"]),
-    ] {
+    for (container, places) in
+        [(AGENT, &["/run/sidestream", "/var/lib/sidestream"][..]), (APPLICATION, &[])]
+    {
         let mounts = containers.process_file(container, "mountinfo")?;
         let mut found = writable(&mounts);
         found.sort_unstable();

@@ -29,6 +29,20 @@ pub struct ControlSection {
     pub tls: Option<TlsSection>,
     /// A file with the token that every call has to bring, as `authorization: Bearer <token>`.
     pub token_file: Option<Field<Text>>,
+    /// A second place to listen, for those who may read status, state and events, and change nothing.
+    pub read_only: Option<ReadOnlySection>,
+}
+
+/// Where those are served who may only read: with the certificate of `control.tls`, if it is an
+/// address.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadOnlySection {
+    /// `unix:` and the path of a socket, which the agent's user and group can open, or an address and
+    /// a port. Beyond this machine only with `control.tls`, and a token or client certificates.
+    pub listen: Field<ControlAddress>,
+    /// A file with the token that every call has to bring, another one than `control.token_file`.
+    pub token_file: Option<Field<Text>>,
 }
 
 /// The certificate of the control interface; all files are PEM.
@@ -58,6 +72,17 @@ pub struct Control {
     pub listen: Listen,
     /// Its certificate, if it has one.
     pub tls: Option<Tls>,
+    /// The file of the token that every call has to bring.
+    pub token_file: Option<PathBuf>,
+    /// Where those are served who may only read.
+    pub read_only: Option<ReadOnly>,
+}
+
+/// Where those are served who may only read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadOnly {
+    /// Where it listens.
+    pub listen: Listen,
     /// The file of the token that every call has to bring.
     pub token_file: Option<PathBuf>,
 }
@@ -149,9 +174,7 @@ impl Resolver<'_> {
         let given = section.listen.and_then(|field| self.required("control.listen", &field));
         let listen = match given {
             None => Listen::Unix(state.join(SOCKET)),
-            Some(ControlAddress::Off) => Listen::Off,
-            Some(ControlAddress::Tcp(address)) => Listen::Tcp(address),
-            Some(ControlAddress::Unix(path)) => Listen::Unix(self.absolute(&path)),
+            Some(address) => self.listen(address),
         };
         let tls = section.tls.and_then(|tls| {
             Some(Tls {
@@ -164,10 +187,28 @@ impl Resolver<'_> {
         });
         let token_file =
             section.token_file.and_then(|field| self.path("control.token_file", &field));
-        let control = Control { listen, tls, token_file };
+        let read_only_at = section.read_only.as_ref().map(|section| section.listen.at);
+        let read_only = section.read_only.and_then(|section| self.read_only(section));
+        let control = Control { listen, tls, token_file, read_only };
         let start = Position { line: 1, column: 1 };
-        self.problems.extend(control.problem(at.unwrap_or(start)));
+        let at = at.unwrap_or(start);
+        self.problems.extend(control.problems((at, read_only_at.unwrap_or(at))));
         control
+    }
+
+    fn read_only(&mut self, section: ReadOnlySection) -> Option<ReadOnly> {
+        let address = self.required("control.read_only.listen", &section.listen)?;
+        let token_file =
+            section.token_file.and_then(|field| self.path("control.read_only.token_file", &field));
+        Some(ReadOnly { listen: self.listen(address), token_file })
+    }
+
+    fn listen(&self, address: ControlAddress) -> Listen {
+        match address {
+            ControlAddress::Off => Listen::Off,
+            ControlAddress::Tcp(address) => Listen::Tcp(address),
+            ControlAddress::Unix(path) => Listen::Unix(self.absolute(&path)),
+        }
     }
 
     /// Where probes and metrics are.
@@ -178,19 +219,54 @@ impl Resolver<'_> {
 }
 
 impl Control {
-    /// What can't be: whoever reaches it may change what the agent does.
-    fn problem(&self, at: Position) -> Option<Problem> {
-        let asks_who = self.token_file.is_some()
-            || self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-        match &self.listen {
+    /// What can't be; with the places of the two that listen.
+    fn problems(&self, (at, read_only_at): (Position, Position)) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let own = ("control", &self.listen, self.token_file.is_some());
+        problems.extend(self.problem(at, own));
+        if let Some(ReadOnly { listen, token_file }) = &self.read_only {
+            let own = ("control.read_only", listen, token_file.is_some());
+            problems.extend(self.problem(read_only_at, own));
+            if *listen == self.listen && *listen != Listen::Off {
+                problems.push(Problem::new(
+                    read_only_at,
+                    "`control.read_only.listen` and `control.listen` are the same",
+                    "give each its own",
+                ));
+            }
+        }
+        let read_only = self.read_only.as_ref().map_or(&Listen::Off, |of| &of.listen);
+        let is_address = [&self.listen, read_only].iter().any(|of| matches!(of, Listen::Tcp(_)));
+        if self.tls.is_some() && !is_address {
+            problems.push(Problem::new(
+                at,
+                "`control.tls` is for an address and a port",
+                "set `control.listen` to one, or remove `control.tls`",
+            ));
+        }
+        problems
+    }
+
+    /// What can't be of a place to listen: whoever reaches it may see or change what the agent does.
+    fn problem(
+        &self,
+        at: Position,
+        (section, listen, has_token): (&str, &Listen, bool),
+    ) -> Option<Problem> {
+        let asks_who = has_token || self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        match listen {
             Listen::Tcp(address)
                 if !address.ip().is_loopback() && (self.tls.is_none() || !asks_who) =>
             {
                 Some(Problem::new(
                     at,
-                    format!("`control.listen` is {address}, which others than this machine reach"),
-                    "add `control.tls`, and `control.token_file` or `control.tls.client_ca`; or \
-                     listen on 127.0.0.1",
+                    format!(
+                        "`{section}.listen` is {address}, which others than this machine reach"
+                    ),
+                    format!(
+                        "add `control.tls`, and `{section}.token_file` or `control.tls.client_ca`; or \
+                         listen on 127.0.0.1"
+                    ),
                 ))
             }
             Listen::Unix(path) if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX => {
@@ -200,14 +276,9 @@ impl Control {
                         "the control socket's path {} has more than {SOCKET_PATH_BYTES_MAX} bytes",
                         path.display()
                     ),
-                    "set `control.listen` to `unix:` and a shorter path, or to `off`",
+                    format!("set `{section}.listen` to `unix:` and a shorter path, or to `off`"),
                 ))
             }
-            Listen::Unix(_) | Listen::Off if self.tls.is_some() => Some(Problem::new(
-                at,
-                "`control.tls` is for an address and a port",
-                "set `control.listen` to one, or remove `control.tls`",
-            )),
             Listen::Tcp(_) | Listen::Unix(_) | Listen::Off => None,
         }
     }

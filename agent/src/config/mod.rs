@@ -37,7 +37,7 @@ mod validate;
 use std::{io::Read, path::Path};
 
 pub use self::{
-    control::{Control, Listen, SOCKET_PATH_BYTES_MAX, Tls},
+    control::{Control, Listen, ReadOnly, SOCKET_PATH_BYTES_MAX, Tls},
     interpolate::{KafkaProperties, Sources},
     pipeline::Pipeline,
     problem::{Error, Position, Problem},

@@ -14,8 +14,11 @@ use super::proto::Event;
 const KEPT_MAX: usize = 1_024;
 
 /// The last events of an agent. Writers never wait for readers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Events {
+    /// When this life of the agent began, in milliseconds since 1970-01-01 UTC: sequence numbers are
+    /// its own.
+    life: i64,
     ring: Mutex<Ring>,
     changed: Notify,
 }
@@ -30,16 +33,32 @@ struct Ring {
 
 /// What a reader gets.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// How many events are kept no more.
-    pub(super) missed: u64,
+    pub(crate) missed: u64,
     /// The events, in order.
-    pub(super) events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// There will be no more.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { life: now_ms(), ring: Mutex::default(), changed: Notify::new() }
+    }
 }
 
 impl Events {
+    /// When this life of the agent began.
+    pub(super) const fn life(&self) -> i64 {
+        self.life
+    }
+
+    /// Whether the event `after` of a life (0 if it is not said which) can't be one of these.
+    pub(super) fn is_of_other_life(&self, life: i64, after: u64) -> bool {
+        (life != 0 && life != self.life) || after > self.ring().newest
+    }
+
     /// Tells of an event of the agent.
     pub fn tell(&self, kind: &str, message: impl Into<String>) {
         self.push(Event { kind: kind.into(), message: message.into(), ..Event::default() });
@@ -55,7 +74,8 @@ impl Events {
     fn push(&self, event: Event) {
         let mut ring = self.ring();
         ring.newest += 1;
-        let event = Event { sequence: ring.newest, time_ms: now_ms(), ..event };
+        let (sequence, life) = (ring.newest, self.life);
+        let event = Event { sequence, life, time_ms: now_ms(), ..event };
         if ring.kept.len() >= KEPT_MAX {
             ring.kept.pop_front();
         }
@@ -71,14 +91,15 @@ impl Events {
     }
 
     /// The events after that number, at most `max` of them; from the oldest kept on if it is 0.
-    pub(super) fn after(&self, after: u64, max: usize) -> Batch {
+    pub(crate) fn after(&self, after: u64, max: usize) -> Batch {
         let ring = self.ring();
         let oldest = ring.newest + 1 - ring.kept.len() as u64;
         let missed = match after {
             0 => 0,
-            after => oldest.saturating_sub(after + 1),
+            after => oldest.saturating_sub(after.saturating_add(1)),
         };
-        let skip = usize::try_from((after + 1).saturating_sub(oldest)).unwrap_or(usize::MAX);
+        let skip =
+            usize::try_from(after.saturating_add(1).saturating_sub(oldest)).unwrap_or(usize::MAX);
         let events = ring.kept.iter().skip(skip).take(max).cloned().collect();
         Batch { missed, events, closed: ring.closed }
     }
@@ -122,6 +143,24 @@ mod tests {
         assert_eq!(sequences(&events.after(0, 3)), [1, 2, 3]);
         assert_eq!(sequences(&events.after(3, 9)), [4, 5]);
         assert_eq!(events.after(5, 9), Batch::default());
+    }
+
+    #[test]
+    fn a_place_that_is_not_of_this_life_is_known() {
+        let events = Events::default();
+        (0..5).for_each(|number| events.tell("number", number.to_string()));
+        for (life, after, is_other) in [
+            (0, 0, false),
+            (0, 5, false),
+            (events.life(), 5, false),
+            (0, 6, true),
+            (0, u64::MAX, true),
+            (events.life() - 1, 3, true),
+            (events.life() - 1, 0, true),
+        ] {
+            assert_eq!(events.is_of_other_life(life, after), is_other, "{life} {after}");
+        }
+        assert_eq!(events.after(u64::MAX, 9), Batch::default());
     }
 
     #[test]

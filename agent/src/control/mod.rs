@@ -4,18 +4,25 @@
 //! The control service listens on a Unix socket in the state directory that only the agent's user
 //! can open, or on an address; beyond this machine only with TLS, and a token or clients'
 //! certificates. Without the token only the standard health service answers, whose probes can't
-//! bring one. Probes and metrics are read-only and listen where they are told to.
+//! bring one. Those who may only read have an entrance of their own, where they are told to have one.
+//! Probes and metrics are read-only and listen where they are told to. Every listener has a bound of
+//! connections, and clients that say nothing do not keep theirs.
 //!
 //! What it asks the agent for is [`Operator`]; the composition implements it.
 
 mod access;
+mod certificates;
 pub mod client;
+mod connections;
 mod events;
 mod http;
 pub mod proto;
+mod renewal;
+mod roles;
 mod scan;
 mod server;
 mod service;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -143,7 +150,8 @@ pub enum Error {
     },
     /// Another process answers on the socket.
     #[error(
-        "another process listens on {}: stop it, or correct `control.listen`", .0.display()
+        "another process listens on {}: stop it, or correct `control.listen` or `control.read_only.listen`",
+        .0.display()
     )]
     InUse(PathBuf),
     /// A file of the pipeline's `control` can't be used.

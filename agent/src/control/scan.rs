@@ -29,7 +29,11 @@ impl Token {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Refusal> {
-        let wrong = || Refusal::Invalid("the page token is not one of this service".to_owned());
+        let wrong = || {
+            Refusal::Invalid(
+                "the page token is not one of this service: begin again without one".to_owned(),
+            )
+        };
         let (partition, rest) = bytes.split_first_chunk().ok_or_else(wrong)?;
         let after = match rest.split_first() {
             None => None,
@@ -64,7 +68,9 @@ pub(super) fn page(
     let first = token.as_ref().map_or(i32::MIN, |token| token.partition);
     let mut left = partitions.into_iter().filter(|partition| *partition >= first);
     let Some(partition) = left.next() else {
-        return Err(Refusal::NotFound(format!("no task with store `{store}` is here")));
+        return Err(Refusal::NotFound(format!(
+            "no task with store `{store}` is here any more: begin again without a page token"
+        )));
     };
     let after = token.filter(|token| token.partition == partition).and_then(|token| token.after);
     let mut range = Range {

@@ -1,35 +1,26 @@
 //! Where the control service, probes and metrics listen.
 
-use std::{
-    fs, io,
-    net::SocketAddr,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use tokio::{
-    net::{TcpListener, UnixListener},
-    runtime::Runtime,
-    sync::watch,
-};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     service::interceptor::InterceptedService,
-    transport::{
-        self,
-        server::{Router, TcpIncoming},
-    },
+    transport::{self, server::Router},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use super::{
     Error, Events, Operator,
-    access::{self, Access},
+    access::Access,
+    certificates::Certificates,
+    connections::{self, Greeting, Listener},
     http, proto,
+    renewal::Renewal,
+    roles::Role,
     service::Service,
+    socket,
     uploads::Uploads,
 };
 use crate::config::{Control, Listen};
@@ -40,6 +31,12 @@ const THREADS: usize = 2;
 const BLOCKING_THREADS_MAX: usize = 12;
 /// How many calls of one connection are served at the same time.
 const CALLS_MAX: usize = 32;
+/// How often a client is asked whether it is still there, and how long it may take to say so.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIME_MAX: Duration = Duration::from_secs(20);
+/// After this long a connection takes no further calls, so that a client whose certificate was revoked
+/// does not keep it. Calls under way go on to their end.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// How often the health service learns what the agent says.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 /// How long calls under way may take once the agent has ended.
@@ -47,15 +44,29 @@ const END_TIME_MAX: Duration = Duration::from_secs(1);
 /// The health service's name for the control service.
 const CONTROL: &str = "sidestream.control.v1.Control";
 
+/// The permissions of the control socket, and of the one that can only read.
+const SOCKET_MODE: u32 = 0o600;
+const READ_ONLY_SOCKET_MODE: u32 = 0o660;
+
 /// Listens until it is dropped.
 pub struct Server {
     runtime: Option<Runtime>,
     end: watch::Sender<bool>,
     events: Arc<Events>,
-    socket: Option<PathBuf>,
+    sockets: Vec<socket::Own>,
     control_address: Option<SocketAddr>,
+    read_only_address: Option<SocketAddr>,
     http_address: Option<SocketAddr>,
     module_bytes_max: u64,
+}
+
+/// One of the two ways into the control service.
+struct Entrance<'a> {
+    /// The key of the pipeline file that says where it is.
+    key: &'static str,
+    listen: &'a Listen,
+    access: Access,
+    reads_only: bool,
 }
 
 impl Server {
@@ -78,8 +89,9 @@ impl Server {
             runtime: None,
             end: watch::Sender::new(false),
             events: Arc::clone(events),
-            socket: None,
+            sockets: Vec::new(),
             control_address: None,
+            read_only_address: None,
             http_address: None,
             module_bytes_max,
         };
@@ -106,63 +118,100 @@ impl Server {
         self.control_address
     }
 
+    /// Where the control service is for those who only read, if anywhere but on a socket.
+    #[must_use]
+    pub const fn read_only_address(&self) -> Option<SocketAddr> {
+        self.read_only_address
+    }
+
     fn serve_control(
         &mut self,
         control: &Control,
         operator: &Arc<dyn Operator>,
     ) -> Result<(), Error> {
-        let access = Access::read(control.token_file.as_deref())?;
-        match &control.listen {
-            Listen::Off => Ok(()),
-            Listen::Unix(path) => {
-                let listener = bind_socket(path)?;
-                self.socket = Some(path.clone());
-                info!(socket = %path.display(), "the control interface listens");
-                let router = self.router(None, &access, operator);
-                self.spawn(
-                    router.serve_with_incoming_shutdown(
-                        UnixListenerStream::new(listener),
-                        self.ended(),
-                    ),
-                );
-                Ok(())
-            }
-            &Listen::Tcp(address) => {
-                let tls = match &control.tls {
-                    Some(files) => {
-                        let mut tls = transport::Server::builder();
-                        let config = access::tls(files)?;
-                        tls = tls.tls_config(config).map_err(|error| Error::File {
-                            key: "control.tls",
-                            path: files.certificate.clone(),
-                            reason: chain(&error),
-                        })?;
-                        Some(tls)
-                    }
-                    None => None,
-                };
-                let listener = bind_tcp("control.listen", address)?;
-                self.control_address = listener.local_addr().ok();
-                let address = self.control_address.unwrap_or(address);
-                info!(%address, tls = control.tls.is_some(), "the control interface listens");
-                let router = self.router(tls, &access, operator);
-                self.spawn(router.serve_with_incoming_shutdown(
-                    TcpIncoming::from(listener).with_nodelay(Some(true)),
-                    self.ended(),
-                ));
-                Ok(())
-            }
+        let certificates =
+            control.tls.as_ref().map(|files| Certificates::read(files).map(Arc::new));
+        let certificates = certificates.transpose()?;
+        let mut entrances = vec![Entrance {
+            key: "control.listen",
+            listen: &control.listen,
+            access: Access::read("control.token_file", control.token_file.as_deref())?,
+            reads_only: false,
+        }];
+        if let Some(read_only) = &control.read_only {
+            let token = read_only.token_file.as_deref();
+            entrances.push(Entrance {
+                key: "control.read_only.listen",
+                listen: &read_only.listen,
+                access: Access::read("control.read_only.token_file", token)?,
+                reads_only: true,
+            });
         }
+        let tokens = entrances.iter().map(|entrance| entrance.access.clone()).collect();
+        for entrance in &entrances {
+            self.open(entrance, certificates.as_ref(), operator)?;
+        }
+        let renewal = Renewal::new(certificates, tokens);
+        if !renewal.is_idle() {
+            tokio::spawn(renewal.run());
+        }
+        Ok(())
     }
 
-    fn router(
-        &self,
-        server: Option<transport::Server>,
-        access: &Access,
+    /// Opens a way into the control service.
+    fn open(
+        &mut self,
+        entrance: &Entrance<'_>,
+        certificates: Option<&Arc<Certificates>>,
         operator: &Arc<dyn Operator>,
-    ) -> Router {
-        let check = |access: &Access| {
-            let access = access.clone();
+    ) -> Result<(), Error> {
+        let (key, reads_only) = (entrance.key, entrance.reads_only);
+        let (listener, certificates) = match entrance.listen {
+            Listen::Off => return Ok(()),
+            Listen::Unix(path) => (self.open_socket(key, path, reads_only)?, None),
+            &Listen::Tcp(address) => {
+                let listener = bind_tcp(key, address)?;
+                let bound = listener.local_addr().ok();
+                let address = bound.unwrap_or(address);
+                match reads_only {
+                    true => self.read_only_address = bound,
+                    false => self.control_address = bound,
+                }
+                info!(%address, reads_only, tls = certificates.is_some(), "the control interface listens");
+                if !entrance.access.asks() && certificates.is_none() && !reads_only {
+                    warn!(
+                        %address,
+                        "whoever is on this machine, or in this pod, may swap modules and drain: set \
+                         `control.token_file`, or listen on a socket"
+                    );
+                }
+                (Listener::Tcp(listener), certificates.cloned())
+            }
+        };
+        let connections = connections::accept(listener, Greeting::Http2, certificates);
+        let router = self.router(entrance, operator);
+        self.spawn(
+            router.serve_with_incoming_shutdown(ReceiverStream::new(connections), self.ended()),
+        );
+        Ok(())
+    }
+
+    fn open_socket(
+        &mut self,
+        key: &'static str,
+        path: &Path,
+        reads_only: bool,
+    ) -> Result<Listener, Error> {
+        let mode = if reads_only { READ_ONLY_SOCKET_MODE } else { SOCKET_MODE };
+        let (listener, own) = socket::bind(key, path, mode)?;
+        self.sockets.push(own);
+        info!(socket = %path.display(), reads_only, "the control interface listens");
+        Ok(Listener::Unix(listener))
+    }
+
+    fn router(&self, entrance: &Entrance<'_>, operator: &Arc<dyn Operator>) -> Router {
+        let check = || {
+            let access = entrance.access.clone();
             move |request| access.check(request)
         };
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -170,17 +219,23 @@ impl Server {
         let events = Arc::clone(&self.events);
         let service = Service::new(Arc::clone(operator), events, self.module_bytes_max);
         let service = Uploads::new(service, self.module_bytes_max);
+        let service = match entrance.reads_only {
+            true => Role::read_only(service),
+            false => Role::full(service),
+        };
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .expect("the descriptions were made by the build");
-        server
-            .unwrap_or_else(transport::Server::builder)
+        transport::Server::builder()
             .concurrency_limit_per_connection(CALLS_MAX)
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIME_MAX))
+            .max_connection_age(CONNECTION_AGE_MAX)
             .add_service(health)
-            .add_service(InterceptedService::new(service, check(access)))
-            .add_service(InterceptedService::new(reflection, check(access)))
+            .add_service(InterceptedService::new(service, check()))
+            .add_service(InterceptedService::new(reflection, check()))
     }
 
     fn serve_http(
@@ -192,8 +247,8 @@ impl Server {
         self.http_address = listener.local_addr().ok();
         info!(address = %self.http_address.unwrap_or(address), "probes and metrics listen");
         let router = http::router(Arc::clone(operator));
-        let ended = self.ended();
-        self.spawn(async { axum::serve(listener, router).with_graceful_shutdown(ended).await });
+        let connections = connections::accept(Listener::Tcp(listener), Greeting::Any, None);
+        tokio::spawn(http::serve(connections, router, self.end.subscribe()));
         Ok(())
     }
 
@@ -224,11 +279,7 @@ impl Drop for Server {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(END_TIME_MAX);
         }
-        if let Some(socket) = &self.socket
-            && let Err(error) = fs::remove_file(socket)
-        {
-            warn!(%error, socket = %socket.display(), "the control socket can't be removed");
-        }
+        self.sockets.clear();
     }
 }
 
@@ -253,40 +304,6 @@ fn bind_tcp(key: &'static str, address: SocketAddr) -> Result<TcpListener, Error
         TcpListener::from_std(listener)
     };
     bind().map_err(|source| Error::Listen { key, address: address.to_string(), source })
-}
-
-/// Makes a socket that only this user can open. What an agent before left behind is replaced.
-fn bind_socket(path: &Path) -> Result<UnixListener, Error> {
-    if UnixStream::connect(path).is_ok() {
-        return Err(Error::InUse(path.to_owned()));
-    }
-    let bind = || -> io::Result<UnixListener> {
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let there = folder.is_dir();
-        fs::create_dir_all(folder)?;
-        if !there {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-        }
-        // Made private in a folder of its own before anybody can find it.
-        let hidden = folder.join(format!(".{}", std::process::id()));
-        if hidden.exists() {
-            // One that was killed right here; in a container process ids come again.
-            fs::remove_dir_all(&hidden)?;
-        }
-        fs::create_dir(&hidden)?;
-        let made = || -> io::Result<UnixListener> {
-            fs::set_permissions(&hidden, fs::Permissions::from_mode(0o700))?;
-            let socket = hidden.join("s");
-            let listener = UnixListener::bind(&socket)?;
-            fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
-            fs::rename(&socket, path)?;
-            Ok(listener)
-        }();
-        fs::remove_dir_all(&hidden)?;
-        made
-    };
-    let address = path.display().to_string();
-    bind().map_err(|source| Error::Listen { key: "control.listen", address, source })
 }
 
 /// An error and its causes, in one line.

@@ -12,9 +12,9 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{
     Events, Operator, Refusal,
     proto::{
-        self, DrainRequest, DrainResponse, GetRequest, GetResponse, GetStatusRequest, PauseRequest,
-        PauseResponse, ResumeRequest, ResumeResponse, RetryRequest, RetryResponse, RollbackRequest,
-        ScanRequest, ScanResponse, SwapRequest, SwapUpdate, WatchEventsRequest,
+        self, DrainRequest, DrainResponse, GetRequest, GetResponse, GetStatusRequest, OtherLife,
+        PauseRequest, PauseResponse, ResumeRequest, ResumeResponse, RetryRequest, RetryResponse,
+        RollbackRequest, ScanRequest, ScanResponse, SwapRequest, SwapUpdate, WatchEventsRequest,
         WatchEventsResponse, control_server::Control, watch_events_response,
     },
     scan, uploads,
@@ -138,8 +138,7 @@ impl Control for Service {
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let (sender, receiver) = mpsc::channel(EVENTS_UNDER_WAY_MAX);
-        let WatchEventsRequest { after, only_past } = request.into_inner();
-        tokio::spawn(send_events(Arc::clone(&self.events), sender, after, only_past));
+        tokio::spawn(send_events(Arc::clone(&self.events), sender, request.into_inner()));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -203,10 +202,17 @@ fn get(operator: &dyn Operator, request: &GetRequest) -> Result<GetResponse, Ref
 async fn send_events(
     events: Arc<Events>,
     sender: mpsc::Sender<Result<WatchEventsResponse, Status>>,
-    mut after: u64,
-    only_past: bool,
+    request: WatchEventsRequest,
 ) {
     use watch_events_response::What;
+    let WatchEventsRequest { mut after, only_past, life } = request;
+    if events.is_of_other_life(life, after) {
+        let what = Some(What::OtherLife(OtherLife { life: events.life() }));
+        if sender.send(Ok(WatchEventsResponse { what })).await.is_err() {
+            return;
+        }
+        after = 0;
+    }
     loop {
         let batch = match only_past {
             true => events.after(after, EVENTS_UNDER_WAY_MAX),

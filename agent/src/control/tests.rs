@@ -1,6 +1,8 @@
-//! Swaps through a real server and a real client, with an agent that does what a test says.
+//! A real server and a real client, with an agent that does what a test says.
 
 use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
     path::Path,
     sync::{Arc, Barrier, Mutex},
     time::Duration,
@@ -10,11 +12,17 @@ use tokio::sync::mpsc;
 
 use super::{
     client::{Client, Error, Target},
-    proto::{GetRequest, RollbackRequest, SwapPhase, SwapPlan, SwapRequest, SwapUpdate},
+    connections::CONNECTIONS_MAX,
+    proto::{
+        GetRequest, RollbackRequest, ScanRequest, SwapPhase, SwapPlan, SwapRequest, SwapUpdate,
+        WatchEventsRequest, watch_events_response::What,
+    },
     *,
 };
-use crate::config::{Control, Listen};
+use crate::config::{Control, Listen, ReadOnly};
 
+/// A free port of the loopback address.
+const ANY_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 /// How large a module may be here.
 const MODULE_BYTES_MAX: u64 = 6 << 20;
 
@@ -88,8 +96,9 @@ impl Operator for Asked {
 struct Listening {
     agent: Arc<Asked>,
     target: Target,
+    events: Arc<Events>,
     // In this order: the server removes its socket.
-    _server: Server,
+    server: Server,
     _folder: tempfile::TempDir,
 }
 
@@ -106,10 +115,22 @@ impl Listening {
         });
         let operator: Arc<dyn Operator> = Arc::<Asked>::clone(&agent);
         let target = Target { address: address(&socket), ..Target::default() };
-        let control = Control { listen: Listen::Unix(socket), tls: None, token_file: None };
+        let read_only = ReadOnly { listen: Listen::Tcp(ANY_PORT), token_file: None };
+        let control = Control {
+            listen: Listen::Unix(socket),
+            tls: None,
+            token_file: None,
+            read_only: Some(read_only),
+        };
         let events = Arc::new(Events::default());
-        let server = Server::start(&control, None, MODULE_BYTES_MAX, &operator, &events).unwrap();
-        Self { agent, target, _server: server, _folder: folder }
+        let (http, module_max) = (Some(ANY_PORT), MODULE_BYTES_MAX);
+        let server = Server::start(&control, http, module_max, &operator, &events).unwrap();
+        Self { agent, target, events, server, _folder: folder }
+    }
+
+    /// Where it answers those who only read.
+    fn reader(&self) -> SocketAddr {
+        self.server.read_only_address().unwrap()
     }
 
     fn client(&self) -> Client {
@@ -257,4 +278,104 @@ fn an_agent_learns_that_its_reader_has_gone_and_a_reader_that_the_agent_has() {
     };
     agent.client().swap(module(1), take).unwrap();
     assert_eq!(phases, [SwapPhase::Switching]);
+}
+
+#[test]
+fn who_may_only_read_changes_nothing() {
+    let agent = Listening::start(|| panic!("nothing gets here"));
+    let target = Target { address: format!("http://{}", agent.reader()), ..Target::default() };
+    let mut client = Client::connect(&target).unwrap();
+    client.status().unwrap();
+    client.health("").unwrap();
+    client.services().unwrap();
+    let get = GetRequest { store: "s".into(), keys: vec![vec![1]], ..GetRequest::default() };
+    client.get(get).unwrap();
+    client.events(WatchEventsRequest { only_past: true, ..Default::default() }, |_| true).unwrap();
+    // There is no such store, which is an answer.
+    let scan = client.scan(ScanRequest::default()).unwrap_err();
+    assert!(!scan.to_string().contains("read_only"), "{scan}");
+    let refused = [
+        ("Pause", client.pause().map(drop)),
+        ("Resume", client.resume()),
+        ("Drain", client.drain(None)),
+        ("Swap", client.swap(module(1), |_| true)),
+        ("Rollback", client.rollback(RollbackRequest::default(), |_| true)),
+    ];
+    for (call, outcome) in refused {
+        let refusal = outcome.unwrap_err();
+        let told = refusal.to_string();
+        assert!(matches!(refusal, Error::Refused(_)), "{refusal:?}");
+        assert!(told.contains("control.read_only") && told.contains(call), "{told}");
+    }
+    assert!(agent.client().resume().is_ok(), "elsewhere it may");
+}
+
+/// Waits until the server has closed a connection.
+fn wait_for_end(mut silent: TcpStream) {
+    silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut left = [0; 1024];
+    loop {
+        match silent.read(&mut left) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("it stays open: {error}"),
+        }
+    }
+}
+
+#[test]
+fn clients_that_say_nothing_keep_nobody_out() {
+    let agent = Listening::start(|| Ok(told(&[])));
+    let http = agent.server.http_address().unwrap();
+    let begun = |address: SocketAddr, words: &[u8]| {
+        let connect = |_| {
+            let mut silent = TcpStream::connect(address).unwrap();
+            silent.write_all(words).unwrap();
+            silent
+        };
+        (0..CONNECTIONS_MAX + 8).map(connect).collect::<Vec<_>>()
+    };
+    let half = begun(http, b"GET /met");
+    let preface = begun(agent.reader(), b"PRI * HTTP/2.0");
+    let mut probe = TcpStream::connect(http).unwrap();
+    write!(probe, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    probe.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let target = Target { address: format!("http://{}", agent.reader()), ..Target::default() };
+    Client::connect(&target).unwrap().status().unwrap();
+    half.into_iter().chain(preface).for_each(wait_for_end);
+    // One that rests after an answer is closed as well.
+    let mut resting = TcpStream::connect(http).unwrap();
+    write!(resting, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    wait_for_end(resting);
+}
+
+#[test]
+fn who_follows_events_is_told_that_the_agent_was_started_anew() {
+    let agent = Listening::start(|| Ok(told(&[])));
+    (0..3).for_each(|number| agent.events.tell("number", number.to_string()));
+    let follow = |after, life| {
+        let mut found = Vec::new();
+        let watch = WatchEventsRequest { after, only_past: true, life };
+        let take = |what| {
+            found.push(match what {
+                What::Event(event) => format!("{}", event.sequence),
+                What::Missed(missed) => format!("missed {missed}"),
+                What::OtherLife(other) => {
+                    assert_eq!(other.life, agent.events.life());
+                    "other life".to_owned()
+                }
+            });
+            true
+        };
+        agent.client().events(watch, take).unwrap();
+        found
+    };
+    assert_eq!(follow(1, 0), ["2", "3"]);
+    assert_eq!(follow(1, agent.events.life()), ["2", "3"]);
+    for (after, life) in [(5_000, 0), (u64::MAX, 0), (2, agent.events.life() - 1)] {
+        assert_eq!(follow(after, life), ["other life", "1", "2", "3"], "{after} {life}");
+    }
 }

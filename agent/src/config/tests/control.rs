@@ -6,7 +6,8 @@ use super::*;
 fn the_control_interface_listens_on_a_private_socket_unless_told_otherwise() {
     let pipeline = parse(HELLO).unwrap();
     let socket = "/pipelines/sidestream-state/hello/.control/socket".into();
-    let private = Control { listen: Listen::Unix(socket), tls: None, token_file: None };
+    let private =
+        Control { listen: Listen::Unix(socket), tls: None, token_file: None, read_only: None };
     assert_eq!((pipeline.control, pipeline.http), (private, None));
     let pipeline = parse(&with(
         "\
@@ -25,7 +26,8 @@ http: { listen: 9464 }
     };
     let listen = Listen::Tcp("0.0.0.0:9465".parse().unwrap());
     let token_file = Some("/pipelines/token".into());
-    assert_eq!(pipeline.control, Control { listen, tls: Some(tls), token_file });
+    let tls = Some(tls);
+    assert_eq!(pipeline.control, Control { listen, tls, token_file, read_only: None });
     assert_eq!(pipeline.http, Some("127.0.0.1:9464".parse().unwrap()));
     for (address, listen) in [
         ("off", Listen::Off),
@@ -64,6 +66,19 @@ fn beyond_this_machine_the_control_interface_asks_who_is_there() {
              `unix:` and a shorter path, or to `off`",
             "x".repeat(107)
         ),
+    );
+    check(
+        &with("control: { read_only: { listen: 10.0.0.1:9466, token_file: t } }"),
+        "1:33: `control.read_only.listen` is 10.0.0.1:9466, which others than this machine reach; add \
+         `control.tls`, and `control.read_only.token_file` or `control.tls.client_ca`; or listen on \
+         127.0.0.1",
+    );
+    let tls = "tls: { certificate: c, key: k }";
+    let read_only = "read_only: { listen: 10.0.0.1:9466, token_file: t }";
+    check(&with(&format!("control: {{ {tls}, {read_only} }}")), "");
+    check(
+        &with("control: { listen: unix:/a, read_only: { listen: unix:/a } }"),
+        "1:50: `control.read_only.listen` and `control.listen` are the same; give each its own",
     );
     check(
         &with("control: { listens: off }"),
