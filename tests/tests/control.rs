@@ -3,6 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
+#[path = "control/diagnosis.rs"]
+mod diagnosis;
+#[path = "control/renewal.rs"]
+mod renewal;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -344,6 +349,15 @@ fn an_agent_that_waits_for_brokers_is_alive_and_not_ready() -> Result<()> {
     ensure!(http(&address, "GET", "/livez")?.0 == 200, "its loops are not there yet");
     let (code, _, body) = http(&address, "GET", "/readyz")?;
     ensure!(code == 503 && body.contains("starting"), "{code} {body}");
+    let waits = || {
+        let status = ask(&agent, &["status"])?;
+        let reason = text(&status["not_ready_reason"]);
+        Ok(reason.contains("topics; it waits:") && reason.contains("127.0.0.1:1 refuses"))
+    };
+    wait::until_true("what it waits for", PATIENCE, waits).with_context(|| agent.log_tail())?;
+    let file = agent.pipeline_file().display().to_string();
+    let checked = run(&["check", &file])?;
+    ensure!(checked.exit == 4 && checked.text.contains("127.0.0.1:1 refuses"), "{checked:?}");
     ensure!(!connect(&agent)?.health("")?, "it does not serve yet");
     ensure!(listening(agent.process_id()?)? == [address], "only what is configured");
     let mode = |path: PathBuf| -> Result<u32> {
@@ -502,5 +516,9 @@ fn beyond_this_machine_it_does_not_start_without_asking_who_is_there() -> Result
     let status = agent.wait_for_end()?;
     ensure!(status.code() == Some(3), "{status}");
     ensure!(agent.log().contains("control.token_file"), "{}", agent.log());
-    Ok(())
+    // On this machine it does, and warns.
+    let mut agent = lonely(folder.path(), "b", "control: { listen: '127.0.0.1:0' }")?;
+    agent.start()?;
+    agent.wait_for_log("may swap modules and drain")?;
+    agent.terminate().map(drop)
 }

@@ -67,11 +67,21 @@ pub fn check_state(pipeline: &Pipeline) -> Option<Problem> {
     })
 }
 
-/// Plans the pipeline on the topics as they are, if a broker answers.
+/// Plans the pipeline on the topics as they are, if a broker answers, and looks whether the cluster
+/// can serve it.
 pub fn check_topics(pipeline: &Pipeline) -> Result<Plan, Error> {
     let config = kafka_config(pipeline, "check");
     config.validate()?;
-    topics::look(pipeline, &Admin::new(&config)?)
+    let admin = Admin::new(&config)?;
+    let plan = topics::look(pipeline, &admin)?;
+    let names: Vec<&str> = plan.topology.topics.iter().map(|topic| topic.name.as_str()).collect();
+    let problem = |trouble: kafka::Trouble| Problem {
+        at: None,
+        message: trouble.what,
+        remedy: trouble.remedy,
+    };
+    let problems: Vec<Problem> = admin.troubles(&names)?.into_iter().map(problem).collect();
+    if problems.is_empty() { Ok(plan) } else { Err(Error::Topics(problems)) }
 }
 
 impl Error {

@@ -16,7 +16,10 @@ use sidestream_core::{
     worker::Version,
 };
 
-use super::measured::Measured;
+use super::{
+    doing::Doing,
+    measured::{Measured, Place},
+};
 use crate::{
     guest::{self, Engine, Guest, Module},
     telemetry::metrics::TransformMetrics,
@@ -36,6 +39,8 @@ pub(super) struct Codes {
     pub(super) engine: Engine,
     /// By sub-topology and transform.
     pub(super) codes: Vec<Vec<Code>>,
+    /// Of each worker.
+    pub(super) doings: Vec<Arc<Doing>>,
 }
 
 /// What one transform runs.
@@ -161,21 +166,29 @@ impl Codes {
                 metrics.failure(failure.kind);
             }
         })?;
-        let last_call = Arc::clone(&code.last_calls[worker]);
-        Ok(Measured::new(guest, version, last_call, code.metrics.clone()))
+        let place = Place {
+            doing: Arc::clone(&self.doings[worker]),
+            task,
+            transform,
+            last_call: Arc::clone(&code.last_calls[worker]),
+        };
+        Ok(Measured::new(guest, version, place, code.metrics.clone()))
     }
 
     /// Makes an instance of `version` to try something on whose outcome is all that counts: no
     /// metric knows of it.
     pub(super) fn witness(
         &self,
+        worker: usize,
         task: TaskId,
         transform: usize,
         version: Version,
     ) -> Result<Measured, Failure> {
         let code = self.of(TransformId { subtopology: task.subtopology, transform });
         let guest = self.guest(&code.known(version), task, transform)?;
-        Ok(Measured::new(guest, version, Arc::default(), None))
+        let doing = Arc::clone(&self.doings[worker]);
+        let place = Place { doing, task, transform, last_call: Arc::default() };
+        Ok(Measured::new(guest, version, place, None))
     }
 }
 

@@ -76,18 +76,20 @@ impl Desk {
     }
 
     fn swapper(&self) -> Result<&Arc<Swapper>, Refusal> {
-        let starting = || Refusal::NotReady("the agent is starting".to_owned());
+        let starting = || Refusal::NotReady(self.board.starting());
         self.swapper.get().ok_or_else(starting)
     }
 
     fn worker(&self, number: usize, worker: &WorkerBoard) -> proto::Worker {
         let turned = worker.turned_ago().as_millis();
+        let stands_in = worker.stands_in(self.board.topology.get().map(Arc::as_ref));
         let view = worker.view();
         proto::Worker {
             number: u32::try_from(number).unwrap_or(u32::MAX),
             turned_ms_ago: u64::try_from(turned).unwrap_or(u64::MAX),
             waiting_for: view.waiting.clone().unwrap_or_default(),
             rests: worker.rests.load(Ordering::Acquire),
+            doing: stands_in.map(|(_, call)| call).unwrap_or_default(),
             tasks: view.tasks.iter().map(|(&id, task)| self.task(id, task)).collect(),
         }
     }
@@ -119,14 +121,20 @@ impl Desk {
         let topology = self.board.topology.get().expect("asked for with a topology");
         let topic = topology.subtopology(id).inputs[index].topic;
         let committed = task.offsets.get(index).copied();
-        let end = self.board.end(TopicPartition::new(topic, id.partition));
+        let known = self.board.end(TopicPartition::new(topic, id.partition));
+        let end = known.map(|known| known.end.last);
         let behind = |(at, end): (i64, i64)| u64::try_from(end - at).unwrap_or(0);
+        let held = known.and_then(|known| known.held_since.map(|since| (known.end, since)));
         proto::Input {
             topic: topology.topic(topic).name.clone(),
             partition: id.partition,
             committed_offset: committed,
             end_offset: end,
             lag: committed.zip(end).map(behind),
+            held_back: held.map_or(0, |(end, _)| behind((end.stable, end.last))),
+            held_back_ms: held.map_or(0, |(_, since)| {
+                u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+            }),
         }
     }
 
@@ -139,23 +147,28 @@ impl Desk {
             let task = view.tasks.get(&id)?;
             Some(match &task.state {
                 TaskState::Running | TaskState::Suspended | TaskState::Failed(_) => Ok(id),
-                TaskState::Created | TaskState::Closed => {
-                    Err(Refusal::NotReady(format!("task {id} has just been assigned")))
-                }
+                TaskState::Created | TaskState::Closed => Err(Refusal::NotReady(format!(
+                    "task {id} has just been assigned; ask again when `sidestream status` says \
+                         that it runs"
+                ))),
                 TaskState::Restoring => {
                     let left = task.restore_remaining;
                     Err(Refusal::NotReady(format!(
-                        "task {id} is being restored; {left} changelog offsets are left"
+                        "task {id} is being restored, {left} changelog offsets are left; ask again \
+                         then"
                     )))
                 }
             })
         });
-        let elsewhere = format!("task {id} of store `{store}` is not here");
+        let elsewhere = format!(
+            "task {id} of store `{store}` is not here, but at another agent of the application, if \
+             it runs at all: ask that one; `sidestream status` tells the tasks of each"
+        );
         here.unwrap_or(Err(Refusal::NotFound(elsewhere)))
     }
 
     fn subtopology(&self, store: &str) -> Result<u16, Refusal> {
-        let starting = || Refusal::NotReady("the agent is starting".to_owned());
+        let starting = || Refusal::NotReady(self.board.starting());
         let topology = self.board.topology.get().ok_or_else(starting)?;
         let mut subtopologies = topology.subtopologies.iter().zip(0u16..);
         let found = subtopologies.find(|(s, _)| s.stores.iter().any(|s| s.name == store));
@@ -226,6 +239,7 @@ impl Operator for Desk {
     fn ready(&self) -> Result<(), String> {
         match self.state() {
             proto::AgentState::Running => self.board.works(),
+            proto::AgentState::Starting => Err(self.board.starting()),
             state => Err(format!("the agent is {}", state.name())),
         }
     }
@@ -272,7 +286,10 @@ impl Operator for Desk {
         }
         partitions.sort_unstable();
         match partitions.is_empty() {
-            true => Err(Refusal::NotFound(format!("no task with store `{store}` is here"))),
+            true => Err(Refusal::NotFound(format!(
+                "no task with store `{store}` is here: its tasks are at other agents of the \
+                 application, or not assigned yet; `sidestream status` tells the tasks of each"
+            ))),
             false => Ok(partitions),
         }
     }
@@ -383,6 +400,11 @@ impl Desk {
             if let Some(lag) = input.lag {
                 text.sample(&names::LAG, &[&input.topic, &input.partition.to_string()], lag);
             }
+        }
+        text.metric(&names::HELD_BACK);
+        for input in tasks.iter().flat_map(|task| &task.inputs) {
+            let labels = [input.topic.as_str(), &input.partition.to_string()];
+            text.sample(&names::HELD_BACK, &labels, input.held_back);
         }
         text.metric(&names::STREAM_TIME_LAG);
         let now = now_ms();

@@ -9,7 +9,11 @@ use sidestream_core::{
 };
 use tracing::warn;
 
-use super::{code::Codes, measured::Measured};
+use super::{
+    code::Codes,
+    doing::{Call, Doing},
+    measured::Measured,
+};
 use crate::state::{Stores, TaskStores};
 
 /// What all workers of the process share to make their tasks of.
@@ -26,10 +30,17 @@ pub(super) struct Environment {
     pub(super) parts: Arc<Parts>,
 }
 
+impl Environment {
+    fn doing(&self) -> &Doing {
+        &self.parts.codes.doings[self.worker]
+    }
+}
+
 impl worker::Environment for Environment {
     type Processor = Measured;
 
     fn open(&mut self, task: TaskId) -> Result<Box<dyn StateStore>, StoreError> {
+        let _during = self.doing().begin_of(Call::OpenState, task, None);
         let parts = &self.parts;
         let stores = &parts.task_stores[usize::from(task.subtopology)];
         let opened = parts.stores.open(task, stores)?;
@@ -40,6 +51,7 @@ impl worker::Environment for Environment {
     }
 
     fn close(&mut self, task: TaskId, mut store: Box<dyn StateStore>) {
+        let _during = self.doing().begin_of(Call::CloseState, task, None);
         if let Err(error) = store.flush() {
             warn!(task = %task, error = %error, "the state could not be flushed; a restart restores more");
         }
@@ -52,6 +64,7 @@ impl worker::Environment for Environment {
         transform: usize,
         version: Version,
     ) -> Result<Measured, Failure> {
+        let _during = self.doing().begin_of(Call::Instantiate, task, Some(transform));
         self.parts.codes.instance(self.worker, task, transform, version)
     }
 
@@ -61,6 +74,6 @@ impl worker::Environment for Environment {
         transform: usize,
         version: Version,
     ) -> Result<Measured, Failure> {
-        self.parts.codes.witness(task, transform, version)
+        self.parts.codes.witness(self.worker, task, transform, version)
     }
 }

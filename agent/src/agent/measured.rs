@@ -7,7 +7,7 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Batch, Offset, Outputs, TopicPartition},
+    record::{Batch, Offset, Outputs, TaskId, TopicPartition},
     task::{Cost, Effects, Failure, Processor, Punctuation, Setup, State},
     topology::Start,
     worker::{
@@ -16,7 +16,10 @@ use sidestream_core::{
     },
 };
 
-use super::code::LastCall;
+use super::{
+    code::LastCall,
+    doing::{Call, Doing},
+};
 use crate::{
     guest::Guest,
     telemetry::metrics::{TransformMetrics, WorkerMetrics},
@@ -26,19 +29,27 @@ use crate::{
 pub(super) struct Measured {
     guest: Guest,
     version: Version,
-    last_call: Arc<LastCall>,
+    place: Place,
     metrics: Option<Arc<TransformMetrics>>,
     memory_bytes: usize,
+}
+
+/// Where an instance works, and where its calls are told of.
+pub(super) struct Place {
+    pub(super) doing: Arc<Doing>,
+    pub(super) task: TaskId,
+    pub(super) transform: usize,
+    pub(super) last_call: Arc<LastCall>,
 }
 
 impl Measured {
     pub(super) fn new(
         guest: Guest,
         version: Version,
-        last_call: Arc<LastCall>,
+        place: Place,
         metrics: Option<Arc<TransformMetrics>>,
     ) -> Self {
-        let mut measured = Self { guest, version, last_call, metrics, memory_bytes: 0 };
+        let mut measured = Self { guest, version, place, metrics, memory_bytes: 0 };
         measured.note_memory();
         measured
     }
@@ -52,13 +63,17 @@ impl Measured {
 
     fn measure(
         &mut self,
+        kind: Call,
         call: impl FnOnce(&mut Guest) -> Result<Effects, Failure>,
     ) -> Result<Effects, Failure> {
+        let Place { doing, task, transform, last_call } = &self.place;
+        let during = doing.begin_of(kind, *task, Some(*transform));
         let start = Instant::now();
-        self.last_call.begins(self.version, start);
+        last_call.begins(self.version, start);
         let outcome = call(&mut self.guest);
         let took = start.elapsed();
-        self.last_call.ended(start, took);
+        last_call.ended(start, took);
+        drop(during);
         if let Some(metrics) = &self.metrics {
             metrics.call(took, self.guest.cost().cpu);
             if let Err(failure) = &outcome {
@@ -84,11 +99,11 @@ impl Processor for Measured {
     }
 
     fn process(&mut self, batch: &Batch, state: &mut State) -> Result<Effects, Failure> {
-        self.measure(|guest| guest.process(batch, state))
+        self.measure(Call::Process, |guest| guest.process(batch, state))
     }
 
     fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure> {
-        self.measure(|guest| guest.punctuate(due, state))
+        self.measure(Call::Punctuate, |guest| guest.punctuate(due, state))
     }
 
     fn cost(&self) -> Cost {
@@ -96,14 +111,16 @@ impl Processor for Measured {
     }
 }
 
-/// A log whose commits are measured.
+/// A log whose commits are measured, and whose calls are told of.
 pub(super) struct MeasuredLog<L> {
     pub(super) log: L,
+    pub(super) doing: Arc<Doing>,
     pub(super) metrics: Arc<WorkerMetrics>,
 }
 
 impl<L: Log> Log for MeasuredLog<L> {
     fn commit(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+        let _during = self.doing.begin(Call::Commit);
         let start = Instant::now();
         let outcome = self.log.commit(transaction);
         self.metrics.commit(outcome.as_ref().err(), start.elapsed());
@@ -111,26 +128,32 @@ impl<L: Log> Log for MeasuredLog<L> {
     }
 
     fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Poll);
         self.log.poll(wait, events)
     }
 
     fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, LogError> {
+        let _during = self.doing.begin(Call::Assign);
         self.log.assign(positions)
     }
 
     fn unassign(&mut self) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Assign);
         self.log.unassign()
     }
 
     fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Assign);
         self.log.seek(positions)
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Assign);
         self.log.pause(partitions)
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Assign);
         self.log.resume(partitions)
     }
 
@@ -142,6 +165,7 @@ impl<L: Log> Log for MeasuredLog<L> {
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<Committed>>, LogError> {
+        let _during = self.doing.begin(Call::Offsets);
         self.log.committed(partitions)
     }
 
@@ -150,6 +174,7 @@ impl<L: Log> Log for MeasuredLog<L> {
         partition: TopicPartition,
         start: Start,
     ) -> Result<Offset, LogError> {
+        let _during = self.doing.begin(Call::Offsets);
         self.log.start_offset(partition, start)
     }
 
@@ -157,6 +182,7 @@ impl<L: Log> Log for MeasuredLog<L> {
         &mut self,
         partitions: &[TopicPartition],
     ) -> Result<Vec<ChangelogBounds>, LogError> {
+        let _during = self.doing.begin(Call::Offsets);
         self.log.changelog_bounds(partitions)
     }
 
@@ -166,22 +192,27 @@ impl<L: Log> Log for MeasuredLog<L> {
         offset: Offset,
         leader_epoch: i32,
     ) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Assign);
         self.log.restore(partition, offset, leader_epoch)
     }
 
     fn stop_restore(&mut self, partition: TopicPartition) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Assign);
         self.log.stop_restore(partition)
     }
 
     fn produce(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Produce);
         self.log.produce(outputs)
     }
 
     fn abort(&mut self) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Abort);
         self.log.abort()
     }
 
     fn recover(&mut self) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Recover);
         self.log.recover()
     }
 
@@ -190,6 +221,7 @@ impl<L: Log> Log for MeasuredLog<L> {
     }
 
     fn leave(&mut self) -> Result<(), LogError> {
+        let _during = self.doing.begin(Call::Leave);
         self.log.leave()
     }
 }

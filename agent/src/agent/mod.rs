@@ -5,6 +5,8 @@ mod check;
 mod code;
 pub mod dead_letters;
 mod desk;
+mod doing;
+mod ends;
 mod environment;
 mod files;
 mod lag;
@@ -107,13 +109,19 @@ pub enum Error {
     #[error(transparent)]
     Control(#[from] control::Error),
     /// Look at the machine's limits.
-    #[error("can't start a thread: {0}")]
+    #[error(
+        "can't start a thread: {0}; look at the limit of processes (`ulimit -u`, or pids of the container)"
+    )]
     Thread(#[source] std::io::Error),
     /// It ran, and can't go on.
     #[error("{0}")]
     Worker(String),
     /// It was asked to stop, and was not done in time. What was not committed is done again.
-    #[error("not drained within {} ms", .0.as_millis())]
+    #[error(
+        "not drained within the {} ms of `shutdown.deadline`: nothing is lost, what was not committed \
+         is processed again after the next start; give it more time if this comes again",
+        .0.as_millis()
+    )]
     Deadline(Duration),
 }
 
@@ -147,18 +155,23 @@ impl Agent {
         let stores = Stores::open_directory(&state)?;
         let desk = desk(pipeline, &stop, &stores);
         let server = serve(pipeline, &desk)?;
+        let board = &desk.board;
+        board.starts("loading the modules", None);
         let versions = open_versions(pipeline)?;
         let memory = shares(pipeline, 1).guests;
         let mut modules = Modules::load(pipeline, memory, &versions, &desk.board.events)?;
         let config = kafka_config(pipeline, stores.identity());
         config.validate()?;
         let admin = Admin::new(&config)?;
-        let plan = wait_for_brokers(&stop, || topics::prepare(pipeline, &admin))?;
+        let wait = Wait { stop: &stop, board, admin: &admin };
+        let plan = wait.until("looking at the topics", || topics::prepare(pipeline, &admin))?;
         modules.fit(&plan)?;
         let workers_ever = stores.raise_worker_count(pipeline.workers)?;
         let retired = (pipeline.workers..workers_ever).map(|worker| worker as usize);
         let retired: Vec<String> = retired.map(|worker| config.transactional_id(worker)).collect();
-        wait_for_brokers(&stop, || Ok(admin.settle(&retired)?))?;
+        wait.until("settling transactions of workers that there are no longer", || {
+            Ok(admin.settle(&retired)?)
+        })?;
         info!(
             application = pipeline.application,
             identity = stores.identity(),
@@ -167,7 +180,7 @@ impl Agent {
             "starting"
         );
         let (codes, files) = (codes(pipeline, &plan, &modules, &desk), modules.files());
-        let workers = start_workers(pipeline, &plan, &config, &codes, &desk)?;
+        let workers = start_workers(pipeline, &plan, &config, &codes, (&desk, &wait))?;
         let (board, settings) = (Arc::clone(&desk.board), pipeline.swap.clone());
         let swapper = Swapper::new(codes, board, stop.clone(), versions, settings);
         desk.swapper.get_or_init(|| Arc::clone(&swapper));
@@ -196,7 +209,14 @@ impl Agent {
         for worker in self.workers {
             match worker.join() {
                 Ok(result) => result.map_err(Error::Worker)?,
-                Err(_) => return Err(Error::Worker("a worker panicked".to_owned())),
+                Err(_) => {
+                    return Err(Error::Worker(
+                        "a worker panicked, which is a fault of this program: standard error says \
+                         where, above (`panicked at`); nothing is lost, start the agent again and \
+                         report it with that text and the version"
+                            .to_owned(),
+                    ));
+                }
             }
         }
         info!("stopped");
@@ -209,7 +229,7 @@ fn start_workers(
     plan: &Plan,
     config: &kafka::Config,
     codes: &Arc<Codes>,
-    desk: &Desk,
+    (desk, wait): (&Desk, &Wait<'_>),
 ) -> Result<Vec<JoinHandle<Result<(), String>>>, Error> {
     let Desk { board, stores, stop, .. } = desk;
     let topology = Arc::clone(&codes.topology);
@@ -220,7 +240,9 @@ fn start_workers(
     let shares = shares(pipeline, usize::try_from(partitions).unwrap_or(1));
     let mut workers = Vec::new();
     for worker in 0..pipeline.workers as usize {
-        let log = wait_for_brokers(stop, || Ok(KafkaLog::new(config, &topology, worker)?))?;
+        let log = wait.until("taking over the transactional ids of the workers", || {
+            Ok(KafkaLog::new(config, &topology, worker)?)
+        })?;
         let setup = thread::Setup {
             worker,
             config: worker_config(pipeline, shares, config.transaction_time_max()),
@@ -245,6 +267,7 @@ fn codes(pipeline: &Pipeline, plan: &Plan, modules: &Modules<'_>, desk: &Desk) -
         topology,
         engine: modules.engine.clone(),
         codes: modules.by_subtopology(plan, &board.metrics),
+        doings: board.workers.iter().map(|worker| Arc::clone(&worker.doing)).collect(),
     })
 }
 
@@ -334,18 +357,38 @@ fn serve(pipeline: &Pipeline, desk: &Arc<Desk>) -> Result<Server, Error> {
     Ok(server)
 }
 
-/// Does something that needs brokers, until it succeeds, fails for good, or `stop` is requested.
-fn wait_for_brokers<T>(
-    stop: &Stop,
-    mut attempt: impl FnMut() -> Result<T, Error>,
-) -> Result<T, Error> {
-    loop {
-        match attempt() {
-            Err(Error::Kafka(kafka::Error::Unavailable(reason))) if !stop.is_requested() => {
-                warn!(reason, "waiting for the brokers");
-                std::thread::park_timeout(BROKER_BACKOFF);
+/// Steps of the start that need brokers.
+struct Wait<'a> {
+    stop: &'a Stop,
+    board: &'a Board,
+    admin: &'a Admin,
+}
+
+impl Wait<'_> {
+    /// Does something until it succeeds, fails for good, or `stop` is requested; tells what it
+    /// waits for, and what is wrong with the cluster as far as that can be seen.
+    fn until<T>(
+        &self,
+        step: &'static str,
+        mut attempt: impl FnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.board.starts(step, None);
+        loop {
+            match attempt() {
+                Err(Error::Kafka(kafka::Error::Unavailable(reason)))
+                    if !self.stop.is_requested() =>
+                {
+                    let troubles = self.admin.troubles(&[]).unwrap_or_default();
+                    let troubles = troubles.iter().map(ToString::to_string);
+                    let reason = [reason].into_iter().chain(troubles);
+                    let reason = reason.collect::<Vec<_>>().join("; ");
+                    if self.board.starts(step, Some(reason.clone())) {
+                        warn!(step, reason, "waiting for the brokers");
+                    }
+                    std::thread::park_timeout(BROKER_BACKOFF);
+                }
+                done => return done,
             }
-            done => return done,
         }
     }
 }

@@ -117,6 +117,8 @@ fn has_read_all(board: &Board, id: TaskId, task: &TaskView) -> bool {
     let inputs = &topology.subtopology(id).inputs;
     !task.offsets.is_empty()
         && inputs.iter().zip(&task.offsets).all(|(input, &at)| {
-            board.end(TopicPartition::new(input.topic, id.partition)).is_some_and(|end| at >= end)
+            board
+                .end(TopicPartition::new(input.topic, id.partition))
+                .is_some_and(|known| at >= known.end.last)
         })
 }

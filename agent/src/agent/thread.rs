@@ -91,7 +91,9 @@ impl Drop for StopOnExit {
 fn run(setup: Setup) -> Result<(), String> {
     let lines_max = setup.log_lines_per_second_max;
     let Setup { worker: number, config, topology, log, environment, stop, board, .. } = setup;
-    let log = MeasuredLog { log, metrics: Arc::clone(&board.workers[number].metrics) };
+    let own = &board.workers[number];
+    let (metrics, doing) = (Arc::clone(&own.metrics), Arc::clone(&own.doing));
+    let log = MeasuredLog { log, doing, metrics };
     let mut watcher = Watcher::new(number, board, Arc::clone(&topology));
     let mut teller = Teller::new(number, Arc::clone(&topology), lines_max);
     let start = Instant::now();

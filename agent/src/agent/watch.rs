@@ -110,6 +110,7 @@ impl Watcher {
             Notice::Committed(commit) => self.committed(commit),
             Notice::Dropped { reason } => {
                 self.own().metrics.dropped.add(1);
+                self.own().view().drop_one(reason);
                 self.event(None, "transaction_dropped", reason);
             }
             Notice::Retrying { task, attempts, reason } => {
@@ -184,8 +185,11 @@ impl Watcher {
             known.state = state.clone();
             known.restore_remaining = 0;
         }
-        if *state == TaskState::Running {
-            view.waiting = None;
+        match state {
+            TaskState::Running => view.waiting = None,
+            // What was dropped for it is dropped no more.
+            TaskState::Failed(_) | TaskState::Closed => view.dropped = None,
+            TaskState::Created | TaskState::Restoring | TaskState::Suspended => {}
         }
         drop(view);
         self.event(Some(task), kind, reason);
@@ -207,7 +211,7 @@ impl Watcher {
         metrics.changes.add(commit.changes);
         metrics.bytes.add(commit.bytes);
         let mut view = self.own().view();
-        view.waiting = None;
+        (view.waiting, view.dropped) = (None, None);
         for &(task, input, offset) in &commit.offsets {
             let Some(known) = view.tasks.get_mut(&task) else { continue };
             known.failure.clear();

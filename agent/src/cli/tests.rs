@@ -19,6 +19,9 @@ fn the_arguments_are_sound() {
     {
         assert!(parse(&format!("sidestream {line} --state s")).is_ok(), "{line}");
     }
+    for line in ["status p.yaml", "top p.yaml", "drain p.yaml --leave", "events p.yaml -f"] {
+        assert!(parse(&format!("sidestream {line}")).is_ok(), "{line}");
+    }
     for line in ["swap count", "swap count m.wasm --dry-run --no-wait", "rollback count --to x"] {
         let error = parse(&format!("sidestream {line} --state s")).unwrap_err();
         assert_eq!(error.exit_code(), Exit::Usage as i32, "{line}");

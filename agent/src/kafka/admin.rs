@@ -16,7 +16,7 @@ use sidestream_core::{
 use super::{
     Error,
     config::{Config, Properties},
-    error::call_failed,
+    connections::{NO_COORDINATOR, unanswered},
     names::Names,
     native::{Client, Code, Failure, NewTopicSpec, OffsetAt, PartitionList, ProducerClient},
     offsets,
@@ -38,6 +38,16 @@ pub struct TopicInfo {
     pub partitions: i32,
     /// Its id, which a topic deleted and made again doesn't share.
     pub id: TopicId,
+}
+
+/// Where a partition ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionEnd {
+    /// Before the first record of a transaction that is still open, or the end if there is none:
+    /// what is behind it can't be read yet.
+    pub stable: Offset,
+    /// Behind its last record or marker.
+    pub last: Offset,
 }
 
 /// A topic to create.
@@ -77,6 +87,17 @@ impl Admin {
         self.config.request_timeout
     }
 
+    pub(super) const fn is_exactly_once(&self) -> bool {
+        self.config.exactly_once
+    }
+
+    fn failed(&self, doing: &str, failure: &Failure) -> Error {
+        let servers = self.config.properties.get("bootstrap.servers");
+        let servers = servers.map_or("the brokers", String::as_str);
+        let silence = format!("nothing was heard of {servers}");
+        unanswered(&self.client, doing, failure, &silence).into()
+    }
+
     /// Describes topics by name; `None` for one that is not there.
     pub fn describe_topics(
         &self,
@@ -88,7 +109,7 @@ impl Admin {
         let described = self
             .client
             .describe_topics(names, self.config.request_timeout)
-            .map_err(|failure| call_failed("describing topics", &failure))?;
+            .map_err(|failure| self.failed("describing topics", &failure))?;
         Ok(names
             .iter()
             .zip(described)
@@ -110,12 +131,29 @@ impl Admin {
     pub fn topic_configs(&self, name: &str) -> Result<Properties, Error> {
         self.client
             .topic_configs(name, self.config.request_timeout)
-            .map_err(|failure| call_failed("reading a topic's configuration", &failure).into())
+            .map_err(|failure| self.failed("reading a topic's configuration", &failure))
     }
 
-    /// The ends of what is committed in these partitions, markers included; `None` for one whose
-    /// leader does not answer now.
-    pub fn end_offsets(&self, partitions: &[(&str, i32)]) -> Result<Vec<Option<Offset>>, Error> {
+    /// Where these partitions end; `None` for one whose leader does not answer now.
+    pub fn end_offsets(
+        &self,
+        partitions: &[(&str, i32)],
+    ) -> Result<Vec<Option<PartitionEnd>>, Error> {
+        // The end that is read last can only be further on.
+        let stable = self.ends(partitions, true)?;
+        let last = self.ends(partitions, false)?;
+        let end = |(stable, last): (Option<Offset>, Option<Offset>)| {
+            let (stable, last) = stable.zip(last)?;
+            Some(PartitionEnd { stable, last: last.max(stable) })
+        };
+        Ok(stable.into_iter().zip(last).map(end).collect())
+    }
+
+    fn ends(
+        &self,
+        partitions: &[(&str, i32)],
+        committed_only: bool,
+    ) -> Result<Vec<Option<Offset>>, Error> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -126,8 +164,9 @@ impl Admin {
             list.add(&topic, partition, -1);
         }
         let timeout = self.config.request_timeout;
-        let ends = offsets::look_up(&self.client, list, (OffsetAt::Latest, true), timeout)
-            .map_err(|failure| call_failed("looking ends up", &failure))?;
+        let ends =
+            offsets::look_up(&self.client, list, (OffsetAt::Latest, committed_only), timeout)
+                .map_err(|failure| self.failed("looking ends up", &failure))?;
         Ok(ends.into_iter().map(Result::ok).collect())
     }
 
@@ -149,7 +188,7 @@ impl Admin {
         let outcomes = self
             .client
             .create_topics(&specs, self.config.request_timeout)
-            .map_err(|failure| call_failed("creating topics", &failure))?;
+            .map_err(|failure| self.failed("creating topics", &failure))?;
         let mut creations = BTreeMap::new();
         for (name, outcome) in outcomes {
             let creation = creation(&name, outcome)?;
@@ -187,9 +226,10 @@ impl Admin {
         }
         for id in transactional_ids {
             let producer = ProducerClient::new(self.config.producer_with_id(id)?);
-            producer
-                .init_transactions(self.config.request_timeout)
-                .map_err(|failure| call_failed("settling old transactions", &failure))?;
+            producer.init_transactions(self.config.request_timeout).map_err(|failure| {
+                let doing = "settling old transactions";
+                unanswered(producer.client(), doing, &failure, NO_COORDINATOR)
+            })?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ pub enum Error {
         message: String,
     },
     /// Try again after a while.
-    #[error("the brokers can't be reached: {0}")]
+    #[error("the brokers don't serve: {0}")]
     Unavailable(String),
     /// Somebody has to do something; says what.
     #[error("{0}")]

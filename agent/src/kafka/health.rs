@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sidestream_core::worker::Event;
 
-use super::native::Client;
+use super::{connections, native::Client};
 
 /// How often brokers that are away are looked for.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,7 +43,8 @@ impl Health {
     pub(super) fn report(&mut self, client: &Client, events: &mut Vec<Event>) {
         let context = client.context();
         if let Some((_, why)) = context.take_errors().pop() {
-            self.suspicion = Some(why);
+            let told = connections::told(&context.connection_errors());
+            self.suspicion = Some(if told.is_empty() { why } else { told.join("; ") });
         }
         let connections = context.closed_connections();
         if connections != std::mem::replace(&mut self.connections, connections) {

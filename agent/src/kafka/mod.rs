@@ -10,7 +10,9 @@
 //! each of the settings is for, is told in ARCHITECTURE.md.
 
 mod admin;
+mod cluster;
 mod config;
+mod connections;
 mod consumer;
 mod error;
 mod groups;
@@ -42,7 +44,8 @@ use self::{
     restore::Restore,
 };
 pub use self::{
-    admin::{Admin, Creation, NewTopic, TopicInfo},
+    admin::{Admin, Creation, NewTopic, PartitionEnd, TopicInfo},
+    cluster::Trouble,
     config::{Config, Properties},
     error::Error,
     topic_reader::{End, StoredHeader, StoredRecord, TopicReader},

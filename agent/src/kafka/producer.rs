@@ -13,8 +13,9 @@ use sidestream_core::{
 
 use super::{
     config::Config,
+    connections::{NO_COORDINATOR, in_time, unanswered},
     consumer::Consumer,
-    error::{call_failed, fatal_client},
+    error::fatal_client,
     names::Names,
     native::{
         Code, FailedDelivery, Failure, GroupName, PartitionList, ProducerClient, ProducerRecord,
@@ -85,7 +86,10 @@ impl Producer {
                         self.state = State::Broken;
                         LogError::Unavailable(failure.to_string())
                     }
-                    false => call_failed("taking the transactional id over", &failure),
+                    false => {
+                        let doing = "taking the transactional id over";
+                        unanswered(self.client.client(), doing, &failure, NO_COORDINATOR)
+                    }
                 }
             })?;
         }
@@ -221,7 +225,8 @@ impl Producer {
         if let Some(failed) = self.client.client().context().failed_delivery() {
             return Err(self.undelivered(&failed));
         }
-        flushed.map_err(|failure| self.failed(&failure))
+        let time_max = self.config.commit_timeout;
+        flushed.map_err(|failure| self.failed(&in_time("delivering records", failure, time_max)))
     }
 
     fn offsets(&self, transaction: &Transaction<'_>) -> PartitionList {

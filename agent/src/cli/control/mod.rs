@@ -18,7 +18,7 @@ use self::{
     events::Follow,
     state::Read,
     swap::{ToRollBack, ToSwap},
-    target::At,
+    target::{At, Which},
     top::Refresh,
 };
 use crate::{
@@ -27,7 +27,10 @@ use crate::{
         finding::{self, About, Finding},
         output::Output,
     },
-    control::client::{Client, Error},
+    control::{
+        client::{Client, Error},
+        proto::{Status, Worker},
+    },
 };
 
 /// How long a drain may take before it is no longer waited for.
@@ -41,24 +44,24 @@ pub enum Control {
     /// Show what a running agent does: tasks, lag, restores, modules.
     Status {
         #[command(flatten)]
-        at: At,
+        which: Which,
     },
     /// Show what a running agent does, again and again.
     Top {
         #[command(flatten)]
-        at: At,
+        which: Which,
         #[command(flatten)]
         refresh: Refresh,
     },
     /// Make a running agent commit what it has and begin no further batch.
     Pause {
         #[command(flatten)]
-        at: At,
+        which: Which,
     },
     /// Let a paused agent go on. Stopped tasks stay stopped: see `retry`.
     Resume {
         #[command(flatten)]
-        at: At,
+        which: Which,
     },
     /// Try stopped tasks again, once what stopped them is put right; waits for what comes of it.
     Retry {
@@ -70,7 +73,7 @@ pub enum Control {
     /// Make a running agent commit what it has and end; waits until it has.
     Drain {
         #[command(flatten)]
-        at: At,
+        which: Which,
         #[command(flatten)]
         drain: HowToDrain,
     },
@@ -102,7 +105,7 @@ pub enum Control {
     /// Show what happens in a running agent.
     Events {
         #[command(flatten)]
-        at: At,
+        which: Which,
         #[command(flatten)]
         follow: Follow,
     },
@@ -111,10 +114,13 @@ pub enum Control {
 /// How to drain.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct HowToDrain {
-    /// Leave the group, so that others take over at once.
+    /// Leave the group, so that others take over at once: for an agent that does not come back.
+    /// Without this and `--stay`, as `shutdown.leave_on_stop` of its pipeline file says: `false` unless
+    /// set, but `true` if the file names no state directory.
     #[arg(long, conflicts_with = "stay")]
     pub leave: bool,
-    /// Keep the membership for a restart.
+    /// Keep the membership for a restart: the agent's partitions rest until it is back, or others take
+    /// them over after `session.timeout.ms` (10 s unless set).
     #[arg(long)]
     pub stay: bool,
     /// Do not wait for the end.
@@ -148,15 +154,15 @@ pub(super) fn run(verb: &Control, output: &mut Output) -> Exit {
 fn act(verb: &Control, output: &mut Output) -> Result<(), Failure> {
     let told = |error| vec![of_client(&error)];
     match verb {
-        Control::Status { at } => {
-            let status = connect(at)?.status().map_err(told)?;
+        Control::Status { which } => {
+            let status = connect(&which.at())?.status().map_err(told)?;
             output.answer(&status::lines(&status), &to_json(&status));
         }
-        Control::Top { at, refresh } => {
-            top::run(&mut connect(at)?, refresh, output).map_err(told)?;
+        Control::Top { which, refresh } => {
+            top::run(&mut connect(&which.at())?, refresh, output).map_err(told)?;
         }
-        Control::Pause { at } => {
-            let committed = connect(at)?.pause().map_err(told)?;
+        Control::Pause { which } => {
+            let committed = connect(&which.at())?.pause().map_err(told)?;
             if !committed {
                 return Err(Failure::from(vec![Finding::new(
                     About::Run,
@@ -167,8 +173,8 @@ fn act(verb: &Control, output: &mut Output) -> Result<(), Failure> {
             let line = "paused: everything processed is committed".to_owned();
             output.answer(&[line], &json!({ "paused": true }));
         }
-        Control::Resume { at } => {
-            let stopped = retry::resume(&mut connect(at)?).map_err(told)?;
+        Control::Resume { which } => {
+            let stopped = retry::resume(&mut connect(&which.at())?).map_err(told)?;
             let mut lines = vec!["resumed".to_owned()];
             lines.extend(stopped.iter().map(|task| {
                 format!("task {task} stays stopped; `sidestream retry {task}` tries it again")
@@ -176,12 +182,12 @@ fn act(verb: &Control, output: &mut Output) -> Result<(), Failure> {
             output.answer(&lines, &json!({ "paused": false, "stopped": stopped }));
         }
         Control::Retry { tasks, at } => retry::run(&mut connect(at)?, tasks, output)?,
-        Control::Drain { at, drain } => drain_agent(&mut connect(at)?, *drain, output)?,
+        Control::Drain { which, drain } => drain_agent(&mut connect(&which.at())?, *drain, output)?,
         Control::Swap { swap, at } => swap::swap(at, swap, output)?,
         Control::Rollback { to, at } => swap::roll_back(at, to, output)?,
         Control::State(read) => state::run(read, output)?,
-        Control::Events { at, follow } => {
-            events::run(&mut connect(at)?, follow, output).map_err(told)?;
+        Control::Events { which, follow } => {
+            events::run(&mut connect(&which.at())?, follow, output).map_err(told)?;
         }
     }
     Ok(())
@@ -194,19 +200,39 @@ fn drain_agent(
 ) -> Result<(), Vec<Finding>> {
     let leave = (how.leave || how.stay).then_some(how.leave);
     client.drain(leave).map_err(|error| vec![of_client(&error)])?;
+    if how.no_wait {
+        output.answer(&["draining".to_owned()], &json!({ "drained": false }));
+        return Ok(());
+    }
     let deadline = Instant::now() + DRAIN_TIME_MAX;
     // It answers until it ends.
-    while !how.no_wait && client.status().is_ok() {
+    while let Ok(status) = client.status() {
         if Instant::now() >= deadline {
             let seconds = DRAIN_TIME_MAX.as_secs();
-            let message = format!("the agent was told to drain, and runs still after {seconds} s");
-            return Err(vec![Finding::new(About::Run, message)]);
+            return Err(vec![Finding {
+                remedy:
+                    "look at its log; it gives up after `shutdown.deadline` of its pipeline file, \
+                         and nothing is lost if it is killed"
+                        .to_owned(),
+                ..Finding::new(About::Run, still_draining(&status, seconds))
+            }]);
         }
         std::thread::park_timeout(DRAIN_INTERVAL);
     }
-    let line = if how.no_wait { "draining" } else { "drained" };
-    output.answer(&[line.to_owned()], &json!({ "drained": !how.no_wait }));
+    output.answer(&["drained".to_owned()], &json!({ "drained": true }));
     Ok(())
+}
+
+/// That an agent drains still, and what its workers are at.
+fn still_draining(status: &Status, seconds: u64) -> String {
+    let at = |worker: &Worker| {
+        let told = [&worker.waiting_for, &worker.doing].map(String::as_str);
+        let told = told.into_iter().find(|told| !told.is_empty())?;
+        Some(format!("worker {}: {told}", worker.number))
+    };
+    let at: Vec<String> = status.workers.iter().filter_map(at).collect();
+    let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join("; ")) };
+    format!("the agent was told to drain, and runs still after {seconds} s{at}")
 }
 
 fn connect(at: &At) -> Result<Client, Vec<Finding>> {

@@ -1,7 +1,13 @@
 //! `sidestream status`, for people.
 
 use super::short;
-use crate::control::proto::{Input, Status, Task, Transform, Version, Worker};
+use crate::{
+    cli::text::{MESSAGE_CHARS_MAX, clean},
+    control::proto::{Input, Status, Task, Transform, Version, Worker},
+};
+
+/// For how long a transaction has to hold an input back before it is worth a word, in seconds.
+const HELD_SECONDS_MIN: u64 = 5;
 
 /// What an agent does, in lines, with the versions of its transforms.
 pub(super) fn lines(status: &Status) -> Vec<String> {
@@ -70,8 +76,15 @@ fn of_worker(worker: &Worker) -> Vec<String> {
         reason => format!(", waits: {reason}"),
     };
     let rests = if worker.rests { ", rests" } else { "" };
-    let mut lines =
-        vec![format!("worker {}: {} tasks{rests}{waits}", worker.number, worker.tasks.len())];
+    let stands = match worker.doing.as_str() {
+        "" => String::new(),
+        call => format!(", has not turned for {} s: it is {call}", worker.turned_ms_ago / 1_000),
+    };
+    let mut lines = vec![format!(
+        "worker {}: {} tasks{rests}{waits}{stands}",
+        worker.number,
+        worker.tasks.len()
+    )];
     lines.extend(worker.tasks.iter().map(of_task));
     lines
 }
@@ -84,15 +97,22 @@ fn of_task(task: &Task) -> String {
     let inputs: Vec<String> = task.inputs.iter().map(of_input).collect();
     line.push_str(&format!(" {}", inputs.join(", ")));
     if !task.reason.is_empty() {
-        line.push_str(&format!(" ({})", task.reason));
+        line.push_str(&format!(" ({})", clean(&task.reason, MESSAGE_CHARS_MAX)));
     }
     line
 }
 
 fn of_input(input: &Input) -> String {
     let number = |number: Option<String>| number.unwrap_or_else(|| "?".to_owned());
+    let held = match (input.held_back, input.held_back_ms / 1_000) {
+        (0, _) | (_, 0..HELD_SECONDS_MIN) => String::new(),
+        (offsets, seconds) => format!(
+            ", {offsets} of it held back for {seconds} s by a transaction that its producer has not \
+             ended"
+        ),
+    };
     format!(
-        "{}-{} at {}, lag {}",
+        "{}-{} at {}, lag {}{held}",
         input.topic,
         input.partition,
         number(input.committed_offset.map(|offset| offset.to_string())),

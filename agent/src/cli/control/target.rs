@@ -13,8 +13,31 @@ use crate::{
     control::client::Target,
 };
 
+/// Which agent is meant, for verbs that name nothing else.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Which {
+    /// Its pipeline file, as `--pipeline`; goes before all else that says which agent is meant.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    at: At,
+}
+
+impl Which {
+    /// The agent that is meant.
+    pub(super) fn at(&self) -> At {
+        match &self.file {
+            Some(file) => {
+                At { control: None, state: None, pipeline: Some(file.clone()), ..self.at.clone() }
+            }
+            None => self.at.clone(),
+        }
+    }
+}
+
 /// Which agent is meant.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Which agent")]
 pub struct At {
     /// Where it listens: `unix:` and the path of its socket, `http://host:port` or
     /// `https://host:port`.
@@ -88,4 +111,18 @@ fn address(pipeline: &Pipeline) -> Result<String, Vec<Finding>> {
 
 fn unix(path: &std::path::Path) -> String {
     format!("unix:{}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_goes_before_all_else() {
+        let at = At { control: Some("unix:/x".to_owned()), ..At::default() };
+        let file = Some(PathBuf::from("p.yaml"));
+        assert_eq!(Which { file: None, at: at.clone() }.at().control, at.control);
+        let named = Which { file: file.clone(), at }.at();
+        assert_eq!((named.control, named.pipeline), (None, file));
+    }
 }

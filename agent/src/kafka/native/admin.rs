@@ -16,7 +16,7 @@ use super::{
     partitions::{self, Entry, PartitionList},
 };
 
-type Operation = sys::rd_kafka_admin_op_t;
+pub(super) type Operation = sys::rd_kafka_admin_op_t;
 
 /// Which offset of a partition to look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,7 +302,7 @@ impl Answer {
         }
     }
 
-    fn configs(&self) -> Result<BTreeMap<String, String>, Failure> {
+    pub(super) fn configs(&self) -> Result<BTreeMap<String, String>, Failure> {
         let mut configs = BTreeMap::new();
         let (mut resources, mut entries) = (0, 0);
         // SAFETY: the event is of this kind, alive, and owns what is read.

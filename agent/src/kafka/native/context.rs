@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "C callbacks get raw pointers")]
 
 use std::{
+    collections::VecDeque,
     os::{
         fd::FromRawFd,
         raw::{c_char, c_int, c_void},
@@ -11,6 +12,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use rdkafka::bindings as sys;
@@ -23,6 +25,9 @@ use super::{
 
 /// The most errors that wait to be looked at; more are dropped, since they say the same.
 const ERRORS_MAX: usize = 16;
+/// For how long an error of a connection is remembered. librdkafka tells one that comes again and
+/// again twice a minute.
+const CONNECTION_ERROR_TIME: Duration = Duration::from_secs(60);
 
 /// Shared between a client's owner and the callbacks of that client.
 #[derive(Default)]
@@ -30,6 +35,7 @@ pub(in crate::kafka) struct Context {
     /// How many connections the client has closed or lost so far.
     closed_connections: AtomicU64,
     errors: Mutex<Vec<(Code, String)>>,
+    connection_errors: Mutex<VecDeque<(Instant, Code, String)>>,
     /// Answer rebalances inside the callback: nobody will answer them later.
     closing: AtomicBool,
     rebalance: Mutex<Option<Rebalance>>,
@@ -98,6 +104,27 @@ impl Context {
     /// Takes the errors that the client reported since the last call.
     pub(in crate::kafka) fn take_errors(&self) -> Vec<(Code, String)> {
         std::mem::take(&mut lock(&self.errors))
+    }
+
+    /// What went wrong with connections in the last minute, the latest last.
+    pub(in crate::kafka) fn connection_errors(&self) -> Vec<(Code, String)> {
+        let mut errors = lock(&self.connection_errors);
+        errors.retain(|(at, ..)| at.elapsed() < CONNECTION_ERROR_TIME);
+        errors.iter().map(|(_, code, why)| (*code, why.clone())).collect()
+    }
+
+    fn note_error(&self, code: Code, why: String) {
+        if code != Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN {
+            let mut errors = lock(&self.connection_errors);
+            if errors.len() >= ERRORS_MAX {
+                errors.pop_front();
+            }
+            errors.push_back((Instant::now(), code, why.clone()));
+        }
+        let mut errors = lock(&self.errors);
+        if errors.len() < ERRORS_MAX {
+            errors.push((code, why));
+        }
     }
 
     /// Takes the rebalance that was reported, if there is one.
@@ -187,10 +214,7 @@ unsafe extern "C" fn on_error(
     // SAFETY: librdkafka passes the opaque that the client was made with.
     let context = unsafe { Context::of(opaque) };
     let Ok(code) = Code::try_from(code) else { return };
-    let mut errors = lock(&context.errors);
-    if errors.len() < ERRORS_MAX {
-        errors.push((code, text(reason)));
-    }
+    context.note_error(code, text(reason));
 }
 
 unsafe extern "C" fn on_close_socket(socket: c_int, opaque: *mut c_void) -> c_int {

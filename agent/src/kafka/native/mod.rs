@@ -5,6 +5,7 @@
 
 mod admin;
 mod client;
+mod cluster;
 mod consumer;
 mod context;
 mod failure;
@@ -17,6 +18,7 @@ mod properties;
 pub(super) use self::{
     admin::{NewTopicSpec, OffsetAt},
     client::{Client, Conf, Kind},
+    cluster::Partition,
     consumer::ConsumerClient,
     context::{FailedDelivery, Rebalance, Tag},
     failure::{Code, Failure},

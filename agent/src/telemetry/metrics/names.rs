@@ -36,6 +36,7 @@ metrics! {
     COMMIT_SECONDS = Histogram "sidestream_commit_duration_seconds" ["worker"] "How long an attempt to commit took.";
     DROPPED_TRANSACTIONS = Counter "sidestream_dropped_transactions_total" ["worker"] "Transactions that were dropped; their records are processed again.";
     LAG = Gauge "sidestream_lag_records" ["topic" "partition"] "Offsets between what is committed and the end of an input partition; 0 once all is processed.";
+    HELD_BACK = Gauge "sidestream_held_back_records" ["topic" "partition"] "How many of them can't be read yet, since a producer has not ended its transaction.";
     STREAM_TIME_LAG = Gauge "sidestream_stream_time_lag_seconds" ["task"] "How far the stream time of a task is behind the wall clock.";
     RESTORE_REMAINING = Gauge "sidestream_restore_remaining_records" ["task"] "Changelog offsets that a task has still to read until it runs.";
     RESTORED_RECORDS = Counter "sidestream_restored_records_total" ["worker"] "Changelog offsets read by restores.";
