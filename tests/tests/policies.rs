@@ -9,7 +9,7 @@ use sidestream_tests::{
     broker, load, operate,
     policies::POLICIES,
     random::Random,
-    scene::{Play, Scene},
+    scene::{PARTITIONS, Play, Scene},
     topics, wait,
 };
 
@@ -180,5 +180,173 @@ fn records_that_only_the_broker_refuses_follow_the_policy() -> Result<()> {
         values(&scene.topic("in"))?.into_iter().partition(|value| value.len() > BATCH_BYTES_MAX);
     ensure!(values(&scene.topic("out"))? == small, "all that are small come out");
     ensure!(values(&format!("{}-dead", scene.application()))? == large && large.len() == 5);
+    Ok(())
+}
+
+/// A table whose changes go to a changelog that takes no more than so much in one batch.
+const LARGE_STATE: Play = Play {
+    pipeline: "\
+{head}
+limits: { retry_backoff: 10ms }
+transforms:
+  - name: enrich
+    module: {modules}/enrich.wasm
+    inputs: ['{topic:orders}', '{topic:customers}']
+    stores: [customers]
+    outputs: { enriched: '{topic:enriched}' }
+    on_error: { dead_letter: '{application}-dead' }
+",
+    inputs: &[("orders", order, 0), ("customers", customer, 0)],
+    outputs: &["enriched"],
+    repartitions: &[],
+    stores: &["customers"],
+    check: |_| Ok(Vec::new()),
+};
+
+fn order(number: u64, _: &mut Random) -> load::Record {
+    let value = Some(format!("{{\"id\": \"o-{number}\", \"amount\": 5}}").into_bytes());
+    load::Record { key: Some(format!("c{}", number % 50).into_bytes()), value, timestamp: None }
+}
+
+/// One customer of fifty has a name that is too large for the changelog.
+fn customer(number: u64, _: &mut Random) -> load::Record {
+    let size = if number == 7 { 3 * BATCH_BYTES_MAX } else { 10 };
+    let value = format!("{{\"name\": \"{}\", \"tier\": \"gold\"}}", "x".repeat(size));
+    let key = Some(format!("c{number}").into_bytes());
+    load::Record { key, value: Some(value.into_bytes()), timestamp: None }
+}
+
+#[test]
+fn a_state_change_that_only_the_changelog_refuses_follows_the_policy_of_its_record() -> Result<()> {
+    let mut scene = Scene::new(&broker::shared().bootstrap(), LARGE_STATE)?;
+    let bootstrap = scene.bootstrap().to_owned();
+    let limit = BATCH_BYTES_MAX.to_string();
+    let settings = [("cleanup.policy", "compact"), ("max.message.bytes", limit.as_str())];
+    topics::create(&bootstrap, &scene.changelog("customers"), PARTITIONS, &settings)?;
+    load::send_all(&bootstrap, &scene.topic("customers"), (1, customer), 50)?;
+    load::send_all(&bootstrap, &scene.topic("orders"), (1, order), 400)?;
+    scene.start_agents(1)?;
+    scene.settle()?;
+    let letters = scene.read(&format!("{}-dead", scene.application()))?;
+    ensure!(letters.len() == 1, "{} letters instead of one", letters.len());
+    ensure!(letters[0].key.as_deref() == Some(b"c7"), "another record was passed over");
+    let exception = letters[0].header_text("__streams.errors.exception");
+    ensure!(exception.as_deref() == Some("refused"), "{exception:?}");
+    ensure!(scene.read(&scene.topic("enriched"))?.len() == 400, "all orders come out");
+    Ok(())
+}
+
+/// Brokers take none of its letters as they are: the time of one, and the size of another.
+const LETTERS: Play = Play {
+    pipeline: "\
+{head}
+limits: { retry_backoff: 10ms }
+transforms:
+  - name: passing
+    module: {modules}/poison.wasm
+    inputs: ['{topic:in}']
+    outputs: { out: '{topic:out}' }
+    on_error: { dead_letter: '{application}-dead' }
+",
+    inputs: &[("in", of_another_time, 0)],
+    outputs: &["out"],
+    repartitions: &[],
+    stores: &[],
+    check: |_| Ok(Vec::new()),
+};
+
+/// Microseconds that are taken for milliseconds.
+const FAR_AHEAD: i64 = 1_700_000_000_000_000;
+
+fn of_another_time(number: u64, _: &mut Random) -> load::Record {
+    let (value, timestamp) = match number {
+        11 => ("far ahead".to_owned(), Some(FAR_AHEAD)),
+        23 => ("x".repeat(2 * BATCH_BYTES_MAX), None),
+        _ => (format!("fine {number}"), None),
+    };
+    let key = Some(number.to_string().into_bytes());
+    load::Record { key, value: Some(value.into_bytes()), timestamp }
+}
+
+#[test]
+fn a_letter_that_brokers_refuse_gets_through_without_what_they_refuse() -> Result<()> {
+    let mut scene = Scene::new(&broker::shared().bootstrap(), LETTERS)?;
+    let bootstrap = scene.bootstrap().to_owned();
+    let any_time = [("message.timestamp.after.max.ms", i64::MAX.to_string())];
+    topics::configure(&bootstrap, &scene.topic("in"), &any_time)?;
+    let ahead = [("message.timestamp.after.max.ms", "3600000")];
+    let limit = BATCH_BYTES_MAX.to_string();
+    let small = [ahead[0], ("max.message.bytes", limit.as_str())];
+    let dead = format!("{}-dead", scene.application());
+    topics::create(&bootstrap, &dead, PARTITIONS, &small)?;
+    let settings: Vec<(&str, String)> =
+        small.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    topics::configure(&bootstrap, &scene.topic("out"), &settings)?;
+    load::send_all(&bootstrap, &scene.topic("in"), (1, of_another_time), 100)?;
+    scene.start_agents(1)?;
+    scene.settle()?;
+    ensure!(scene.read(&scene.topic("out"))?.len() == 98, "all others come out");
+    let letters = scene.read(&dead)?;
+    let letter = |key: &str| letters.iter().find(|of| of.key.as_deref() == Some(key.as_bytes()));
+    let (Some(ahead), Some(large)) = (letter("11"), letter("23")) else {
+        anyhow::bail!("a letter is missing of {}", letters.len())
+    };
+    ensure!(letters.len() == 2 && ahead.value_text() == "far ahead");
+    let time = ahead.header_text("__sidestream.timestamp.replaced");
+    ensure!(time == Some(FAR_AHEAD.to_string()), "{time:?}");
+    let size = large.header_text("__sidestream.value.omitted");
+    let is_told = size == Some((2 * BATCH_BYTES_MAX).to_string());
+    ensure!(large.value.is_none() && is_told, "{size:?}");
+    Ok(())
+}
+
+/// One transform that skips what fails.
+const SKIPPING: Play = Play {
+    pipeline: "\
+{head}
+limits: { retry_backoff: 10ms }
+transforms:
+  - name: passing
+    module: {modules}/poison.wasm
+    inputs: ['{topic:in}']
+    outputs: { out: '{topic:out}' }
+    on_error: skip
+",
+    inputs: &[("in", fine, 200)],
+    outputs: &["out"],
+    repartitions: &[],
+    stores: &[],
+    check: |_| Ok(Vec::new()),
+};
+
+fn fine(number: u64, _: &mut Random) -> load::Record {
+    let value = Some(format!("fine {number}").into_bytes());
+    load::Record { key: Some(number.to_string().into_bytes()), value, timestamp: None }
+}
+
+#[test]
+fn a_topic_that_is_deleted_and_made_again_costs_no_record() -> Result<()> {
+    let mut scene = Scene::new(&broker::embedded().bootstrap(), SKIPPING)?;
+    let (bootstrap, out) = (scene.bootstrap().to_owned(), scene.topic("out"));
+    scene.add_agent()?;
+    let file = scene.agents[0].pipeline_file();
+    let pipeline = std::fs::read_to_string(&file)?;
+    // Else librdkafka waits for half a minute before it says that a topic is gone.
+    let soon = "    topic.metadata.propagation.max.ms: 0\n";
+    std::fs::write(&file, pipeline.replacen("  producer:\n", &format!("  producer:\n{soon}"), 1))?;
+    scene.start_load(5)?;
+    scene.agents[0].start()?;
+    scene.wait_for_progress()?;
+    topics::delete(&bootstrap, &out)?;
+    let told = scene.agents[0].wait_for_log("a task waits")?;
+    ensure!(told.contains(&out), "it says which topic: {told}");
+    topics::create(&bootstrap, &out, PARTITIONS, &[])?;
+    scene.wait_for_progress()?;
+    let sent = scene.settle()?;
+    let log = scene.agents[0].log();
+    ensure!(!log.contains("skipped") && !log.contains("a task was stopped"), "{log}");
+    let there = scene.read(&out)?;
+    let last = format!("fine {}", sent - 1);
+    ensure!(there.iter().any(|record| record.value_text() == last), "the last one came out");
     Ok(())
 }

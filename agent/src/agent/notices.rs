@@ -21,13 +21,15 @@ pub(super) struct Teller {
     restoring: BTreeMap<TaskId, Duration>,
     waiting: Option<String>,
     said: Said,
+    /// What tasks wait for.
+    held: BTreeMap<TaskId, String>,
 }
 
 impl Teller {
     /// One that tells at most `lines_max` lines of a transform in a second.
     pub(super) fn new(worker: usize, topology: Arc<Topology>, lines_max: u32) -> Self {
-        let said = Said::new(lines_max);
-        Self { worker, topology, restoring: BTreeMap::new(), waiting: None, said }
+        let (restoring, held) = (BTreeMap::new(), BTreeMap::new());
+        Self { worker, topology, restoring, waiting: None, said: Said::new(lines_max), held }
     }
 
     /// Tells what happened in a turn that ended at `now` (since the start).
@@ -49,6 +51,12 @@ impl Teller {
             }
             Notice::Retrying { task, attempts, reason } => {
                 warn!(worker, %task, attempts, reason, "a task failed and will be tried again");
+            }
+            Notice::Held { task, reason } => {
+                if self.held.get(&task) != Some(&reason) {
+                    warn!(worker, %task, reason, "a task waits");
+                    self.held.insert(task, reason);
+                }
             }
             Notice::Swapped { transform, version } => {
                 let transform = self.transform(transform);
@@ -106,6 +114,11 @@ impl Teller {
         self.recovered();
         let CommitNotice { records, outputs, changes, bytes, .. } = commit;
         debug!(worker = self.worker, records, outputs, changes, bytes, "committed");
+        for (task, ..) in &commit.offsets {
+            if self.held.remove(task).is_some() {
+                info!(worker = self.worker, %task, "what the task waited for is there again");
+            }
+        }
         commit.passed_over.iter().for_each(|passed| self.passed_over(passed));
         for (task, place, said) in &commit.telemetry {
             let transform = &self.topology.subtopology(*task).transforms[*place].name;

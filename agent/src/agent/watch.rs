@@ -120,6 +120,7 @@ impl Watcher {
                 let message = format!("failed {attempts} times: {reason}");
                 self.event(Some(*task), "task_retrying", message);
             }
+            Notice::Held { task, reason } => self.held(*task, reason),
             Notice::Swapped { transform, version } => self.swapped(*transform, *version, None),
             Notice::Reverted { transform, version, reason } => {
                 self.swapped(*transform, *version, Some(reason));
@@ -134,6 +135,19 @@ impl Watcher {
                 self.own().view().waiting = None;
                 self.event(None, "recovered", "");
             }
+        }
+    }
+
+    /// A task waits for something, as long as that is not there: told once.
+    fn held(&self, task: TaskId, reason: &str) {
+        let before = self
+            .own()
+            .view()
+            .tasks
+            .get_mut(&task)
+            .map(|known| std::mem::replace(&mut known.failure, reason.to_owned()));
+        if before.as_deref() != Some(reason) {
+            self.event(Some(task), "waiting", reason);
         }
     }
 

@@ -73,7 +73,7 @@ pub(super) fn fatal_client(failure: &Failure) -> LogError {
 }
 
 /// What a person can do about errors that no waiting ends.
-fn remedy(code: Code) -> Option<&'static str> {
+pub(super) fn remedy(code: Code) -> Option<&'static str> {
     match code {
         Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED => {
             Some("let the agent's user read the consumer group")

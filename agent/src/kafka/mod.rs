@@ -21,6 +21,7 @@ mod names;
 mod native;
 mod offsets;
 mod producer;
+mod refusal;
 mod restore;
 mod topic_reader;
 mod topic_writer;

@@ -7,22 +7,28 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Changes, NO_TIMESTAMP, Outputs, Timestamp},
-    worker::{ChangelogEnd, LogError, Receipt, Transaction},
+    record::{Changes, NO_TIMESTAMP, Outputs, Timestamp, TopicIndex, TopicPartition},
+    worker::{ChangelogEnd, Fault, LogError, Receipt, Refusal, Suspects, Transaction},
 };
 
 use super::{
     config::Config,
     connections::{NO_COORDINATOR, in_time, unanswered},
     consumer::Consumer,
-    error::fatal_client,
+    error::remedy,
     names::Names,
     native::{
         Code, FailedDelivery, Failure, GroupName, PartitionList, ProducerClient, ProducerRecord,
         Tag,
     },
+    refusal::{advice, fault},
 };
 use crate::crash_point::CrashPoint;
+
+/// How many records may be on their way together, once one of several was refused: so many times
+/// fewer than were suspected, and more again with each commit, until it is this many.
+const NARROWER: usize = 8;
+const TOGETHER_MAX: usize = 10_000;
 
 /// The producer of a worker.
 ///
@@ -36,8 +42,17 @@ pub(super) struct Producer {
     group: GroupName,
     client: ProducerClient,
     state: State,
+    /// Why the last client can't be used any more.
+    why_broken: String,
     /// How many outputs were produced in the open transaction.
     rows: usize,
+    /// The changelog partitions of the transaction that is committed, as its tags count them.
+    changelogs: Vec<TopicPartition>,
+    /// How many records are sent before their delivery is waited for: all, unless one of several
+    /// was refused.
+    together: usize,
+    /// How many were sent since.
+    sent: usize,
 }
 
 /// Where the producer is.
@@ -69,7 +84,11 @@ impl Producer {
             worker,
             names,
             state: State::Starting,
+            why_broken: String::new(),
             rows: 0,
+            changelogs: Vec::new(),
+            together: usize::MAX,
+            sent: 0,
         })
     }
 
@@ -104,7 +123,14 @@ impl Producer {
             self.client = ProducerClient::new(client);
             self.state = State::Starting;
         }
-        self.start()
+        self.start()?;
+        let (worker, reason) = (self.worker, std::mem::take(&mut self.why_broken));
+        tracing::warn!(
+            worker,
+            reason,
+            "the producer was replaced; its last transaction is settled"
+        );
+        Ok(())
     }
 
     /// Serves delivery reports and errors.
@@ -120,7 +146,10 @@ impl Producer {
         self.begin()?;
         self.enqueue_outputs(outputs)?;
         self.serve();
-        Ok(())
+        match self.client.client().context().failed_delivery() {
+            Some(failed) => Err(self.undelivered(&failed)),
+            None => Ok(()),
+        }
     }
 
     fn begin(&mut self) -> Result<(), LogError> {
@@ -135,7 +164,8 @@ impl Producer {
             self.client.begin_transaction().map_err(|failure| self.broken(&failure.message))?;
         }
         self.client.client().context().take_failed_delivery();
-        self.rows = 0;
+        self.client.client().context().take_not_added();
+        (self.rows, self.sent) = (0, 0);
         self.state = State::Open;
         Ok(())
     }
@@ -158,9 +188,10 @@ impl Producer {
             connections: self.client.client().context().closed_connections(),
         };
         self.client.client().context().reset_deliveries(transaction.changes.len());
+        self.changelogs = transaction.changes.iter().map(|(partition, _)| *partition).collect();
         self.enqueue_outputs(&transaction.outputs)?;
-        for (slot, (partition, changes)) in transaction.changes.iter().enumerate() {
-            self.enqueue_changes(slot, *partition, changes)?;
+        for (slot, (_, changes)) in transaction.changes.iter().enumerate() {
+            self.enqueue_changes(slot, changes)?;
         }
         CrashPoint::AfterProduce.pass();
         match self.config.exactly_once {
@@ -168,6 +199,10 @@ impl Producer {
             false => self.commit_at_least_once(transaction, consumer, &started)?,
         }
         self.state = State::Ready;
+        self.together = match self.together.saturating_mul(NARROWER) {
+            more if more > TOGETHER_MAX => usize::MAX,
+            more => more,
+        };
         let receipt = self.receipt(transaction)?;
         CrashPoint::BeforeApply.pass();
         Ok(receipt)
@@ -182,7 +217,7 @@ impl Producer {
         let left = self.time_left(started);
         self.client
             .send_offsets(&offsets, &self.group, &transaction.membership, left)
-            .map_err(|failure| self.failed(&failure))?;
+            .map_err(|failure| self.offsets_failed(&failure, transaction))?;
         CrashPoint::AfterOffsets.pass();
         self.deliver(started)?;
         CrashPoint::BeforeEnd.pass();
@@ -261,8 +296,13 @@ impl Producer {
 
     /// See [`Log::abort`](sidestream_core::worker::Log::abort).
     pub(super) fn abort(&mut self) -> Result<(), LogError> {
+        self.abort_open().map(drop)
+    }
+
+    /// Aborts what is open. Returns what had not been delivered of it.
+    fn abort_open(&mut self) -> Result<Option<FailedDelivery>, LogError> {
         match self.state {
-            State::Ready | State::Starting => return Ok(()),
+            State::Ready | State::Starting => return Ok(None),
             State::Open => {}
             State::Broken => {
                 return Err(LogError::Unknown("the producer has to be made anew".to_owned()));
@@ -280,9 +320,8 @@ impl Producer {
         if self.client.client().context().closed_connections() != connections {
             return Err(self.broken("a connection was lost during the abort"));
         }
-        self.client.client().context().take_failed_delivery();
         self.state = State::Ready;
-        Ok(())
+        Ok(self.client.client().context().take_failed_delivery())
     }
 
     /// The transaction can't be committed: aborts it and says so.
@@ -293,33 +332,132 @@ impl Producer {
         }
     }
 
-    /// A call within a transaction failed before its end was asked for.
+    /// A call within a transaction failed before its end was asked for. It may be the consequence
+    /// of a record that was refused, of which the abort tells.
     fn failed(&mut self, failure: &Failure) -> LogError {
         if failure.fatal || self.client.client().fatal_error().is_some() {
             return self.broken(&failure.message);
         }
-        let aborted = self.drop_transaction(failure.message.clone());
-        match failure.code {
-            Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => fatal_client(failure),
-            _ => aborted,
+        let aborted = match self.abort_open() {
+            Ok(failed) => failed.and_then(|failed| self.refusal(&failed)),
+            Err(error) => return error,
+        };
+        aborted.unwrap_or_else(|| {
+            let advice = remedy(failure.code).map_or_else(String::new, |text| format!("; {text}"));
+            LogError::Aborted(format!("{failure}{advice}"))
+        })
+    }
+
+    /// The offsets could not be made part of the transaction. Whether another process has taken
+    /// this one's identity, the consumer finds out.
+    fn offsets_failed(&mut self, failure: &Failure, transaction: &Transaction<'_>) -> LogError {
+        if let Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE = failure.code
+            && let Some((partition, _)) =
+                transaction.offsets.iter().max_by_key(|(_, committed)| committed.metadata.len())
+        {
+            let suspects = Suspects::Offset(*partition);
+            return refused(failure, suspects, Fault::Lasting, false);
         }
+        self.serve();
+        if let Some(failed) = self.client.client().context().failed_delivery() {
+            return self.undelivered(&failed);
+        }
+        self.failed_for_good(failure).unwrap_or_else(|| self.failed(failure))
+    }
+
+    /// A transaction that can only be aborted, since one of its topics may not be written or read.
+    fn failed_for_good(&self, failure: &Failure) -> Option<LogError> {
+        let fault = fault(failure.code, false).filter(|fault| !fault.is_of_record())?;
+        let context = self.client.client().context();
+        let message = context.take_not_added().unwrap_or_else(|| failure.message.clone());
+        let failure = Failure { message, ..failure.clone() };
+        Some(refused(&failure, Suspects::Anything, fault, false))
     }
 
     fn broken(&mut self, why: &str) -> LogError {
         self.state = State::Broken;
+        why.clone_into(&mut self.why_broken);
         LogError::Unknown(why.to_owned())
     }
 
+    /// Some records were not delivered.
     fn undelivered(&mut self, failed: &FailedDelivery) -> LogError {
-        let failure = Failure::check(failed.code).err();
-        let message = failure.map_or_else(String::new, |failure| failure.message);
-        let message = format!("topic {}: {message}", failed.topic);
-        match failed.tag {
-            Tag::Output(row) if is_refusal(failed.code) => {
-                LogError::Refused { row: failed.is_only.then_some(row), message }
-            }
-            Tag::Output(_) | Tag::Change(_) => self.failed(&Failure::new(failed.code, message)),
+        if let Some(refusal) = self.refusal(failed) {
+            return refusal;
         }
+        let cause = match self.config.exactly_once && failed.is_consequence() {
+            true => self.client.transaction_error(),
+            false => None,
+        };
+        if let Some(refusal) = cause.as_ref().and_then(|cause| self.failed_for_good(cause)) {
+            return refusal;
+        }
+        let why = describe_delivery(failed);
+        self.failed(&cause.unwrap_or_else(|| Failure::new(failed.code, why)))
+    }
+
+    /// What was refused, if records were. Where it is one of several, they are sent apart from now
+    /// on.
+    fn refusal(&mut self, failed: &FailedDelivery) -> Option<LogError> {
+        let is_change = matches!(failed.tags.first(), Some(Tag::Change(..)));
+        let fault = fault(failed.code, is_change)?;
+        let (mut rows, mut changelog) = (Vec::new(), None);
+        for tag in &failed.tags {
+            match *tag {
+                Tag::Output(row) if !is_change => rows.push(row),
+                Tag::Change(slot, row) if is_change => {
+                    changelog = changelog.or_else(|| self.changelogs.get(slot).copied());
+                    rows.push(row);
+                }
+                Tag::Output(_) | Tag::Change(..) => {}
+            }
+        }
+        if rows.len() > 1 && fault.is_of_record() {
+            self.together = self.together.min(rows.len()).div_ceil(NARROWER);
+        }
+        let suspects = match changelog {
+            Some(partition) => Suspects::Changes(partition, rows),
+            None => Suspects::Outputs(rows),
+        };
+        let failure = Failure::new(failed.code, describe_delivery(failed));
+        Some(refused(&failure, suspects, fault, is_change))
+    }
+
+    /// A record was not taken. That may be the consequence of another one that was not delivered.
+    fn not_taken(&mut self, tag: Tag, topic: TopicIndex, failure: &Failure) -> LogError {
+        self.serve();
+        if let Some(failed) = self.client.client().context().failed_delivery() {
+            return self.undelivered(&failed);
+        }
+        let message = format!("topic {}: {failure}", self.names.name(topic));
+        let failure = Failure { message, ..failure.clone() };
+        let (suspects, is_change) = match tag {
+            Tag::Output(row) => (Suspects::Outputs(vec![row]), false),
+            Tag::Change(slot, row) => (Suspects::Changes(self.changelogs[slot], vec![row]), true),
+        };
+        match fault(failure.code, is_change) {
+            Some(fault) => refused(&failure, suspects, fault, is_change),
+            None => self.failed(&failure),
+        }
+    }
+
+    /// Hands a record over. Where one of those sent together was refused before, waits for the last
+    /// few to be delivered, so that it can be told which.
+    fn enqueue(&mut self, topic: TopicIndex, record: ProducerRecord<'_>) -> Result<(), LogError> {
+        let timeout = self.config.commit_timeout;
+        self.client
+            .produce(record, timeout)
+            .map_err(|failure| self.not_taken(record.tag, topic, &failure))?;
+        self.sent += 1;
+        if self.sent < self.together {
+            return Ok(());
+        }
+        self.sent = 0;
+        let flushed = self.client.flush(timeout);
+        if let Some(failed) = self.client.client().context().failed_delivery() {
+            return Err(self.undelivered(&failed));
+        }
+        flushed.map_err(|failure| self.failed(&failure))
     }
 
     fn enqueue_outputs(&mut self, outputs: &Outputs) -> Result<(), LogError> {
@@ -340,8 +478,13 @@ impl Producer {
             let topic = outputs.topics[row];
             self.client.open_topic(usize::from(topic.0), self.names.c_name(topic));
             let Some(timestamp) = timestamp(outputs.timestamps[row]) else {
-                let message = format!("the timestamp {} is negative", outputs.timestamps[row]);
-                return Err(LogError::Refused { row: Some(first + row), message });
+                let time = outputs.timestamps[row];
+                let name = self.names.name(topic);
+                return Err(LogError::Refused(Refusal {
+                    suspects: Suspects::Outputs(vec![first + row]),
+                    fault: Fault::Time,
+                    message: format!("topic {name}: the timestamp {time} is negative"),
+                }));
             };
             let record = ProducerRecord {
                 topic: usize::from(topic.0),
@@ -352,42 +495,25 @@ impl Producer {
                 headers: &row_headers,
                 tag: Tag::Output(first + row),
             };
-            if let Err(failure) = self.client.produce(record, self.config.commit_timeout) {
-                let message = format!("topic {}: {failure}", self.names.name(topic));
-                return Err(match is_refusal(failure.code) {
-                    true => LogError::Refused { row: Some(first + row), message },
-                    false => self.failed(&Failure { message, ..failure }),
-                });
-            }
+            self.enqueue(topic, record)?;
         }
         Ok(())
     }
 
-    fn enqueue_changes(
-        &mut self,
-        slot: usize,
-        partition: sidestream_core::record::TopicPartition,
-        changes: &Changes,
-    ) -> Result<(), LogError> {
-        let topic = usize::from(partition.topic.0);
-        self.client.open_topic(topic, self.names.c_name(partition.topic));
-        for (key, value) in changes.keys.iter().zip(&changes.values) {
+    fn enqueue_changes(&mut self, slot: usize, changes: &Changes) -> Result<(), LogError> {
+        let TopicPartition { topic, partition } = self.changelogs[slot];
+        self.client.open_topic(usize::from(topic.0), self.names.c_name(topic));
+        for (row, (key, value)) in changes.keys.iter().zip(&changes.values).enumerate() {
             let record = ProducerRecord {
-                topic,
-                partition: partition.partition,
+                topic: usize::from(topic.0),
+                partition,
                 timestamp: 0,
                 key,
                 value,
                 headers: &[],
-                tag: Tag::Change(slot),
+                tag: Tag::Change(slot, row),
             };
-            if let Err(failure) = self.client.produce(record, self.config.commit_timeout) {
-                let message = format!("topic {}: {failure}", self.names.name(partition.topic));
-                return Err(match is_refusal(failure.code) {
-                    true => LogError::Refused { row: None, message },
-                    false => self.failed(&Failure { message, ..failure }),
-                });
-            }
+            self.enqueue(topic, record)?;
         }
         Ok(())
     }
@@ -413,19 +539,17 @@ fn timestamp(timestamp: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// Whether no repetition can make a broker take this record.
-fn is_refusal(code: Code) -> bool {
-    matches!(
-        code,
-        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
-            | Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE
-            | Code::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE
-            | Code::RD_KAFKA_RESP_ERR_INVALID_MSG
-            | Code::RD_KAFKA_RESP_ERR_INVALID_RECORD
-            | Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP
-            | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION
-            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
-            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
-            | Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
-    )
+/// Where records were not delivered to, and why.
+fn describe_delivery(failed: &FailedDelivery) -> String {
+    let FailedDelivery { code, topic, partition, .. } = failed;
+    let why = Failure::check(*code).err().map_or_else(String::new, |failure| failure.message);
+    format!("topic {topic} [{partition}]: {why}")
+}
+
+fn refused(failure: &Failure, suspects: Suspects, fault: Fault, is_change: bool) -> LogError {
+    let message = match advice(failure.code, is_change) {
+        Some(advice) => format!("{failure}; {advice}"),
+        None => failure.to_string(),
+    };
+    LogError::Refused(Refusal { suspects, fault, message })
 }

@@ -61,6 +61,8 @@ pub(crate) struct SimProcessor {
     /// How many records it was given, and how many with its last call.
     records: u64,
     last: u32,
+    /// How many records and punctuations wear it out.
+    uses: u64,
     failed: bool,
     /// What another version failed at is tried on it.
     is_witness: bool,
@@ -137,6 +139,7 @@ impl SimProcessor {
             told: BTreeMap::new(),
             records: 0,
             last: 0,
+            uses: 0,
             failed: false,
             is_witness: false,
         })
@@ -214,6 +217,7 @@ impl SimProcessor {
 
     /// Whether a record fails now: always if it is poison, else as often as the seed says.
     fn check_failure(&self, row: &Row<'_>) -> Result<(), Failure> {
+        self.check_leak(Some(row.row))?;
         let mut state = self.world.lock();
         if row.value.is_some_and(|value| state.plan.poison.contains(value)) {
             return Err(failure(FailureKind::Reject, Some(row.row), POISON));
@@ -269,6 +273,16 @@ impl SimProcessor {
         }
     }
 
+    /// Whether the instance is used up by what it was given before.
+    fn check_leak(&self, row: Option<usize>) -> Result<(), Failure> {
+        let Some((most, kind)) = self.world.lock().plan.leak else { return Ok(()) };
+        if self.uses + (row.unwrap_or(0) as u64) < most {
+            return Ok(());
+        }
+        let is_named = matches!(kind, FailureKind::Reject | FailureKind::Retry);
+        Err(failure(kind, row.filter(|_| is_named), "used up"))
+    }
+
     fn emit(&self, emits: &mut Emits, output: &str, cause: i32, key: &[u8], value: &str) {
         let Some(&output) = self.outputs.get(output) else { return };
         if let Some(says) = &self.says {
@@ -302,6 +316,12 @@ impl SimProcessor {
         let stamp = format!("{input}/{partition}/{offset}");
         let emits = &mut effects.emits;
         let way = poison::way(&self.world.lock().plan, &self.name, row.stamp);
+        if let Some(Way::TooLargeState) = way {
+            // Under a key of its own, as below.
+            let value = "x".repeat(RECORD_BYTES_MAX);
+            state.put(store, format!("{stamp} is too large").as_bytes(), Some(value.as_bytes()));
+            return Ok(());
+        }
         if let Some(Way::TooLarge) = way {
             self.emit(emits, OUT, cause, row.key, &"x".repeat(RECORD_BYTES_MAX));
         }
@@ -355,6 +375,7 @@ impl SimProcessor {
         let records = batch.records.len();
         self.last = u32::try_from(records).expect("a batch is small");
         self.records += records as u64;
+        self.uses += records as u64;
         if self.says.is_none() {
             return;
         }
@@ -428,18 +449,24 @@ impl Processor for SimProcessor {
         if self.name == SPARE {
             return Ok(effects);
         }
-        let result = add(state, COUNTS, key).map(|count| {
+        let result = add(state, COUNTS, key).and_then(|count| {
+            self.check_leak(None)?;
             let value = match name {
+                _ if self.world.lock().plan.refusals.has_bad_ticks(self.task) => {
+                    "x".repeat(RECORD_BYTES_MAX)
+                }
                 "stream" => format!("{count}/{}/{}", due.time, due.stream_time),
                 _ => format!("{count}"),
             };
             let key = format!("{name} {}", self.task);
             if !is_planned {
-                return;
+                return Ok(());
             }
             self.emit(&mut effects.emits, TICKS, NO_CAUSE, key.as_bytes(), &value);
+            Ok(())
         });
         self.failed = result.is_err();
+        self.uses += 1;
         self.account(&Batch::default(), result.as_ref().err());
         let task = self.task;
         self.world

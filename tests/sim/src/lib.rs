@@ -20,6 +20,7 @@ mod pipeline;
 mod plan;
 mod poison;
 mod prng;
+mod refusals;
 mod run;
 mod swap;
 mod time;

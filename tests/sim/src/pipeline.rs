@@ -45,6 +45,13 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// Takes punctuations away.
+    pub(crate) const fn does_not_punctuate(&mut self) {
+        (self.stream_punctuation, self.wall_punctuation) = (None, None);
+    }
+}
+
 /// What a transform does; its name says it.
 pub(crate) const COUNT: &str = "count";
 /// Reads what [`COUNT`] reads, and is punctuated; nothing comes of it.

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sidestream_core::{
     record::{TaskId, TopicIndex, TopicPartition},
+    task::FailureKind,
     topology::{Subtopology, Topology},
     worker::Config,
 };
@@ -14,6 +15,7 @@ use crate::{
     pipeline::{self, Shape},
     poison::Policies,
     prng::Prng,
+    refusals::Refusals,
     swap::{self, Planned},
     time::{self, Slow},
 };
@@ -116,6 +118,10 @@ pub(crate) struct Plan {
     /// Failures by chance say which record failed, and a task has no more attempts than one record
     /// needs: many records of a batch may fail, and none may stop the task.
     pub(crate) named: bool,
+    /// What brokers refuse, and how they say it.
+    pub(crate) refusals: Refusals,
+    /// After how many records an instance of user code is used up, and how it fails then.
+    pub(crate) leak: Option<(u64, FailureKind)>,
     /// In place of an end without faults, a changelog is lost.
     pub(crate) loss: Option<Loss>,
     /// A marker is written once in so many chances: fast or slowly.
@@ -139,6 +145,8 @@ impl Plan {
         plan.change = None;
         plan.loss = None;
         plan.named = false;
+        plan.leak = None;
+        plan.refusals = Refusals::default();
         plan.config.exactly_once = true;
         plan
     }
@@ -149,34 +157,31 @@ impl Plan {
         if seed % POLICIES == 1 && !change::is_drawn(seed) {
             shape.policies = Policies::draw(seed);
         }
+        let nameless = seed % NAMELESS == 1 && !shape.chained;
+        if nameless {
+            shape.does_not_punctuate(); // What a record and that did could not be told apart.
+        }
         let topology = Arc::new(pipeline::topology(&shape));
         let (arrivals, mut poison) = arrivals(seed, prng, &shape, &topology);
-        if shape.policies.rate > 0 || change::is_drawn(seed) {
+        let refusals = refusals(seed, nameless, &shape, &topology);
+        if shape.policies.rate > 0 || refusals.stops() || change::is_drawn(seed) {
             poison.clear();
         }
         let mut timeouts = timeouts(prng);
         let mut config = config(prng, &timeouts);
         let mut faults = faults(prng);
-        if !poison.is_empty() {
-            // What fails for good is told from what fails by chance by how often it fails.
-            config.attempts_max = 5;
-            (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
-        }
+        fails_for_good(!poison.is_empty() || refusals.stops(), &mut config, &mut faults);
         let has_all = shape.policies.rate == 0 && seed % AT_LEAST_ONCE != AT_LEAST_ONCE - 1;
-        let slow = Slow::draw(seed, timeouts.transaction).filter(|_| has_all);
+        let slow = Slow::draw(seed, timeouts.transaction).filter(|_| has_all && !refusals.stops());
         if slow.is_some() {
             poison.clear();
             slow_down(seed, &timeouts, &mut config, &mut faults);
         }
         faults.years = time::is_extreme(seed);
-        let named = slow.is_none() && poison.is_empty() && seed % NAMED == NAMED - 1;
-        if named {
-            config.attempts_max = FAILURES_MAX + 1;
-            (faults.transient, faults.initialise, faults.corrupt) = (3, 0, 0);
-        }
-        if faults.leap > 0 && faults.compact == 0 {
-            faults.compact = 50; // Time only matters to what is compacted.
-        }
+        let is_free = poison.is_empty() && !refusals.stops() && slow.is_none();
+        let leak = leak(seed).filter(|_| is_free && !change::is_drawn(seed));
+        let named = is_free && leak.is_none() && seed % NAMED == NAMED - 1;
+        fails_by_chance((leak.is_some(), named), &mut config, &mut faults);
         if seed % AT_LEAST_ONCE == AT_LEAST_ONCE - 1 {
             without_transactions(&mut timeouts, &mut config, &mut faults);
         }
@@ -185,7 +190,8 @@ impl Plan {
         let (identities, workers) = if slow.is_some() { (1, 1) } else { crew };
         let (static_members, durable) = (prng.coin(), prng.coin());
         let steps = prng.between(150, 500);
-        let swaps = swaps(seed, steps, &topology);
+        let may_swap = !refusals.stops() && leak.is_none();
+        let swaps = if may_swap { swaps(seed, steps, &topology) } else { Vec::new() };
         if !swaps.is_empty() && (faults.transient, faults.initialise, faults.corrupt) == (0, 0, 0) {
             config.attempts_max = 3; // Nothing but a version fails: it soon stops its task.
         }
@@ -208,6 +214,8 @@ impl Plan {
             pauses: pauses(seed),
             poison,
             named,
+            refusals,
+            leak,
             loss: loss(seed),
             marker: [3, 12][index_of(seed, 2)],
         };
@@ -247,8 +255,50 @@ fn swaps(seed: u64, steps: u64, topology: &Topology) -> Vec<Planned> {
 /// In one seed of so many, some transforms pass over what fails for good.
 const POLICIES: u64 = 4;
 
+/// In one seed of so many, which have policies and one transform in a task, a refusal names no
+/// record.
+const NAMELESS: u64 = 2 * POLICIES;
+
+/// What fails for good is told from what fails by chance by how often it fails.
+const fn fails_for_good(does: bool, config: &mut Config, faults: &mut Faults) {
+    if does {
+        config.attempts_max = 5;
+        (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
+    }
+}
+
+/// What fails by chance, where instances leak or failures name their records.
+const fn fails_by_chance((leaks, named): (bool, bool), config: &mut Config, faults: &mut Faults) {
+    if leaks {
+        config.attempts_max = 1; // No failure may be counted.
+        (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
+    } else if named {
+        config.attempts_max = FAILURES_MAX + 1;
+        (faults.transient, faults.initialise, faults.corrupt) = (3, 0, 0);
+    }
+    if faults.leap > 0 && faults.compact == 0 {
+        faults.compact = 50; // Time only matters to what is compacted.
+    }
+}
+
+/// What brokers refuse, where the pipeline stays as it is.
+fn refusals(seed: u64, nameless: bool, shape: &Shape, topology: &Topology) -> Refusals {
+    match change::is_drawn(seed) {
+        true => Refusals::default(),
+        false => Refusals::draw(seed, nameless, shape, topology),
+    }
+}
+
+/// In one seed of eleven, after how many records an instance fails at whatever comes.
+fn leak(seed: u64) -> Option<(u64, FailureKind)> {
+    let mut prng = Prng::new(seed ^ 0x1EAC);
+    let kinds = [FailureKind::Limit, FailureKind::Trap, FailureKind::Reject, FailureKind::Retry];
+    let leak = (prng.between(1, 30), kinds[prng.index(kinds.len())]);
+    prng.one_in(11).then_some(leak)
+}
+
 /// One seed in so many runs at least once.
-const AT_LEAST_ONCE: u64 = 6;
+pub(crate) const AT_LEAST_ONCE: u64 = 6;
 
 /// In one seed of so many, failures say which record failed.
 const NAMED: u64 = 5;

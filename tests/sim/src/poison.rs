@@ -25,6 +25,8 @@ pub(crate) enum Way {
     TooLarge,
     /// What it emits and is held back for its key is refused.
     TooLargeLatest,
+    /// What it writes to its state is refused by the changelog; it emits nothing.
+    TooLargeState,
 }
 
 impl Way {
@@ -32,7 +34,7 @@ impl Way {
     pub(crate) const fn kind(self) -> FailureKind {
         match self {
             Self::Call(kind) => kind,
-            Self::TooLarge | Self::TooLargeLatest => FailureKind::Refused,
+            Self::TooLarge | Self::TooLargeLatest | Self::TooLargeState => FailureKind::Refused,
         }
     }
 }
@@ -103,6 +105,7 @@ pub(crate) fn way(plan: &Plan, transform: &str, stamp: Stamp) -> Option<Way> {
     if plan.config.exactly_once {
         // What others of its outputs were delivered is there to stay without transactions.
         ways.push(Way::TooLarge);
+        ways.push(Way::TooLargeState);
         ways.extend((transform != CHAIN).then_some(Way::TooLargeLatest));
     }
     let place = usize::try_from((luck >> 20) % ways.len() as u64).expect("below a length");

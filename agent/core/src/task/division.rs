@@ -1,12 +1,16 @@
 //! Records that fail: a batch is divided until a single record fails alone, and the policy of its
 //! transform says what becomes of it. Its neighbours go through, in their order.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use crate::{
     record::{Offset, TopicIndex},
     task::{
-        Failure, Processor, RecordId, Turn,
+        Doer, Failure, Processor, RecordId, Turn,
         dead_letter::DeadLetter,
         failures::{Verdict, judge},
         routing::{Inbox, Roots},
@@ -27,12 +31,18 @@ pub(super) struct Round {
 struct Parts {
     /// The next one last.
     rows: Vec<Range<usize>>,
+    /// Rows that failed: they are tried on their own, on a fresh instance.
+    failed: BTreeSet<usize>,
     given_up: BTreeMap<usize, Failure>,
 }
 
 impl Parts {
     fn new(inbox: &Inbox) -> Self {
-        Self { rows: std::iter::once(0..inbox.len()).collect(), given_up: BTreeMap::new() }
+        Self {
+            rows: std::iter::once(0..inbox.len()).collect(),
+            failed: BTreeSet::new(),
+            given_up: BTreeMap::new(),
+        }
     }
 
     /// Puts a part back with `row` on its own.
@@ -50,7 +60,8 @@ impl Parts {
 
 impl<P: Processor> Task<P> {
     /// Lets `transform` process its inbox. Records that failed before are on their own from the
-    /// start, and those that were given up are passed over.
+    /// start, and those that were given up are passed over. A record is judged only by how it fails
+    /// on an instance that has done nothing else: what others left in one's memory is not its fault.
     pub(super) fn process_inbox(
         &mut self,
         transform: usize,
@@ -67,7 +78,11 @@ impl<P: Processor> Task<P> {
                 self.pass_over(transform, &inbox.part(&part, &round.roots), &failure, round, turn);
                 continue;
             }
+            if part.len() == 1 && parts.failed.contains(&part.start) {
+                self.renew(transform);
+            }
             self.prepare(turn)?;
+            let is_judged = part.len() == 1 && self.is_fresh(transform);
             let savepoint = self.state.savepoint();
             let done = match part.len() == inbox.len() {
                 true => self.process_part(transform, inbox, round, turn),
@@ -97,9 +112,12 @@ impl<P: Processor> Task<P> {
                 Some(row) if part.len() > 1 && on_trial.is_some() => parts.isolate(&part, row),
                 row => {
                     let row = row.unwrap_or(part.start);
-                    let record = round.roots.id(transform, inbox, row);
-                    self.settle(transform, record, &failure, turn)?;
-                    parts.given_up.insert(row, failure);
+                    if is_judged {
+                        let record = round.roots.id(transform, inbox, row);
+                        self.settle(transform, record, &failure, turn)?;
+                        parts.given_up.insert(row, failure);
+                    }
+                    parts.failed.insert(row);
                     parts.isolate(&part, row);
                 }
             }
@@ -121,6 +139,7 @@ impl<P: Processor> Task<P> {
         for row in 0..inbox.len() {
             let id = round.roots.id(transform, inbox, row);
             let Some(known) = id.and_then(|id| turn.failures.known(id)) else { continue };
+            parts.failed.insert(row);
             parts.given_up.extend(known.map(|failure| (row, failure.clone())));
             if let Some(rest) = parts.rows.pop() {
                 parts.rows.extend([rest.start..row, row..row + 1, row + 1..rest.end]);
@@ -146,7 +165,7 @@ impl<P: Processor> Task<P> {
         let attempts = turn.failures.attempts(record) + 1;
         match (judge(policy, failure.kind, attempts, turn.retry), record) {
             (Verdict::Retry | Verdict::Stop, _) => {
-                self.blame(record);
+                self.blame(Some(Doer::new(transform, record)));
                 Err(failure.clone())
             }
             (Verdict::GiveUp, Some(record)) => {
@@ -190,7 +209,10 @@ impl<P: Processor> Task<P> {
                 handed_over_by: by.map(String::as_str).filter(|_| !is_of_source),
                 failure,
             };
-            letter.append(topic, &inbox.batch.records, &mut turn.produced);
+            let record = round.roots.id(transform, inbox, 0);
+            let cut = (turn.failures.cut_of(record), turn.wall_clock);
+            let origin = Doer::letter(transform, record);
+            letter.append(topic, &inbox.batch.records, cut, origin, &mut turn.produced);
         }
         let first = describe(failure, source, self.id.partition);
         self.note_passed_over(transform, failure, to, first);

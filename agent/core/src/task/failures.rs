@@ -4,12 +4,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     record::Offset,
-    task::{Failure, FailureKind},
+    task::{Failure, FailureKind, dead_letter::Cut},
     topology::{ErrorPolicy, OnError, Retry},
+    worker::Fault,
 };
 
 /// The longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// The longest wait for something that is sure to be there again some time.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How often in a row work may be refused without a record to blame, and without being counted:
+/// enough to halve the largest batch down to one record, and to tell apart what that one caused.
+const VAGUE_MAX: u32 = 32;
 
 /// How often batches are halved: down to one record.
 const DROPS_MAX: u32 = 16;
@@ -39,6 +47,12 @@ pub(crate) struct Failures {
     counts: BTreeMap<Option<RecordId>, Count>,
     /// How often work was dropped, less the commits since.
     drops: u32,
+    /// Something up to these offsets was refused, and it is not known what.
+    vague_until: Vec<Offset>,
+    /// How often, since the last commit.
+    vague: u32,
+    /// How often in a row something was not there that the task needs.
+    waits: u32,
 }
 
 /// What failed, as far as it is known.
@@ -54,6 +68,8 @@ struct Count {
     attempts: u32,
     over_at: Vec<Offset>,
     given_up: Option<Failure>,
+    /// What its dead letter lacks, since brokers refuse a whole one.
+    cut: Cut,
 }
 
 /// What is to be done about a record that failed.
@@ -122,12 +138,64 @@ impl Failures {
         self.counts.is_empty()
     }
 
+    /// Whether something failed or was refused and that is not over: such work has a transaction of
+    /// its own, so that nobody else's is dropped with it.
+    pub(crate) fn is_alone(&self) -> bool {
+        !self.counts.is_empty() || !self.vague_until.is_empty()
+    }
+
+    /// Something was refused of what comes before these offsets, and it is not known what: it comes
+    /// back in smaller transactions. Says whether that is worth it once more.
+    pub(crate) fn vague(&mut self, retry_at: Duration, until: Vec<Offset>) -> bool {
+        self.vague_until = until;
+        self.vague += 1;
+        self.retry_at = retry_at;
+        self.vague <= VAGUE_MAX
+    }
+
+    /// Something is not there that the task needs for what comes before these offsets. Nothing
+    /// failed. Returns how often that was so in a row; the wait doubles each time.
+    pub(crate) fn wait(&mut self, now: Duration, backoff: Duration, until: Vec<Offset>) -> u32 {
+        self.vague_until = until;
+        self.retry_at = now + backoff.saturating_mul(1 << self.waits.min(16)).min(WAIT_MAX);
+        self.waits += 1;
+        self.waits
+    }
+
+    /// The dead letter of a record was refused: the next one is smaller. Says whether there is
+    /// anything left to take away.
+    pub(crate) fn cut(
+        &mut self,
+        record: Option<RecordId>,
+        fault: Fault,
+        over_at: Vec<Offset>,
+    ) -> bool {
+        let count = self.counts.entry(record).or_default();
+        count.over_at = over_at;
+        count.cut.deepen(fault)
+    }
+
+    /// Whether there is anything left to take away from the dead letter of a record.
+    pub(crate) fn may_cut(&self, record: Option<RecordId>) -> bool {
+        self.cut_of(record).deepen(Fault::Record)
+    }
+
+    /// What the dead letter of a record has to do without.
+    pub(super) fn cut_of(&self, record: Option<RecordId>) -> Cut {
+        self.counts.get(&record).map_or_else(Cut::default, |count| count.cut)
+    }
+
     /// Work was dropped: the next batch is half as large, so that one that takes too long for a
     /// transaction comes to an end in parts.
     pub(crate) const fn dropped(&mut self) {
         if self.drops < DROPS_MAX {
             self.drops += 1;
         }
+    }
+
+    /// Whether work was dropped, and fewer commits than that have come since.
+    pub(crate) const fn has_dropped(&self) -> bool {
+        self.drops > 0
     }
 
     /// How many records a batch may have, of at most `max`.
@@ -142,15 +210,23 @@ impl Failures {
         let is_before = |record: &RecordId| usize::from(record.transform) < transform;
         self.counts.retain(|record, _| record.as_ref().is_some_and(is_before));
         self.retry_at = Duration::ZERO;
-        self.drops = 0;
+        (self.drops, self.vague, self.waits) = (0, 0, 0);
+        self.vague_until.clear();
     }
 
-    /// Forgets the failures of what `committed` has passed. The next batch is twice as large, if
-    /// batches were made smaller: where one record has failed, more may.
-    pub(crate) fn settle(&mut self, committed: &[Offset]) {
-        self.drops = self.drops.saturating_sub(1);
-        self.counts
-            .retain(|_, count| count.over_at.iter().zip(committed).any(|(over, at)| at < over));
+    /// Forgets the failures of what `committed` has passed. If records were, the next batch is twice
+    /// as large, if batches were made smaller: where one record has failed, more may.
+    pub(crate) fn settle(&mut self, committed: &[Offset], has_records: bool) {
+        if has_records {
+            self.drops = self.drops.saturating_sub(1);
+            (self.vague, self.waits) = (0, 0);
+        }
+        let is_over =
+            |over_at: &[Offset]| over_at.iter().zip(committed).all(|(over, at)| at >= over);
+        self.counts.retain(|_, count| !is_over(&count.over_at));
+        if is_over(&self.vague_until) {
+            self.vague_until.clear();
+        }
     }
 }
 
@@ -193,9 +269,9 @@ mod tests {
         let mut failures = Failures::default();
         fail(&mut failures, Some(3), &[4, 20]);
         fail(&mut failures, None, &[9, 20]);
-        failures.settle(&[3, 20]);
+        failures.settle(&[3, 20], true);
         assert_eq!(fail(&mut failures, Some(3), &[4, 20]), 2);
-        failures.settle(&[4, 20]);
+        failures.settle(&[4, 20], true);
         assert_eq!(fail(&mut failures, Some(3), &[4, 20]), 1);
         assert_eq!(fail(&mut failures, None, &[9, 20]), 2);
     }
@@ -216,9 +292,9 @@ mod tests {
         failures.give_up(record(3), vec![9], failure.clone());
         assert_eq!(failures.known(record(3)), Some(Some(&failure)));
         assert_eq!(failures.known(record(4)), None);
-        failures.settle(&[8]);
+        failures.settle(&[8], true);
         assert!(!failures.is_empty());
-        failures.settle(&[9]);
+        failures.settle(&[9], true);
         assert!(failures.is_empty());
     }
 
@@ -254,9 +330,9 @@ mod tests {
         assert_eq!(sizes[11], 1);
         (0..100).for_each(|_| failures.dropped());
         assert_eq!(failures.batch_records_max(1_000), 1);
-        (0..8).for_each(|_| failures.settle(&[1]));
+        (0..8).for_each(|_| failures.settle(&[1], true));
         assert_eq!(failures.batch_records_max(1_000), 3);
-        (0..8).for_each(|_| failures.settle(&[1]));
+        (0..8).for_each(|_| failures.settle(&[1], true));
         assert_eq!(failures.batch_records_max(1_000), 1_000);
     }
 

@@ -4,6 +4,7 @@ mod dead_letter;
 mod division;
 mod failures;
 mod opinion;
+mod part;
 mod processor;
 mod queue;
 mod routing;
@@ -12,12 +13,15 @@ mod state;
 mod store;
 mod tally;
 mod time;
+mod turn;
 
 pub(crate) use self::{
     failures::{Failed, Failures, RecordId, Verdict, judge},
     opinion::{Blame, OnTrial, Wanted},
+    part::{Part, empty_position, store_positions},
     queue::Readiness,
-    run::{Part, Produced, Punctuated, Share, Task, Turn, empty_position, store_positions},
+    run::Task,
+    turn::{Doer, Produced, Punctuated, Share, Turn},
 };
 pub use self::{
     processor::{

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     task::{
-        Failure, FailureKind, Processor, RecordId, Turn, Verdict,
+        Doer, Failure, FailureKind, Processor, RecordId, Turn, Verdict,
         division::Round,
         judge,
         routing::{self, Inbox},
@@ -71,7 +71,7 @@ impl<P: Processor> Task<P> {
         let is_versions = matches!(fault, Some(Blame::Version(_)));
         turn.blame = fault.map(|fault| (transform, fault));
         if is_versions || self.state.has_failed() {
-            self.blame(record);
+            self.blame(Some(Doer::new(transform, record)));
             return Err(failure.clone());
         }
         Ok(())

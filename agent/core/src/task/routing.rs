@@ -10,7 +10,7 @@ use crate::{
         PARTITION_BY_KEY, Records, TIMESTAMP_OF_CAUSE, Timestamp, TimestampType, TopicIndex,
         time_told_by,
     },
-    task::{Failure, FailureKind, Produced, RecordId, time::DueCall},
+    task::{Doer, Failure, FailureKind, Produced, RecordId, time::DueCall},
     topology::{Reader, Route, Subtopology, Topology, Transform},
 };
 
@@ -188,7 +188,7 @@ pub(super) struct LatestRow {
     timestamp: Timestamp,
     value: Option<Vec<u8>>,
     headers: Headers,
-    origin: Option<RecordId>,
+    origin: Doer,
 }
 
 impl LatestRow {
@@ -265,9 +265,9 @@ impl Destinations<'_> {
         }
     }
 
-    fn origin(&self, place: usize, cause: &Inbox, row: i32) -> Option<RecordId> {
-        let row = usize::try_from(row).ok()?;
-        self.roots.id(place, cause, row)
+    fn origin(&self, place: usize, cause: &Inbox, row: i32) -> Doer {
+        let row = usize::try_from(row).ok();
+        Doer::new(place, row.and_then(|row| self.roots.id(place, cause, row)))
     }
 
     /// The common case: every record goes to a topic, so the columns move as they are.
@@ -352,13 +352,7 @@ impl Destinations<'_> {
         outputs.values.push(record.value);
     }
 
-    fn hold_back(
-        &mut self,
-        topic: TopicIndex,
-        partition: i32,
-        record: &Row<'_>,
-        origin: Option<RecordId>,
-    ) {
+    fn hold_back(&mut self, topic: TopicIndex, partition: i32, record: &Row<'_>, origin: Doer) {
         let mut headers = Headers::default();
         headers.push(0, record.headers.iter().copied());
         let row = LatestRow {

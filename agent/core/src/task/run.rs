@@ -3,105 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    record::{
-        Batch, Changes, NO_TIMESTAMP, Offset, Outputs, Records, TaskId, Timestamp, TopicIndex,
-        TopicPartition,
-    },
+    record::{Batch, NO_TIMESTAMP, Offset, Records, TaskId, Timestamp},
     task::{
-        Blame, Clock, Effects, Failure, FailureKind, Failures, OnTrial, Position, Processor,
-        Punctuation, RecordId, Savepoint, State, StateStore, StoreError, StorePosition, Tally,
-        Telemetry, TopicId, Wanted,
+        Clock, Doer, Effects, Failure, FailureKind, Processor, Punctuation, Savepoint, State,
+        StateStore, StoreError, Wanted,
         division::Round,
+        part::Work,
         queue::{InputGroup, InputQueue, Readiness},
-        routing::{self, Destinations, Inbox, Latest, Roots},
+        routing::{self, Destinations, Inbox, Roots},
         time::{DueCall, TaskTime},
+        turn::{Produced, Punctuated, Turn},
     },
-    topology::{Retry, Subtopology, Topology},
-    worker::{ChangelogEnd, Committed, FetchEpoch, PassedOver},
+    topology::{Subtopology, Topology},
+    worker::{Committed, FetchEpoch},
 };
 
-/// What a task is given to work with, and what comes of it.
-pub(crate) struct Turn<'a, P> {
-    pub(crate) wall_clock: Timestamp,
-    /// The worker's own; policies may say otherwise.
-    pub(crate) retry: Retry,
-    /// Makes a processor for a transform of the task.
-    pub(crate) make: &'a mut dyn FnMut(Wanted) -> Result<P, Failure>,
-    /// Versions on probation of transforms of the task.
-    pub(crate) on_trial: Vec<OnTrial>,
-    /// Whose fault the last failure of one of those was, and of which transform it is.
-    pub(crate) blame: Option<(usize, Blame)>,
-    /// What failed before and is not over yet.
-    pub(crate) failures: &'a mut Failures,
-    /// What each transform did so far.
-    pub(crate) tallies: &'a mut [Tally],
-    /// How much of the worker's time and memory it may have.
-    pub(crate) share: Share<'a>,
-    /// What goes to topics.
-    pub(crate) produced: Produced,
-    /// Whether a record was passed over.
-    pub(crate) passed_over: bool,
-    /// The first call in which a transform's code broke off, and how.
-    pub(crate) broke: Option<(usize, String)>,
-}
-
-/// What a turn may take before other tasks have theirs.
-pub(crate) struct Share<'a> {
-    /// Tells the time.
-    pub(crate) time: &'a dyn Fn() -> Duration,
-    pub(crate) ends_at: Duration,
-    /// Bytes of outputs, of what is handed over, and of what the task holds until the commit.
-    pub(crate) bytes_max: usize,
-    /// Bytes that punctuations have handed to other transforms of the task.
-    pub(crate) handed_over: usize,
-}
-
-/// Which of the punctuations that were due were called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Punctuated {
-    /// None was due.
-    Nothing,
-    /// Some: the share was used up. The others come first in the next turn.
-    Some,
-    /// All of them.
-    All,
-}
-
-impl<P> Turn<'_, P> {
-    /// Whether the turn has to end, for a task that holds so many bytes.
-    fn is_used_up(&self, held: usize) -> bool {
-        let Share { time, ends_at, bytes_max, handed_over } = &self.share;
-        held + handed_over + self.produced.outputs.bytes() >= *bytes_max || time() >= *ends_at
-    }
-
-    /// The version of a transform that is on probation, if one is.
-    pub(super) fn on_trial(&self, transform: usize) -> Option<OnTrial> {
-        self.on_trial.iter().find(|of| of.transform == transform).copied()
-    }
-
-    /// A call of a transform failed, and the version before one on probation was not asked.
-    pub(super) fn failed(&mut self, transform: usize, failure: &Failure) {
-        self.blame = None;
-        if failure.kind.is_break() {
-            self.tallies[transform].broke();
-            self.broke.get_or_insert_with(|| (transform, failure.to_string()));
-        }
-    }
-}
-
-/// Records to produce, and for each the record at which its work failed if it is refused.
-#[derive(Debug, Default)]
-pub(crate) struct Produced {
-    pub(crate) outputs: Outputs,
-    pub(crate) origins: Vec<Option<RecordId>>,
-}
-
-impl Produced {
-    fn append(&mut self, other: Self) {
-        self.outputs.append(other.outputs);
-        self.origins.extend(other.origins);
-    }
-}
+/// What brokers store beside an offset at most (their `offset.metadata.max.bytes`).
+const METADATA_BYTES_MAX: usize = 4_096;
 
 /// An open task: its state can be read and written.
 pub(crate) struct Task<P> {
@@ -111,52 +29,23 @@ pub(crate) struct Task<P> {
     /// One for each transform; none until it is needed, and after it failed or its work was
     /// dropped.
     processors: Vec<Option<P>>,
+    /// Which of them were called since they were made.
+    used: Vec<bool>,
     pub(super) state: State,
     /// What is committed.
-    committed: Progress,
+    pub(super) committed: Progress,
     /// What is committed, with the open transaction's work.
-    open: Progress,
+    pub(super) open: Progress,
     pub(super) work: Work,
-    /// What the last failure was about, if that is known.
-    failed: Option<RecordId>,
+    /// Whose work the last failure was, if that is known.
+    failed: Option<Doer>,
 }
 
 /// How far a task has come, and what stands for it in the group's committed offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Progress {
-    offsets: Vec<Offset>,
-    time: TaskTime,
-}
-
-/// What a task did since the last commit, besides its changes of state.
-#[derive(Debug, Default)]
-pub(super) struct Work {
-    any: bool,
-    records: u64,
-    latest: Latest,
-    telemetry: Vec<(usize, Telemetry)>,
-    /// What the telemetry holds in memory.
-    telemetry_bytes: usize,
-    pub(super) passed_over: Vec<PassedOver>,
-}
-
-/// What is published of a task's work once it is committed.
-#[derive(Debug, Default)]
-pub(crate) struct Said {
-    /// By transform.
-    pub telemetry: Vec<(usize, Telemetry)>,
-    pub passed_over: Vec<PassedOver>,
-}
-
-/// A task's part of a transaction.
-#[derive(Debug, Default)]
-pub(crate) struct Part {
-    /// For each store of the task.
-    pub changes: Vec<Changes>,
-    /// For each input of the task.
-    pub offsets: Vec<(TopicPartition, Committed)>,
-    /// Records processed.
-    pub records: u64,
+pub(super) struct Progress {
+    pub(super) offsets: Vec<Offset>,
+    pub(super) time: TaskTime,
 }
 
 impl<P: Processor> Task<P> {
@@ -178,6 +67,7 @@ impl<P: Processor> Task<P> {
             id,
             inputs: InputGroup::new(committed.len()),
             processors: subtopology.transforms.iter().map(|_| None).collect(),
+            used: vec![false; subtopology.transforms.len()],
             state: State::new(store, subtopology.stores.len()),
             committed: progress.clone(),
             open: progress,
@@ -259,7 +149,12 @@ impl<P: Processor> Task<P> {
                 };
                 let schedules = &made.setup().schedules;
                 self.open.time.schedule(transform, schedules, turn.wall_clock);
+                let bytes = self.open.time.encoded_bytes_max();
+                if bytes > METADATA_BYTES_MAX {
+                    return Err(too_many_schedules(bytes));
+                }
                 *processor = Some(made);
+                self.used[transform] = false;
             }
         }
         Ok(())
@@ -272,6 +167,19 @@ impl<P: Processor> Task<P> {
             self.open.time.schedule(transform, &made.setup().schedules, wall);
         }
         self.processors[transform] = processor;
+        self.used[transform] = false;
+    }
+
+    /// Throws the instance of a transform away if it was called before.
+    pub(super) fn renew(&mut self, transform: usize) {
+        if self.used[transform] {
+            self.processors[transform] = None;
+        }
+    }
+
+    /// Whether the instance of a transform, which is there, has done nothing yet.
+    pub(super) fn is_fresh(&self, transform: usize) -> bool {
+        !self.used[transform]
     }
 
     /// Processes a batch of at most `records_max` records, and the punctuations that stream time
@@ -353,8 +261,7 @@ impl<P: Processor> Task<P> {
         stream_time: Timestamp,
         turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
-        self.work.any = true;
-        self.prepare(turn)?;
+        (self.work.any, self.work.punctuated) = (true, true);
         let punctuation = Punctuation {
             schedule: due.index,
             time: due.time,
@@ -362,20 +269,28 @@ impl<P: Processor> Task<P> {
             stream_time,
             wall_clock: turn.wall_clock,
         };
-        let inboxes = self.inboxes(turn.wall_clock, stream_time);
-        let mut round = Round { roots: Roots::none(stream_time, &due), inboxes };
-        let savepoint = self.state.savepoint();
-        let done = self
-            .call(due.transform, turn, |processor, state| processor.punctuate(&punctuation, state))
-            .and_then(|effects| {
-                self.route(due.transform, &Inbox::default(), effects, &mut round, turn)
-            });
-        if let Err(failure) = done {
+        loop {
+            self.prepare(turn)?;
+            let is_judged = self.is_fresh(due.transform);
+            let inboxes = self.inboxes(turn.wall_clock, stream_time);
+            let mut round = Round { roots: Roots::none(stream_time, &due), inboxes };
+            let savepoint = self.state.savepoint();
+            let origin = Doer::new(due.transform, None);
+            let done = self
+                .call(due.transform, origin, turn, |processor, state| {
+                    processor.punctuate(&punctuation, state)
+                })
+                .and_then(|effects| {
+                    self.route(due.transform, &Inbox::default(), effects, &mut round, turn)
+                });
+            let Err(failure) = done else { return self.run(round, turn) };
             self.undo(due.transform, &savepoint);
             turn.failed(due.transform, &failure);
-            return Err(failure);
+            if is_judged || !failure.kind.is_of_record() || self.state.has_failed() {
+                self.blame(Some(origin));
+                return Err(failure);
+            }
         }
-        self.run(round, turn)
     }
 
     /// Runs every transform over what is in its inbox, each after those that hand records to it.
@@ -402,8 +317,11 @@ impl<P: Processor> Task<P> {
         round: &mut Round,
         turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
-        let effects = self
-            .call(transform, turn, |processor, state| processor.process(&records.batch, state))?;
+        let only = (records.len() == 1).then(|| round.roots.id(transform, records, 0));
+        let origin = Doer::new(transform, only.flatten());
+        let effects = self.call(transform, origin, turn, |processor, state| {
+            processor.process(&records.batch, state)
+        })?;
         self.route(transform, records, effects, round, turn)?;
         turn.tallies[transform].processed(records.len());
         Ok(())
@@ -412,9 +330,13 @@ impl<P: Processor> Task<P> {
     fn call(
         &mut self,
         transform: usize,
+        origin: Doer,
         turn: &mut Turn<'_, P>,
         call: impl FnOnce(&mut P, &mut State) -> Result<Effects, Failure>,
     ) -> Result<Effects, Failure> {
+        self.state.written_by(u32::try_from(self.work.writers.len()).unwrap_or(u32::MAX));
+        self.work.writers.push(origin);
+        self.used[transform] = true;
         let processor = self.processors[transform].as_mut().expect("prepared before work");
         let outcome = call(processor, &mut self.state);
         turn.tallies[transform].called(&outcome, processor.cost());
@@ -463,71 +385,13 @@ impl<P: Processor> Task<P> {
         Ok(())
     }
 
-    /// How many bytes of work are held until the commit.
-    pub(crate) fn bytes(&self) -> usize {
-        let latest = &self.work.latest;
-        self.state.bytes()
-            + self.work.telemetry_bytes
-            + latest.iter().map(|((_, _, key), row)| key.len() + row.bytes()).sum::<usize>()
+    /// Says whose work the failure is that comes next.
+    pub(crate) const fn blame(&mut self, origin: Option<Doer>) {
+        self.failed = origin;
     }
 
-    /// Whether there is work to commit.
-    pub(crate) fn has_work(&self) -> bool {
-        self.work.any
-    }
-
-    /// The task's part of the transaction; records held back for their keys go to `produced`.
-    pub(crate) fn part(&self, produced: &mut Produced) -> Part {
-        routing::append_latest(&self.work.latest, produced);
-        let inputs = self.subtopology().inputs.iter().zip(&self.open.offsets).enumerate();
-        let offsets = inputs.map(|(index, (input, &offset))| {
-            let metadata = self.open.time.encode(index);
-            (TopicPartition::new(input.topic, self.id.partition), Committed { offset, metadata })
-        });
-        Part {
-            changes: self.state.changes(),
-            offsets: offsets.collect(),
-            records: self.work.records,
-        }
-    }
-
-    /// The transaction is committed for certain: makes its changes part of the committed state.
-    /// `ends` says where the last changelog record of each store stands, if it has any. Returns
-    /// what is to be told of the work.
-    pub(crate) fn complete(
-        &mut self,
-        part: &Part,
-        ends: impl Fn(TopicIndex) -> Option<ChangelogEnd>,
-        now: Timestamp,
-    ) -> Result<Said, StoreError> {
-        self.committed = self.open.clone();
-        let Work { telemetry, passed_over, .. } = std::mem::take(&mut self.work);
-        let said = Said { telemetry, passed_over };
-        if self.state.stores() == 0 {
-            return Ok(said);
-        }
-        let mut position = self.state.committed().position()?;
-        for (store, before) in
-            self.topology.subtopology(self.id).stores.iter().zip(&mut position.stores)
-        {
-            if let (Some(end), Some(before)) = (ends(store.changelog), before.as_mut()) {
-                before.offset = end.next;
-                before.leader_epoch = end.leader_epoch;
-            }
-        }
-        position.inputs.clone_from(&self.committed.offsets);
-        position.committed_at = now;
-        self.state.apply(&part.changes, &position)?;
-        Ok(said)
-    }
-
-    /// Says which record the failure is about that comes next.
-    pub(crate) const fn blame(&mut self, record: Option<RecordId>) {
-        self.failed = record;
-    }
-
-    /// The record that the last failure was about.
-    pub(crate) fn take_failed_record(&mut self) -> Option<RecordId> {
+    /// Whose work the last failure was.
+    pub(crate) fn take_failed(&mut self) -> Option<Doer> {
         self.failed.take()
     }
 
@@ -546,23 +410,16 @@ impl<P: Processor> Task<P> {
     }
 }
 
+fn too_many_schedules(bytes: usize) -> Failure {
+    let message = format!(
+        "the modules of its task ask for so many punctuations that what is stored beside an offset \
+         may come to {bytes} bytes, and brokers take {METADATA_BYTES_MAX}: let them ask for fewer"
+    );
+    Failure { kind: FailureKind::Initialise, record: None, message }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self { kind: FailureKind::State, record: None, message: error.to_string() }
     }
-}
-
-/// Reads the position of a task's stores, one element for each, whatever was stored.
-pub(crate) fn store_positions(
-    store: &dyn StateStore,
-    stores: usize,
-) -> Result<Position, StoreError> {
-    let mut position = store.position()?;
-    position.stores.resize(stores, None);
-    Ok(position)
-}
-
-/// The position of a store that holds nothing yet.
-pub(crate) const fn empty_position(topic_id: TopicId) -> StorePosition {
-    StorePosition { offset: 0, topic_id, leader_epoch: -1 }
 }

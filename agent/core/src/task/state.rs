@@ -23,9 +23,14 @@ const WRITES_KEPT: usize = 4_096;
 pub struct State {
     committed: Option<Box<dyn StateStore>>,
     buffers: Vec<WriteBuffer>,
+    /// Whose writes those are that come next.
+    writer: Writer,
     /// Why a read failed. User code hands on only that it failed, but damage has to be repaired.
     failed: RefCell<Option<StoreError>>,
 }
+
+/// Who writes: calls of processors, as the task counts them.
+pub(super) type Writer = u32;
 
 /// A moment in the writes of a transaction, to go back to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +48,7 @@ impl State {
     #[must_use]
     pub fn new(committed: Box<dyn StateStore>, stores: usize) -> Self {
         let buffers = (0..stores).map(|_| WriteBuffer::default()).collect();
-        Self { committed: Some(committed), buffers, failed: RefCell::default() }
+        Self { committed: Some(committed), buffers, writer: 0, failed: RefCell::default() }
     }
 
     /// Gives the committed state back; open writes are lost.
@@ -90,7 +95,7 @@ impl State {
     /// Reads a value.
     pub fn get(&self, store: usize, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         match self.buffers[store].writes.get(key) {
-            Some(value) => Ok(value.clone()),
+            Some(write) => Ok(write.value.clone()),
             None => self.noted(self.below().get(store, key)),
         }
     }
@@ -111,7 +116,7 @@ impl State {
         Ok(keys
             .iter()
             .map(|key| match writes.get(key.unwrap_or_default()) {
-                Some(value) => value.as_deref(),
+                Some(write) => write.value.as_deref(),
                 None => below.next().expect("one value for each key asked for"),
             })
             .collect())
@@ -125,7 +130,22 @@ impl State {
 
     /// Writes a value; `None` deletes.
     pub fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
-        self.buffers[store].put(key, value);
+        self.buffers[store].put(key, value, self.writer);
+    }
+
+    /// From now on it is `writer` that writes.
+    pub(super) const fn written_by(&mut self, writer: Writer) {
+        self.writer = writer;
+    }
+
+    /// Who wrote what the changes of all stores are.
+    pub(super) fn writers(&self) -> impl Iterator<Item = Writer> {
+        self.buffers.iter().flat_map(|buffer| buffer.writes.values()).map(|write| write.writer)
+    }
+
+    /// Who wrote a row of a store's changes last.
+    pub(super) fn writer(&self, store: usize, row: usize) -> Option<Writer> {
+        Some(self.buffers.get(store)?.writes.get_index(row)?.1.writer)
     }
 
     /// Reads entries in order of their keys' bytes.
@@ -178,9 +198,9 @@ impl State {
 /// The writes of the open transaction to one store, the last one for each key.
 #[derive(Default)]
 struct WriteBuffer {
-    writes: IndexMap<Vec<u8>, Option<Vec<u8>>>,
-    /// What each write replaced: its key's place, and the value before (`None`: a new key).
-    undo: Vec<(usize, Option<Option<Vec<u8>>>)>,
+    writes: IndexMap<Vec<u8>, Write>,
+    /// What each write replaced: its key's place, and the write before (`None`: a new key).
+    undo: Vec<(usize, Option<Write>)>,
     /// The places of the keys in order; made by the first scan of a transaction.
     sorted: Option<BTreeMap<Vec<u8>, usize>>,
     /// What the writes hold; what each of them replaced is still there, and counts.
@@ -189,13 +209,19 @@ struct WriteBuffer {
     index_bytes: usize,
 }
 
+/// The last write to a key: its value, none if it deletes, and who wrote it.
+struct Write {
+    value: Option<Vec<u8>>,
+    writer: Writer,
+}
+
 impl WriteBuffer {
-    fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let value = value.map(<[u8]>::to_vec);
-        self.bytes += State::write_bytes(key.len(), value.as_ref().map_or(0, Vec::len));
+    fn put(&mut self, key: &[u8], value: Option<&[u8]>, writer: Writer) {
+        let write = Write { value: value.map(<[u8]>::to_vec), writer };
+        self.bytes += State::write_bytes(key.len(), value.map_or(0, <[u8]>::len));
         match self.writes.entry(key.to_vec()) {
             Entry::Occupied(mut entry) => {
-                let before = std::mem::replace(entry.get_mut(), value);
+                let before = std::mem::replace(entry.get_mut(), write);
                 self.undo.push((entry.index(), Some(before)));
             }
             Entry::Vacant(entry) => {
@@ -204,7 +230,7 @@ impl WriteBuffer {
                     sorted.insert(entry.key().clone(), place);
                     self.index_bytes += key.len() + INDEX_BYTES;
                 }
-                entry.insert(value);
+                entry.insert(write);
                 self.undo.push((place, None));
             }
         }
@@ -214,7 +240,7 @@ impl WriteBuffer {
         self.bytes = mark.bytes;
         for (place, before) in self.undo.drain(mark.undo..).rev() {
             match before {
-                Some(value) => self.writes[place] = value,
+                Some(write) => self.writes[place] = write,
                 None => {
                     let (key, _) = self.writes.pop().expect("new keys are undone in reverse");
                     if let Some(sorted) = &mut self.sorted {
@@ -248,7 +274,7 @@ impl WriteBuffer {
     fn changes(&self) -> Changes {
         Changes {
             keys: self.writes.keys().map(|key| Some(key.as_slice())).collect(),
-            values: self.writes.values().map(Option::as_deref).collect(),
+            values: self.writes.values().map(|write| write.value.as_deref()).collect(),
         }
     }
 
@@ -308,10 +334,10 @@ fn is_empty_range(scan: &Scan) -> bool {
     }
 }
 
-type Write<'a> = (&'a [u8], Option<&'a [u8]>);
+type Written<'a> = (&'a [u8], Option<&'a [u8]>);
 
 struct Merge<'a> {
-    writes: std::iter::Peekable<Box<dyn Iterator<Item = Write<'a>> + 'a>>,
+    writes: std::iter::Peekable<Box<dyn Iterator<Item = Written<'a>> + 'a>>,
     scan: &'a Scan,
     bytes: usize,
 }
@@ -324,8 +350,8 @@ impl<'a> Merge<'a> {
                 scan.from.as_ref().map(Vec::as_slice),
                 scan.to.as_ref().map(Vec::as_slice),
             ))
-            .map(|(key, &place)| (key.as_slice(), buffer.writes[place].as_deref()));
-        let writes: Box<dyn Iterator<Item = Write<'a>> + 'a> = match scan.reverse {
+            .map(|(key, &place)| (key.as_slice(), buffer.writes[place].value.as_deref()));
+        let writes: Box<dyn Iterator<Item = Written<'a>> + 'a> = match scan.reverse {
             true => Box::new(range.rev()),
             false => Box::new(range),
         };
@@ -474,15 +500,19 @@ mod tests {
     #[test]
     fn a_savepoint_undoes_what_came_after_it_and_nothing_else() {
         let mut state = state("ab");
+        state.written_by(1);
         state.put(0, b"a", Some(b"1"));
         let savepoint = state.savepoint();
         assert_eq!(scan(&mut state, false, 10).0, "b");
         let bytes = state.bytes();
+        state.written_by(2);
         state.put(0, b"a", Some(b"2"));
         state.put(0, b"b", None);
         state.put(0, b"c", Some(b"3"));
         state.put(0, b"c", Some(b"4"));
+        assert_eq!(state.writer(0, 0), Some(2));
         state.rollback(&savepoint);
+        assert_eq!(state.writer(0, 0), Some(1));
         assert_eq!(state.get(0, b"a").unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(state.get(0, b"b").unwrap().as_deref(), Some(&b"B"[..]));
         assert_eq!(state.get(0, b"c").unwrap(), None);

@@ -144,6 +144,12 @@ impl TaskTime {
         text
     }
 
+    /// How many bytes [`encode`](Self::encode) may come to, whatever the times are by then.
+    pub(crate) fn encoded_bytes_max(&self) -> usize {
+        let latest = self.schedules.iter().map(|due| Due { next: Timestamp::MIN, ..due.clone() });
+        Self { inputs: vec![Timestamp::MIN], schedules: latest.collect() }.encode(0).len()
+    }
+
     /// Reads what [`encode`](Self::encode) wrote for `input` of a task with so many `transforms`.
     /// What it doesn't understand (an offset that somebody else committed) changes nothing, and
     /// what is of a transform that is gone is dropped.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     record::{Outputs, TaskId, TopicIndex, TopicPartition},
-    task::{Failed, Part, Produced, RecordId, StoreError},
+    task::{Doer, Failed, Part, Produced, StoreError},
 };
 
 /// What the worker knows of the open transaction; the tasks hold their parts of it.
@@ -19,9 +19,8 @@ pub(super) struct OpenTransaction {
     /// Bytes of outputs and state changes.
     pub(super) bytes: usize,
     outputs: u64,
-    /// For each task's outputs, in the order in which the log was given them, the records whose
-    /// work failed if they are refused.
-    pub(super) origins: Vec<(TaskId, Vec<Option<RecordId>>)>,
+    /// For each task's outputs, in the order in which the log was given them, whose work each is.
+    pub(super) origins: Vec<(TaskId, Vec<Doer>)>,
     /// A record was passed over: commits soon, for if its work is dropped, it may have to be found
     /// again.
     pub(super) is_urgent: bool,
@@ -33,24 +32,16 @@ impl OpenTransaction {
     }
 
     pub(super) fn produced(&mut self, outputs: &Outputs) {
-        let origins = outputs.len() * size_of::<Option<RecordId>>();
+        let origins = outputs.len() * size_of::<Doer>();
         self.bytes += outputs.bytes() + origins;
         self.outputs += outputs.len() as u64;
     }
 
-    /// The record that all outputs are for, if it is one.
-    pub(super) fn only_origin(&self) -> Option<(TaskId, Option<RecordId>)> {
-        let all = self.origins.iter();
-        let mut all = all.flat_map(|(id, of)| of.iter().map(|record| (*id, *record)));
-        let first = all.next().filter(|(_, record)| record.is_some())?;
-        all.all(|other| other == first).then_some(first)
-    }
-
-    /// Whose work a row of all outputs is, and for which record.
-    pub(super) fn origin(&self, mut row: usize) -> Option<(TaskId, Option<RecordId>)> {
+    /// Whose work a row of all outputs is.
+    pub(super) fn origin(&self, mut row: usize) -> Option<(TaskId, Doer)> {
         for (id, origins) in &self.origins {
             match origins.get(row) {
-                Some(record) => return Some((*id, *record)),
+                Some(origin) => return Some((*id, *origin)),
                 None => row -= origins.len(),
             }
         }
@@ -97,22 +88,20 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let transaction = self.transaction_of(&parts, outputs);
         match self.log.commit(&transaction) {
             Ok(receipt) => self.complete(&parts, &receipt),
-            Err(error) => self.commit_failed(error),
+            Err(error) => self.transaction_failed(error),
         }
     }
 
-    fn commit_failed(&mut self, error: LogError) -> Result<(), WorkerError> {
+    /// A call of the log for the open transaction failed. Where that is nobody's fault, all rest.
+    pub(super) fn transaction_failed(&mut self, error: LogError) -> Result<(), WorkerError> {
         self.look_at_clock();
-        let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
         match error {
-            LogError::Refused { row: Some(_), .. } => {}
-            // Found by smaller transactions, the sooner the better.
-            LogError::Refused { row: None, .. } => self.rest.retry_at = now + backoff,
+            LogError::Refused(_) => {}
             LogError::Aborted(_)
             | LogError::Unavailable(_)
             | LogError::Unknown(_)
             | LogError::Fatal(_) => {
-                self.rest.count(now, backoff, Failed::default());
+                self.rest.count(self.now.monotonic, self.config.retry_backoff, Failed::default());
             }
         }
         self.handle(error)
@@ -170,7 +159,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         match task.complete(part, ends, self.now.wall) {
             Ok(said) => {
                 if let Some(failures) = self.failures.get_mut(&id) {
-                    failures.settle(task.committed_offsets());
+                    failures.settle(task.committed_offsets(), part.records > 0);
                 }
                 let telemetry = said.telemetry.into_iter();
                 notice.telemetry.extend(telemetry.map(|(transform, said)| (id, transform, said)));

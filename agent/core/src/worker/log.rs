@@ -218,17 +218,62 @@ pub enum LogError {
     /// The log can't be reached: nothing happened, try again after a while.
     #[error("the brokers can't be reached: {0}")]
     Unavailable(String),
-    /// A record that can't be produced (too large, no such partition): the work of this row of
-    /// the outputs can't succeed. The transaction is still open: abort it.
-    #[error("a record can't be produced: {message}")]
-    Refused {
-        /// The row, if it is known, counted over all outputs that were given for the open
-        /// transaction.
-        row: Option<usize>,
-        /// Why.
-        message: String,
-    },
+    /// Something in the transaction is refused, whatever else happens. It is still open: abort it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Nothing that this process can do will help; says what a person can do.
     #[error("{0}")]
     Fatal(String),
+}
+
+/// Something that a transaction holds is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What may be meant.
+    pub suspects: Suspects,
+    /// Whose fault it is.
+    pub fault: Fault,
+    /// The topic and its partition, why, and what to do about it.
+    pub message: String,
+}
+
+/// What a refusal may be about. Brokers refuse a whole batch for one record in it, so there may be
+/// several suspects; a log that can tell them apart at a second try has fewer of them then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Suspects {
+    /// One of these rows, counted over all outputs that were given for the open transaction.
+    Outputs(Vec<usize>),
+    /// One of these rows of a changelog partition's changes.
+    Changes(TopicPartition, Vec<usize>),
+    /// The offset of an input partition, or what is stored beside it.
+    Offset(TopicPartition),
+    /// Anything in the transaction.
+    Anything,
+}
+
+/// Whose fault a refusal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The record's: it is too large.
+    Size,
+    /// The record's: its time.
+    Time,
+    /// The record's: something else about it.
+    Record,
+    /// No record's, and no waiting ends it: a right that is missing, a policy of the topic.
+    Lasting,
+    /// The cluster's: a topic that is not there, a partition without a leader.
+    Passing,
+}
+
+impl Fault {
+    /// Whether a record is at fault.
+    #[must_use]
+    pub const fn is_of_record(self) -> bool {
+        match self {
+            Self::Size | Self::Time | Self::Record => true,
+            Self::Lasting | Self::Passing => false,
+        }
+    }
 }

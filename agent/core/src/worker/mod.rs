@@ -28,8 +28,8 @@ use self::{commit::OpenTransaction, start::Starting, swap::Code};
 pub use self::{
     environment::Environment,
     log::{
-        ChangelogBounds, ChangelogEnd, Committed, Event, FetchEpoch, FetchPosition, Fetched, Log,
-        LogError, Membership, Receipt, Transaction,
+        ChangelogBounds, ChangelogEnd, Committed, Event, Fault, FetchEpoch, FetchPosition, Fetched,
+        Log, LogError, Membership, Receipt, Refusal, Suspects, Transaction,
     },
     pause::TaskPosition,
     report::{CommitNotice, Config, Notice, Now, PassedOver, Report, TaskState},
@@ -240,7 +240,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 self.notice(Notice::Waiting(reason.clone()));
                 self.abort(&reason)
             }
-            LogError::Refused { row, message } => self.refused(None, row, message),
+            LogError::Refused(refusal) => self.refused(refusal),
             LogError::Unknown(reason) => {
                 self.recover_at = Some(self.now.monotonic);
                 self.drop_work(&reason)
@@ -256,7 +256,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             LogError::Aborted(reason)
             | LogError::Unavailable(reason)
             | LogError::Unknown(reason)
-            | LogError::Refused { message: reason, .. } => {
+            | LogError::Refused(Refusal { message: reason, .. }) => {
                 self.notice(Notice::Waiting(reason));
                 Ok(())
             }

@@ -142,6 +142,14 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// Something of the cluster is not there that a task writes to, a topic for instance. The task
+    /// waits for it, however long; others go on.
+    Held {
+        /// The task.
+        task: TaskId,
+        /// What is not there.
+        reason: String,
+    },
     /// Another version of a transform's code has taken over.
     Swapped {
         /// Whose.

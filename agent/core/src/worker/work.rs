@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Environment, Fetched, Log, LogError, Slot, Worker, WorkerError};
+use super::{Environment, Fetched, Log, Slot, Worker, WorkerError};
 use crate::{
     record::{TaskId, TransformId},
-    task::{Clock, Failure, Processor, Produced, Punctuated, Readiness, Share, Task, Turn, Wanted},
+    task::{
+        Clock, Failure, Failures, Processor, Produced, Punctuated, Readiness, Share, Task, Turn,
+        Wanted,
+    },
 };
 
 /// How many batches a task processes in one turn, before the log is polled again.
@@ -144,11 +147,13 @@ impl<L: Log, E: Environment> Worker<L, E> {
         Ok(())
     }
 
-    /// All tasks, beginning after the one that worked last.
+    /// All tasks, beginning after the one that worked last; before them those that work alone, else
+    /// they would never find the others without work.
     fn in_turn(&self) -> Vec<TaskId> {
         let mut tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
         let first = self.last_worked.map_or(0, |last| tasks.partition_point(|id| *id <= last));
         tasks.rotate_left(first);
+        tasks.sort_by_key(|id| !self.is_alone(*id));
         tasks
     }
 
@@ -158,13 +163,30 @@ impl<L: Log, E: Environment> Worker<L, E> {
         open.is_some_and(|open| open >= self.config.open_max())
     }
 
+    /// Whether a task's work must have a transaction of its own.
+    fn is_alone(&self, id: TaskId) -> bool {
+        self.failures.get(&id).is_some_and(Failures::is_alone)
+    }
+
+    /// Whether another task has work in the open transaction.
+    fn has_company(&self, id: TaskId) -> bool {
+        let has_work =
+            |slot: &Slot<E::Processor>| matches!(slot, Slot::Running(task) if task.has_work());
+        self.tasks.iter().any(|(other, slot)| *other != id && has_work(slot))
+    }
+
     /// Lets a task process one batch, and its punctuations by the wall clock, as far as the time
     /// until `ends_at` and the bytes of a transaction go: after each call of a punctuation both are
     /// looked at.
     fn work_one(&mut self, id: TaskId, ends_at: Duration) -> Result<Worked, WorkerError> {
         let now = self.now;
+        let (is_alone, has_company) = (self.is_alone(id), self.has_company(id));
         let failures = self.failures.entry(id).or_default();
         if failures.retry_at > now.monotonic {
+            return Ok(Worked::Nothing);
+        }
+        if is_alone && has_company {
+            self.transaction.is_urgent = true;
             return Ok(Worked::Nothing);
         }
         let Some(Slot::Running(task)) = self.tasks.get_mut(&id) else {
@@ -172,6 +194,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         };
         let (environment, clock) = (&mut self.environment, &self.clock);
         let records_max = failures.batch_records_max(self.config.batch_records_max);
+        let comes_back = failures.has_dropped();
         let on_trial = self.code.on_trial(id.subtopology);
         let (versions, tallies) = self.code.of(id);
         let before = task.bytes();
@@ -206,8 +229,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if let Some((transform, how)) = broke {
             self.code.broke(TransformId { subtopology: id.subtopology, transform }, how);
         }
-        let is_smaller = records_max < self.config.batch_records_max;
-        self.transaction.is_urgent |= passed_over || (is_smaller && task.has_work());
+        self.transaction.is_urgent |= passed_over || ((comes_back || is_alone) && task.has_work());
         if task.has_work() {
             self.transaction.begin(now.monotonic);
             self.transaction.bytes += task.bytes().saturating_sub(before);
@@ -233,11 +255,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
         self.transaction.produced(&outputs);
         self.transaction.origins.push((id, origins));
-        match self.log.produce(&outputs) {
-            Ok(()) => Ok(()),
-            Err(LogError::Refused { row, message }) => self.refused(Some(id), row, message),
-            Err(error) => self.handle(error),
-        }
+        self.log.produce(&outputs).or_else(|error| self.transaction_failed(error))
     }
 
     /// Goes on fetching partitions of which not much waits any more.

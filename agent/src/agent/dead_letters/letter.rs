@@ -8,6 +8,10 @@ use crate::kafka::{StoredHeader, StoredRecord};
 const ERRORS: &str = "__streams.errors.";
 /// The first of them that a letter gets; what stands before it is the record's own.
 const EXCEPTION: &str = "__streams.errors.exception";
+/// What a letter says that had to do without a part of its record, and the time that it has not.
+const OMITTED: [&str; 3] =
+    ["__sidestream.value.omitted", "__sidestream.headers.omitted", "__sidestream.key.omitted"];
+const REPLACED_TIME: &str = "__sidestream.timestamp.replaced";
 /// The header of a mark: the offset of the letter, of the same partition, that was put back.
 const PUT_BACK: &str = "__sidestream.put.back";
 
@@ -27,7 +31,7 @@ pub struct Place {
 pub struct Letter {
     /// Where it stands.
     pub place: Place,
-    /// The record's time; -1 if it has none.
+    /// The record's time, also where brokers did not take it for the letter; -1 if it has none.
     pub timestamp: Timestamp,
     /// How the transform failed, in one word.
     pub exception: String,
@@ -95,7 +99,9 @@ impl Content {
         });
         Self::Letter(Box::new(Letter {
             place: Place { topic: topic.to_owned(), partition, offset: record.offset },
-            timestamp: record.timestamp,
+            timestamp: text(REPLACED_TIME)
+                .and_then(|time| time.parse().ok())
+                .unwrap_or(record.timestamp),
             message: said("message").unwrap_or_default(),
             transform: said("processor.node.id"),
             task: said("task.id"),
@@ -116,8 +122,19 @@ impl Letter {
     pub fn own_headers(&self) -> Vec<StoredHeader> {
         let first = first_said(&self.headers).unwrap_or(self.headers.len());
         let (own, said) = self.headers.split_at(first);
-        let others = said.iter().filter(|(name, _)| !name.starts_with(ERRORS.as_bytes()));
+        let is_said = |name: &[u8]| {
+            let ours = OMITTED.iter().chain([&REPLACED_TIME]);
+            name.starts_with(ERRORS.as_bytes()) || ours.into_iter().any(|of| of.as_bytes() == name)
+        };
+        let others = said.iter().filter(|(name, _)| !is_said(name));
         own.iter().chain(others).cloned().collect()
+    }
+
+    /// Whether it lacks a part of its record, since brokers did not take the whole of it.
+    #[must_use]
+    pub fn is_cut_down(&self) -> bool {
+        let said = &self.headers[first_said(&self.headers).unwrap_or(self.headers.len())..];
+        OMITTED.iter().any(|name| said.iter().any(|(is, _)| is == name.as_bytes()))
     }
 
     /// The topic that the record came from, partition and all, if it is one that stands there.
@@ -187,6 +204,19 @@ mod tests {
         ("__streams.errors.processor.node.id", "count"),
         ("__streams.errors.task.id", "0_3"),
     ];
+
+    #[test]
+    fn a_letter_that_was_cut_down_says_so_and_knows_its_records_time() {
+        let time = ("__sidestream.timestamp.replaced", "41");
+        let whole = [&LETTER[..], &[time]].concat();
+        let whole = letter(&whole);
+        assert_eq!((whole.timestamp, whole.is_cut_down()), (41, false));
+        assert_eq!(whole.own_headers(), headers(&[("trace", "1")]));
+        let cut = [&LETTER[..], &[("__sidestream.value.omitted", "1000000")]].concat();
+        let cut = letter(&cut);
+        assert!(cut.is_cut_down());
+        assert_eq!(cut.own_headers(), headers(&[("trace", "1")]));
+    }
 
     #[test]
     fn a_letter_says_what_happened_and_where_it_came_from() {

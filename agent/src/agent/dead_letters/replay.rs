@@ -36,7 +36,7 @@ pub struct Replayed {
     pub put_back: BTreeMap<String, u64>,
     /// How many of those that are meant were put back before, and were left alone.
     pub before: u64,
-    /// How many of those that are meant have no topic to go back to.
+    /// How many of those that are meant can't go back.
     pub homeless: Homeless,
     /// Places at which there is no letter. If there are any, nothing was put back.
     pub missing: Vec<Place>,
@@ -44,7 +44,7 @@ pub struct Replayed {
     pub left: u64,
 }
 
-/// How many letters have no topic to go back to, by the reason.
+/// How many letters can't go back, by the reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Homeless {
     /// They were handed over by another transform inside the task.
@@ -53,6 +53,8 @@ pub struct Homeless {
     pub without_source: u64,
     /// They say that they came from a topic that the pipeline does not read.
     pub elsewhere: u64,
+    /// They lack a part of their record, since brokers did not take the whole of it.
+    pub cut_down: u64,
 }
 
 /// What is to be done about a letter.
@@ -63,6 +65,7 @@ enum Decision {
     HandedOver,
     WithoutSource,
     Elsewhere,
+    CutDown,
     /// Into this topic; into the partition that its key decides, or into this one if there is such.
     PutBack(String, Option<i32>),
 }
@@ -74,6 +77,7 @@ impl Replay {
         match (&self.to, letter.home()) {
             _ if !self.selection.takes(letter) => Decision::NotMeant,
             _ if is_put_back && !self.again => Decision::PutBackBefore,
+            _ if letter.is_cut_down() => Decision::CutDown,
             (Some(to), _) => Decision::PutBack(to.clone(), None),
             (None, Some(home)) if !self.anywhere && !inputs.contains(&home.topic) => {
                 Decision::Elsewhere
@@ -186,6 +190,7 @@ impl Replayed {
             Decision::HandedOver => self.homeless.handed_over += 1,
             Decision::WithoutSource => self.homeless.without_source += 1,
             Decision::Elsewhere => self.homeless.elsewhere += 1,
+            Decision::CutDown => self.homeless.cut_down += 1,
             Decision::PutBack(topic, _) => {
                 *self.put_back.entry(topic).or_default() += 1;
                 if self.put_back.len() > TARGETS_MAX {

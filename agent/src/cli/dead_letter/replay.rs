@@ -70,7 +70,7 @@ fn lines(replayed: &Replayed, dry_run: bool) -> Vec<String> {
 
 /// What was asked for and can't be done.
 fn findings(replayed: &Replayed) -> Vec<Finding> {
-    let Homeless { handed_over, without_source, elsewhere } = replayed.homeless;
+    let Homeless { handed_over, without_source, elsewhere, cut_down } = replayed.homeless;
     let to = "put them into one with `--to TOPIC`";
     let reasons = [
         (handed_over, "another transform handed them over inside the task", to),
@@ -87,7 +87,15 @@ fn findings(replayed: &Replayed) -> Vec<Finding> {
             remedy: remedy.to_owned(),
             ..Finding::new(About::Run, format!("{count} have no topic to go back to: {why}"))
         });
-    homeless.collect()
+    let cut_down = (cut_down > 0).then(|| Finding {
+        remedy: "put the records themselves in again, from where the letters say that they stand"
+            .to_owned(),
+        ..Finding::new(
+            About::Run,
+            format!("{cut_down} lack a part of their record, since brokers refused the whole"),
+        )
+    });
+    homeless.chain(cut_down).collect()
 }
 
 fn details(replayed: &Replayed, dry_run: bool) -> Value {
@@ -100,6 +108,7 @@ fn details(replayed: &Replayed, dry_run: bool) -> Value {
             "without_source": replayed.homeless.without_source,
             "elsewhere": replayed.homeless.elsewhere,
         },
+        "cut_down": replayed.homeless.cut_down,
         "left": replayed.left,
     })
 }
@@ -128,11 +137,12 @@ mod tests {
 
     #[test]
     fn what_has_no_topic_is_a_problem_with_a_remedy() {
-        let homeless = Homeless { handed_over: 1, without_source: 2, elsewhere: 3 };
+        let homeless = Homeless { handed_over: 1, without_source: 2, elsewhere: 3, cut_down: 4 };
         let replayed = Replayed { homeless, ..Replayed::default() };
         let told: Vec<String> = findings(&replayed).iter().map(ToString::to_string).collect();
         assert!(told[0].contains("1 have no topic") && told[0].contains("--to"), "{told:?}");
         assert!(told[1].contains("2 have no topic") && told[1].contains("punctuation"), "{told:?}");
         assert!(told[2].contains("3 have no topic") && told[2].contains("--anywhere"), "{told:?}");
+        assert!(told[3].contains("4 lack a part of their record"), "{told:?}");
     }
 }

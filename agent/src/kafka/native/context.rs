@@ -29,6 +29,9 @@ const ERRORS_MAX: usize = 16;
 /// again twice a minute.
 const CONNECTION_ERROR_TIME: Duration = Duration::from_secs(60);
 
+/// What librdkafka's log calls a partition that can't be part of a transaction.
+const NOT_ADDED: &str = "ADDPARTS";
+
 /// Shared between a client's owner and the callbacks of that client.
 #[derive(Default)]
 pub(in crate::kafka) struct Context {
@@ -41,6 +44,8 @@ pub(in crate::kafka) struct Context {
     rebalance: Mutex<Option<Rebalance>>,
     queue: AtomicPtr<sys::rd_kafka_queue_t>,
     failed_delivery: Mutex<Option<FailedDelivery>>,
+    /// Which partition a coordinator refused to a transaction; only librdkafka's log names it.
+    not_added: Mutex<Option<String>>,
     changelog_ends: Mutex<Vec<Offset>>,
 }
 
@@ -60,39 +65,70 @@ pub(in crate::kafka) enum Rebalance {
 pub(in crate::kafka) enum Tag {
     /// An output; its row among all of the open transaction.
     Output(usize),
-    /// A change; which of the transaction's changelog partitions it is for.
-    Change(usize),
+    /// A change: which of the transaction's changelog partitions it is for, and its row there.
+    Change(usize, usize),
 }
+
+/// How many bits of a tag say which changelog partition.
+const SLOT_BITS: u32 = 20;
 
 impl Tag {
     /// As the pointer that librdkafka carries with each message.
     pub(super) fn to_opaque(self) -> *mut c_void {
         let number = match self {
             Self::Output(row) => row << 1,
-            Self::Change(slot) => (slot << 1) | 1,
+            Self::Change(slot, row) => (((row << SLOT_BITS) | slot) << 1) | 1,
         };
         ptr::without_provenance_mut(number)
     }
 
     fn from_opaque(opaque: *mut c_void) -> Self {
         match opaque.addr() {
-            number if number & 1 == 1 => Self::Change(number >> 1),
+            number if number & 1 == 1 => {
+                let place = number >> 1;
+                Self::Change(place & ((1 << SLOT_BITS) - 1), place >> SLOT_BITS)
+            }
             number => Self::Output(number >> 1),
         }
     }
 }
 
-/// The first record of a transaction that could not be delivered.
+/// Records of a transaction that could not be delivered for the same reason: the first that is no
+/// consequence of another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::kafka) struct FailedDelivery {
     /// Why.
     pub(in crate::kafka) code: Code,
-    /// Which record.
-    pub(in crate::kafka) tag: Tag,
-    /// Its topic.
+    /// Which records: brokers refuse a whole batch for one in it.
+    pub(in crate::kafka) tags: Vec<Tag>,
+    /// Their topic.
     pub(in crate::kafka) topic: String,
-    /// Whether no other record failed: brokers refuse a whole batch for one record in it.
-    pub(in crate::kafka) is_only: bool,
+    /// Their partition.
+    pub(in crate::kafka) partition: i32,
+}
+
+impl FailedDelivery {
+    /// Whether it only follows from something else that failed.
+    pub(in crate::kafka) const fn is_consequence(&self) -> bool {
+        matches!(
+            self.code,
+            Code::RD_KAFKA_RESP_ERR__PURGE_QUEUE
+                | Code::RD_KAFKA_RESP_ERR__PURGE_INFLIGHT
+                | Code::RD_KAFKA_RESP_ERR__INVALID_DIFFERENT_RECORD
+        )
+    }
+
+    /// Takes another one in, if it is the same or comes before this.
+    fn merge(&mut self, other: Self) {
+        if self.is_consequence() && !other.is_consequence() {
+            *self = other;
+        } else if self.code == other.code
+            && self.partition == other.partition
+            && self.topic == other.topic
+        {
+            self.tags.extend(other.tags);
+        }
+    }
 }
 
 impl Context {
@@ -149,14 +185,19 @@ impl Context {
         ends.resize(slots, -1);
     }
 
-    /// Forgets that a delivery failed: its transaction is gone.
+    /// Forgets that deliveries failed: their transaction is gone.
     pub(in crate::kafka) fn take_failed_delivery(&self) -> Option<FailedDelivery> {
         lock(&self.failed_delivery).take()
     }
 
-    /// The first delivery that failed since it was last taken.
+    /// The deliveries that failed since they were last taken.
     pub(in crate::kafka) fn failed_delivery(&self) -> Option<FailedDelivery> {
         lock(&self.failed_delivery).clone()
+    }
+
+    /// What was said of a partition that was refused to a transaction since this was asked last.
+    pub(in crate::kafka) fn take_not_added(&self) -> Option<String> {
+        lock(&self.not_added).take()
     }
 
     /// The offset of the last record delivered to each changelog of the transaction, or -1.
@@ -191,12 +232,17 @@ pub(super) unsafe fn register(conf: *mut sys::rd_kafka_conf_t, context: *const C
 }
 
 unsafe extern "C" fn on_log(
-    _: *const sys::rd_kafka_t,
+    client: *const sys::rd_kafka_t,
     level: c_int,
     facility: *const c_char,
     line: *const c_char,
 ) {
     let (facility, line) = (text(facility), text(line));
+    if facility == NOT_ADDED && !client.is_null() {
+        // SAFETY: the client is alive within its callback, and its opaque is its context.
+        let context = unsafe { Context::of(sys::rd_kafka_opaque(client)) };
+        *lock(&context.not_added) = Some(line.clone());
+    }
     match level {
         0..=3 => tracing::error!(target: "librdkafka", facility, "{line}"),
         4 => tracing::warn!(target: "librdkafka", facility, "{line}"),
@@ -291,11 +337,13 @@ pub(super) unsafe extern "C" fn on_delivery(
     if failed {
         // SAFETY: a message has its topic, whose name lives as long.
         let topic = text(unsafe { sys::rd_kafka_topic_name(message.rkt) });
+        let (code, tags, partition) = (message.err, vec![tag], message.partition);
+        let failed = FailedDelivery { code, tags, topic, partition };
         match &mut *lock(&context.failed_delivery) {
-            Some(first) => first.is_only = false,
-            none => *none = Some(FailedDelivery { code: message.err, tag, topic, is_only: true }),
+            Some(first) => first.merge(failed),
+            none => *none = Some(failed),
         }
-    } else if let Tag::Change(slot) = tag
+    } else if let Tag::Change(slot, _) = tag
         && let Some(end) = lock(&context.changelog_ends).get_mut(slot)
     {
         *end = (*end).max(message.offset);

@@ -75,6 +75,15 @@ impl ProducerClient {
         Failure::take(unsafe { sys::rd_kafka_begin_transaction(self.client.raw()) })
     }
 
+    /// Why the open transaction can only be aborted, if that is so. Must not be asked but while one is
+    /// open.
+    pub(in crate::kafka) fn transaction_error(&self) -> Option<Failure> {
+        // A second one is never begun: it is answered with why the first has failed, or that it is
+        // open.
+        let failure = self.begin_transaction().err()?;
+        (failure.code != Code::RD_KAFKA_RESP_ERR__STATE).then_some(failure)
+    }
+
     /// Makes offsets part of the open transaction, as committed by this very member.
     pub(in crate::kafka) fn send_offsets(
         &self,

@@ -92,6 +92,9 @@ fn inputs(state: &State) -> Vec<(TaskId, TopicPartition)> {
 impl State {
     /// Whether a task has a record that it can't get over.
     pub(crate) fn is_poisoned(&self, task: TaskId) -> bool {
+        if self.plan.refusals.may_stop(&self.plan.topology, task) {
+            return true;
+        }
         if self.plan.poison.is_empty() {
             return false;
         }
@@ -108,7 +111,9 @@ impl State {
     /// Whether a task may not have come to its end: it has poison, or it follows one that may go
     /// on until it meets it.
     fn is_hindered(&self, task: TaskId) -> bool {
-        self.is_poisoned(task) || (task.subtopology > 0 && !self.plan.poison.is_empty())
+        self.is_poisoned(task)
+            || (task.subtopology > 0
+                && (self.plan.refusals.stops() || !self.plan.poison.is_empty()))
     }
 
     /// The committed records of all inputs of a sub-topology.

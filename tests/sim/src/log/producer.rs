@@ -2,7 +2,10 @@
 
 use sidestream_core::{
     record::{Changes, Headers, Offset, Outputs, PARTITION_BY_KEY, TopicPartition},
-    worker::{ChangelogEnd, LogError, Membership, Receipt, Transaction},
+    worker::{
+        ChangelogEnd, Fault, LogError, Membership, Receipt, Refusal as Refused, Suspects,
+        Transaction,
+    },
 };
 
 use super::SimLog;
@@ -28,11 +31,17 @@ pub(super) struct Producer {
     buffer: Vec<(TopicPartition, LogRecord)>,
     /// Whether anything of the open transaction was sent.
     sent: bool,
-    /// How many records were produced in the open transaction.
-    rows: usize,
-    /// A record of it that the brokers are going to refuse.
-    refused: Option<LogError>,
+    /// Where each output goes that was produced in the open transaction.
+    rows: Vec<TopicPartition>,
+    /// An output of it that the brokers are going to refuse.
+    refused: Option<(usize, Flaw)>,
+    /// How many records it sends together, at most: fewer after one of them was refused, until it is
+    /// told which.
+    together: usize,
 }
+
+/// Why a record is refused.
+type Flaw = (Fault, &'static str);
 
 /// What becomes of the end of a transaction.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +58,15 @@ enum Way {
 
 impl Producer {
     pub(super) fn new(id: String) -> Self {
-        Self { id, epoch: None, buffer: Vec::new(), sent: false, rows: 0, refused: None }
+        Self {
+            id,
+            epoch: None,
+            buffer: Vec::new(),
+            sent: false,
+            rows: Vec::new(),
+            refused: None,
+            together: usize::MAX,
+        }
     }
 
     /// For how long its transaction is open on the brokers; for ever if they ended it.
@@ -61,7 +78,18 @@ impl Producer {
     /// The next transaction has nothing yet.
     fn clear(&mut self) {
         self.buffer.clear();
-        (self.rows, self.refused) = (0, None);
+        self.rows.clear();
+        self.refused = None;
+    }
+
+    /// The rows that are sent together with one of `rows`, and are refused with it.
+    fn sent_with(&mut self, row: usize, rows: impl Iterator<Item = usize>) -> Vec<usize> {
+        let batch = row / self.together;
+        let found: Vec<usize> = rows.filter(|other| other / self.together == batch).collect();
+        if found.len() > 1 {
+            self.together = self.together.min(found.len()).div_ceil(2);
+        }
+        found
     }
 }
 
@@ -74,6 +102,15 @@ pub(crate) fn headers_of(headers: &Headers) -> Vec<Vec<LogHeader>> {
         .map(|(name, value)| (name.unwrap_or_default().to_vec(), value.map(<[u8]>::to_vec)));
     let count = |&count: &u32| usize::try_from(count).expect("few headers");
     headers.counts.iter().map(|n| pairs.by_ref().take(count(n)).collect()).collect()
+}
+
+/// Why a partition refuses a record, if it does.
+fn flaw(state: &State, partition: TopicPartition, record: &LogRecord) -> Option<Flaw> {
+    let size = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+    if size(&record.key) + size(&record.value) > RECORD_BYTES_MAX {
+        return Some((Fault::Size, "the record is too large"));
+    }
+    state.plan.refusals.of_partition(partition, (state.now, state.faulty))
 }
 
 fn unknown(text: &str) -> LogError {
@@ -122,23 +159,51 @@ impl SimLog {
         if early { self.send() } else { Ok(()) }
     }
 
-    /// Takes the records that are not refused; what is may be known at once, or when it is sent.
+    /// Takes the records if none is refused; that may be known at once, or when they are sent.
     fn place(&mut self, outputs: &Outputs) -> Result<(), LogError> {
-        let first = self.producer.rows;
-        self.producer.rows += outputs.len();
-        let late = {
+        let first = self.producer.rows.len();
+        let (late, plan) = {
             let mut state = self.world.lock();
-            state.checks_workers && state.prng.coin()
+            (state.checks_workers && state.prng.coin(), state.plan.clone())
         };
+        for (row, key) in outputs.keys.iter().enumerate() {
+            let topic = outputs.topics[row];
+            let partition = match outputs.partitions[row] {
+                PARTITION_BY_KEY => partition_of(key, plan.topology.topic(topic).partitions),
+                partition => partition,
+            };
+            self.producer.rows.push(TopicPartition::new(topic, partition));
+        }
         match self.placed(outputs, first) {
             Ok(records) => {
                 self.note_versions(&records);
                 self.producer.buffer.extend(records);
+                Ok(())
             }
-            Err(error) if late => drop(self.producer.refused.get_or_insert(error)),
-            Err(error) => return Err(error),
+            Err(found) if late => {
+                self.producer.refused.get_or_insert(found);
+                Ok(())
+            }
+            Err((row, flaw)) => Err(self.refusal(Suspects::Outputs(vec![row]), flaw)),
         }
-        Ok(())
+    }
+
+    /// A refusal as the brokers of this run put it.
+    fn refusal(&self, suspects: Suspects, (fault, message): Flaw) -> LogError {
+        let suspects = match self.world.lock().plan.refusals.nameless && fault.is_of_record() {
+            true => Suspects::Anything,
+            false => suspects,
+        };
+        LogError::Refused(Refused { suspects, fault, message: message.to_owned() })
+    }
+
+    /// The output that is refused now that all are sent, and those that were sent with it.
+    fn check_refused(&mut self) -> Result<(), LogError> {
+        let Some((row, flaw)) = self.producer.refused.take() else { return Ok(()) };
+        let rows = std::mem::take(&mut self.producer.rows);
+        let same = (0..rows.len()).filter(|&other| rows[other] == rows[row]);
+        let found = self.producer.sent_with(row, same);
+        Err(self.refusal(Suspects::Outputs(found), flaw))
     }
 
     fn note_versions(&self, records: &[(TopicPartition, LogRecord)]) {
@@ -159,37 +224,30 @@ impl SimLog {
         &self,
         outputs: &Outputs,
         first: usize,
-    ) -> Result<Vec<(TopicPartition, LogRecord)>, LogError> {
+    ) -> Result<Vec<(TopicPartition, LogRecord)>, (usize, Flaw)> {
         let state = self.world.lock();
-        let mut records = Vec::with_capacity(outputs.len());
+        let topology = &state.plan.topology;
         let headers = headers_of(&outputs.headers);
         let rows = outputs.keys.iter().zip(&outputs.values).enumerate();
-        for (row, (key, value)) in rows {
-            if key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) > RECORD_BYTES_MAX {
-                let message = "the record is too large".to_owned();
-                return Err(LogError::Refused { row: Some(first + row), message });
-            }
-            let topic = outputs.topics[row];
-            let partitions = state.plan.topology.topic(topic).partitions;
-            let partition = match outputs.partitions[row] {
-                PARTITION_BY_KEY => partition_of(key, partitions),
-                partition => partition,
+        rows.map(|(row, (key, value))| {
+            let partition = self.producer.rows[first + row];
+            let record = LogRecord {
+                timestamp: outputs.timestamps[row],
+                key: key.map(<[u8]>::to_vec),
+                value: value.map(<[u8]>::to_vec),
+                headers: headers.get(row).cloned().unwrap_or_default(),
             };
-            if !(0..partitions).contains(&partition) {
-                let message = format!("there is no partition {partition}");
-                return Err(LogError::Refused { row: Some(first + row), message });
+            let topic = topology.topic(partition.topic);
+            let flaw = match (0..topic.partitions).contains(&partition.partition) {
+                true => flaw(&state, partition, &record),
+                false => Some((Fault::Passing, "there is no such partition")),
+            };
+            match flaw.or_else(|| state.plan.refusals.of_letter(&topic.name, &record)) {
+                Some(flaw) => Err((first + row, flaw)),
+                None => Ok((partition, record)),
             }
-            records.push((
-                TopicPartition::new(topic, partition),
-                LogRecord {
-                    timestamp: outputs.timestamps[row],
-                    key: key.map(<[u8]>::to_vec),
-                    value: value.map(<[u8]>::to_vec),
-                    headers: headers.get(row).cloned().unwrap_or_default(),
-                },
-            ));
-        }
-        Ok(records)
+        })
+        .collect()
     }
 
     /// Repeats a request while the transaction before is not settled.
@@ -252,18 +310,44 @@ impl SimLog {
         changes: &Changes,
     ) -> Result<Option<(TopicPartition, ChangelogEnd)>, LogError> {
         let epoch = self.epoch()?;
+        let timestamp = self.world_time(&self.world.lock());
+        let pairs = changes.keys.iter().zip(&changes.values);
+        let records: Vec<LogRecord> = pairs
+            .map(|(key, value)| {
+                let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+                LogRecord { timestamp, key, value, headers: Vec::new() }
+            })
+            .collect();
+        self.check_changes(partition, &records)?;
         self.producer.sent |= !changes.is_empty();
         let mut state = self.world.lock();
-        let timestamp = self.world_time(&state);
         let mut last = None;
-        for (key, value) in changes.keys.iter().zip(&changes.values) {
-            let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-            let record = LogRecord { timestamp, key, value, headers: Vec::new() };
+        for record in records {
             last = Some(self.append(&mut state, epoch, partition, record)?);
         }
         Ok(last.map(|(offset, leader_epoch)| {
             (partition, ChangelogEnd { next: offset + 1, leader_epoch })
         }))
+    }
+
+    /// Refuses changes, alone or with those that are sent together with them.
+    fn check_changes(
+        &mut self,
+        partition: TopicPartition,
+        records: &[LogRecord],
+    ) -> Result<(), LogError> {
+        let mut state = self.world.lock();
+        let found = (0..)
+            .zip(records)
+            .find_map(|(row, record)| flaw(&state, partition, record).map(|flaw| (row, flaw)));
+        let Some((row, flaw)) = found else { return Ok(()) };
+        let is_alone = state.prng.coin();
+        drop(state);
+        let rows = match is_alone {
+            true => vec![row],
+            false => self.producer.sent_with(row, 0..records.len()),
+        };
+        Err(self.refusal(Suspects::Changes(partition, rows), flaw))
     }
 
     fn world_time(&self, state: &State) -> i64 {
@@ -302,9 +386,7 @@ impl SimLog {
     fn commit_at_least_once(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
         let mut receipt = Receipt::default();
         self.send()?;
-        if let Some(refused) = self.producer.refused.take() {
-            return Err(refused);
-        }
+        self.check_refused()?;
         for (partition, changes) in &transaction.changes {
             receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
         }
@@ -342,9 +424,7 @@ impl SimLog {
             self.send_offsets(transaction)?;
         }
         self.send()?;
-        if let Some(refused) = self.producer.refused.take() {
-            return Err(refused);
-        }
+        self.check_refused()?;
         for (partition, changes) in &transaction.changes {
             receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
         }
@@ -409,6 +489,7 @@ impl SimLog {
             return Err(unknown("the end of the transaction was not answered"));
         }
         self.producer.sent = false;
+        self.producer.together = usize::MAX;
         self.producer.clear();
         self.point("commit.acknowledged");
         Ok(())

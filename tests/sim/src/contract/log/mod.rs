@@ -105,6 +105,7 @@ macro_rules! log_contract {
             a_restore_starts_where_it_is_told,
             changes_and_deletes_come_back_from_the_changelog,
             starts_are_found,
+            a_change_that_is_too_large_is_refused_by_row,
             receipts_say_where_changes_end,
             a_record_for_no_partition_is_refused_by_row,
             a_record_that_is_too_large_is_refused,

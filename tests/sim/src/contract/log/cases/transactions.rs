@@ -2,7 +2,7 @@
 
 use sidestream_core::{
     record::{PARTITION_BY_KEY, TopicPartition},
-    worker::{Committed, Log, LogError, Membership, Transaction},
+    worker::{Committed, Fault, Log, LogError, Membership, Refusal, Suspects, Transaction},
 };
 
 use crate::contract::log::{
@@ -18,6 +18,15 @@ const fn output(partition: i32) -> TopicPartition {
 
 fn check_aborted<T: std::fmt::Debug>(result: &Result<T, LogError>) {
     assert!(matches!(result, Err(LogError::Aborted(_))), "{result:?}");
+}
+
+fn check_refused<T: std::fmt::Debug>(
+    result: &Result<T, LogError>,
+    fault: Fault,
+    suspects: &Suspects,
+) {
+    let is_right = |refusal: &Refusal| refusal.fault == fault && refusal.suspects == *suspects;
+    assert!(matches!(result, Err(LogError::Refused(refusal)) if is_right(refusal)), "{result:?}");
 }
 
 /// What was produced before and in the commit becomes visible with it, the offsets and what was
@@ -142,8 +151,8 @@ pub fn recovery_settles_what_was_open<H: Harness>() {
     assert_eq!(values(&harness.read(output(0))), ["kept"]);
 }
 
-/// An output for a partition that is not there is refused, and its row named; the transaction is
-/// aborted, and the next goes its way.
+/// An output for a partition that is not there is refused, and its row named; that is not its fault.
+/// The transaction is aborted, and the next goes its way.
 pub fn a_record_for_no_partition_is_refused_by_row<H: Harness>() {
     let mut harness = H::start(&topology());
     let mut member = Member::owner(harness.log(0));
@@ -155,7 +164,7 @@ pub fn a_record_for_no_partition_is_refused_by_row<H: Harness>() {
     transaction.outputs = outputs(output(0), &[(Some("k"), Some("lost"))]);
     push(&mut transaction.outputs, OUTPUT, 2, 5, (Some("k"), Some("nowhere")));
     let result = member.log.commit(&transaction);
-    assert!(matches!(result, Err(LogError::Refused { row: Some(1), .. })), "{result:?}");
+    check_refused(&result, Fault::Passing, &Suspects::Outputs(vec![1]));
     member.abort();
     assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(1));
     let mut transaction = member.transaction(input(0), 2);
@@ -172,7 +181,7 @@ pub fn a_record_that_is_too_large_is_refused<H: Harness>() {
     let mut transaction = member.transaction(input(0), 1);
     transaction.outputs = outputs(output(0), &[(Some("k"), Some("small")), (None, Some(&large))]);
     let result = member.log.commit(&transaction);
-    assert!(matches!(result, Err(LogError::Refused { row: Some(1), .. })), "{result:?}");
+    check_refused(&result, Fault::Size, &Suspects::Outputs(vec![1]));
     member.abort();
     assert_eq!(harness.read(output(0)).len(), 0);
     assert_eq!(member.committed(input(0)), None);
@@ -194,9 +203,38 @@ pub fn a_refused_row_is_counted_over_all_outputs_of_the_transaction<H: Harness>(
     let mut transaction = member.transaction(input(0), 2);
     transaction.outputs = outputs(output(0), &[(Some("k"), Some("small")), (None, Some(&large))]);
     let result = member.log.commit(&transaction);
-    assert!(matches!(result, Err(LogError::Refused { row: Some(3), .. })), "{result:?}");
+    check_refused(&result, Fault::Size, &Suspects::Outputs(vec![3]));
     member.abort();
     assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(1));
+}
+
+/// A change that no broker takes is refused, and its row named among its changelog's changes. That
+/// holds for one that is written alone, and beside others.
+pub fn a_change_that_is_too_large_is_refused_by_row<H: Harness>() {
+    let mut harness = H::start(&topology());
+    let mut member = Member::owner(harness.log(0));
+    let large = "x".repeat(3 << 20);
+    let (small, both) = (
+        changes(&[("a", Some("1"))]),
+        changes(&[("a", Some("1")), ("b", Some("2")), ("c", Some(&large))]),
+    );
+    let mut transaction = member.transaction(input(0), 1);
+    transaction.changes = vec![(changelog(0), &small), (changelog(1), &both)];
+    let mut suspects = None;
+    for _ in 0..5 {
+        // Where more than one is suspected, they are told apart when they come again.
+        let result = member.log.commit(&transaction);
+        let Err(LogError::Refused(refusal)) = result else { panic!("{result:?}") };
+        assert_eq!(refusal.fault, Fault::Size);
+        member.abort();
+        suspects = Some(refusal.suspects);
+        if suspects == Some(Suspects::Changes(changelog(1), vec![2])) {
+            break;
+        }
+    }
+    assert_eq!(suspects, Some(Suspects::Changes(changelog(1), vec![2])));
+    assert_eq!(member.committed(input(0)), None);
+    member.commit_offset(input(0), 1).unwrap();
 }
 
 /// A commit says where the last record of each changelog stands.
