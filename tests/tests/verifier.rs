@@ -151,7 +151,8 @@ fn store(directory: &Path, words: &[(&str, &str)], offset: i64) -> Result<()> {
         values: words.iter().map(|(_, count)| Some(count.as_bytes())).collect(),
     };
     let position = StorePosition { offset, topic_id: TopicId::default(), leader_epoch: 0 };
-    let position = Position { stores: vec![Some(position)], inputs: vec![3], committed_at: 1 };
+    let position =
+        Position { stores: vec![Some(position)], inputs: vec![3.into()], committed_at: 1 };
     stores.open(task, &spec)?.store.apply(&[changes], &position)?;
     Ok(())
 }

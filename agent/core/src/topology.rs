@@ -56,6 +56,8 @@ pub struct Input {
     pub topic: TopicIndex,
     /// Where to start when the group has no offset.
     pub start: Start,
+    /// What to do when what the group's offset stands for is not there.
+    pub on_out_of_range: OnOutOfRange,
     /// Which transforms get its records.
     pub readers: Vec<Reader>,
 }
@@ -78,6 +80,19 @@ pub enum Start {
     Latest,
     /// At the first record of this time or later.
     At(Timestamp),
+}
+
+/// What to do about a partition whose committed offset can't be read on from: retention was
+/// quicker, records were lost, or the topic was deleted and created again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnOutOfRange {
+    /// Its task stops, and says what can be done.
+    #[default]
+    Fail,
+    /// It is read from its first record that is there.
+    Earliest,
+    /// It is read from after its last record.
+    Latest,
 }
 
 /// A named step of a pipeline.

@@ -11,8 +11,8 @@ use sidestream_core::{
     task::{Cost, Effects, Failure, Processor, Punctuation, Setup, State},
     topology::Start,
     worker::{
-        ChangelogBounds, Committed, Event, FetchPosition, Log, LogError, Membership, Receipt,
-        Transaction, Version,
+        Bounds, Committed, Event, FetchPosition, Log, LogError, Membership, Receipt, Transaction,
+        Unreadable, Version,
     },
 };
 
@@ -178,12 +178,12 @@ impl<L: Log> Log for MeasuredLog<L> {
         self.log.start_offset(partition, start)
     }
 
-    fn changelog_bounds(
+    fn bounds(
         &mut self,
         partitions: &[TopicPartition],
-    ) -> Result<Vec<ChangelogBounds>, LogError> {
+    ) -> Result<Vec<Result<Bounds, Unreadable>>, LogError> {
         let _during = self.doing.begin(Call::Offsets);
-        self.log.changelog_bounds(partitions)
+        self.log.bounds(partitions)
     }
 
     fn restore(

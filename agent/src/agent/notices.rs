@@ -58,6 +58,7 @@ impl Teller {
                     self.held.insert(task, reason);
                 }
             }
+            Notice::Moved { task, reason } => warn!(worker, %task, reason, "going on after a gap"),
             Notice::Swapped { transform, version } => {
                 let transform = self.transform(transform);
                 info!(worker, transform, version, "another version has taken over");

@@ -121,6 +121,7 @@ impl Watcher {
                 self.event(Some(*task), "task_retrying", message);
             }
             Notice::Held { task, reason } => self.held(*task, reason),
+            Notice::Moved { task, reason } => self.event(Some(*task), "task_moved", reason),
             Notice::Swapped { transform, version } => self.swapped(*transform, *version, None),
             Notice::Reverted { transform, version, reason } => {
                 self.swapped(*transform, *version, Some(reason));

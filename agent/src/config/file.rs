@@ -14,7 +14,7 @@ use crate::config::{
     module_config::Node,
     pipeline::{GivesUp, Guarantee, LogFormat, LogLevel, StoreKind},
     scalar::{Entries, Field, Located, Short},
-    setting::{Count, Name, Setting, Size, Start, Text},
+    setting::{Count, Name, OnOutOfRange, Setting, Size, Start, Text},
     swap::SwapSection,
 };
 
@@ -257,6 +257,11 @@ pub struct InputSection {
     /// or a time.
     #[schemars(extend("default" = "earliest"))]
     pub start: Option<Field<Start>>,
+    /// What to do when what the group's offset stands for is not there any more, because records
+    /// were deleted before they were read, or the topic was created again: `fail` stops the task,
+    /// `earliest` and `latest` say where to go on.
+    #[schemars(extend("default" = "fail"))]
+    pub on_out_of_range: Option<Field<OnOutOfRange>>,
     /// Another transform, whose output is taken inside the process.
     pub transform: Option<Field<Name>>,
     /// Which output of that transform.

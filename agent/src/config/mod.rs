@@ -42,7 +42,7 @@ pub use self::{
     pipeline::Pipeline,
     problem::{Error, Position, Problem},
     regular::{open_regular, read_regular},
-    setting::{Choice, Start},
+    setting::{Choice, OnOutOfRange, Start},
 };
 pub(crate) use self::{
     graph::{order, upstream},

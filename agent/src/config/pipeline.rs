@@ -6,7 +6,7 @@ use crate::config::{
     control::Control,
     defaults,
     problem::Position,
-    setting::{Choice, Start},
+    setting::{Choice, OnOutOfRange, Start},
 };
 
 pub use crate::config::swap::Swap;
@@ -327,6 +327,8 @@ pub enum Source {
         name: String,
         /// Where to start when the group has no offset.
         start: Start,
+        /// What to do when its offset can't be read on from.
+        on_out_of_range: OnOutOfRange,
     },
     /// From another transform, inside the process.
     Transform {

@@ -7,7 +7,7 @@ use crate::config::{
     problem::{Position, Problem},
     resolve::Resolver,
     scalar::{Located, Short},
-    setting::{Count, Name, Setting, Start},
+    setting::{Count, Name, OnOutOfRange, Setting, Start},
 };
 
 /// Reads an input.
@@ -18,7 +18,8 @@ pub(crate) fn input(
     let at = input.at;
     let source = match input.value {
         Short::Name(name) => {
-            Source::Topic { name: resolver.name("inputs", &name, at)?, start: Start::Earliest }
+            let name = resolver.name("inputs", &name, at)?;
+            Source::Topic { name, start: Start::Earliest, on_out_of_range: OnOutOfRange::Fail }
         }
         Short::Full(section) => source(resolver, &section, at)?,
     };
@@ -26,9 +27,14 @@ pub(crate) fn input(
 }
 
 fn source(resolver: &mut Resolver<'_>, section: &InputSection, at: Position) -> Option<Source> {
-    let InputSection { topic, start, transform, output, repartition } = section;
+    let InputSection { topic, start, on_out_of_range, transform, output, repartition } = section;
     if let (Some(start), None) = (start, topic) {
         refuse(resolver, start.at, "`start` is only for an input with `topic`", "remove `start`");
+        return None;
+    }
+    if let (Some(policy), None) = (on_out_of_range, topic) {
+        let message = "`on_out_of_range` is only for an input with `topic`";
+        refuse(resolver, policy.at, message, "remove `on_out_of_range`");
         return None;
     }
     if let (Some(output), None) = (output, transform) {
@@ -43,7 +49,11 @@ fn source(resolver: &mut Resolver<'_>, section: &InputSection, at: Position) -> 
                 Some(start) => resolver.required("start", start)?,
                 None => Start::Earliest,
             };
-            Some(Source::Topic { name, start })
+            let on_out_of_range = match on_out_of_range {
+                Some(policy) => resolver.required("on_out_of_range", policy)?,
+                None => OnOutOfRange::Fail,
+            };
+            Some(Source::Topic { name, start, on_out_of_range })
         }
         (None, Some(transform), Some(output), None) => {
             let Name(transform) = resolver.required("transform", transform)?;

@@ -220,6 +220,33 @@ impl Setting for Start {
     }
 }
 
+/// What to do about a partition whose committed offset can't be read on from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnOutOfRange {
+    /// Stop its task.
+    #[default]
+    Fail,
+    /// Go on at its first record.
+    Earliest,
+    /// Go on after its last record.
+    Latest,
+}
+
+impl Setting for OnOutOfRange {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "fail" => Ok(Self::Fail),
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            _ => Err("write `fail`, `earliest` or `latest`".into()),
+        }
+    }
+
+    fn schema() -> Value {
+        or_reference(&json!({ "enum": ["fail", "earliest", "latest"] }))
+    }
+}
+
 /// Every scalar may come from outside.
 pub(crate) fn or_reference(schema: &Value) -> Value {
     json!({ "anyOf": [schema, { "type": "string", "pattern": "\\$\\{.+\\}" }] })

@@ -7,7 +7,7 @@ use crate::config::{
     nearest::did_you_mean,
     pipeline::{Input, OnError, Pipeline, Source, Target, Transform},
     problem::{Position, Problem},
-    setting::{NAME_LENGTH_MAX, Start},
+    setting::{NAME_LENGTH_MAX, OnOutOfRange, Start},
 };
 
 /// All that is wrong with a pipeline.
@@ -223,21 +223,22 @@ fn check_latest(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
     }
 }
 
-/// One task reads a topic, so there is one place to start.
+/// One task reads a topic, so there is one place to start, and one to go on after a gap.
 fn check_starts(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
-    let mut first: BTreeMap<&str, (&Transform, Start)> = BTreeMap::new();
+    let mut first: BTreeMap<&str, (&Transform, (Start, OnOutOfRange))> = BTreeMap::new();
     for transform in &pipeline.transforms {
         for Input { at, source } in &transform.inputs {
-            let Source::Topic { name, start } = source else { continue };
+            let Source::Topic { name, start, on_out_of_range } = source else { continue };
+            let start = (*start, *on_out_of_range);
             match first.get(name.as_str()) {
                 None => {
-                    first.insert(name, (transform, *start));
+                    first.insert(name, (transform, start));
                 }
-                Some((other, theirs)) if theirs != start && other.name != transform.name => {
+                Some((other, theirs)) if *theirs != start && other.name != transform.name => {
                     problems.push(Problem::new(
                         *at,
                         format!("`{}` starts elsewhere in the topic `{name}`", other.name),
-                        "give both the same `start`",
+                        "give both the same `start` and `on_out_of_range`",
                     ));
                 }
                 Some(_) => {}

@@ -109,6 +109,7 @@ impl Admin {
         let described = self
             .client
             .describe_topics(names, self.config.request_timeout)
+            .and_then(|described| described.into_iter().collect::<Result<Vec<_>, _>>())
             .map_err(|failure| self.failed("describing topics", &failure))?;
         Ok(names
             .iter()

@@ -2,14 +2,14 @@
 
 use std::{
     collections::HashMap,
-    ffi::{CStr, CString},
+    ffi::CString,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use sidestream_core::{
-    record::{Offset, TopicPartition},
-    worker::{Event, FetchEpoch, FetchPosition, Fetched, LogError, Membership},
+    record::TopicPartition,
+    worker::{Event, FetchPosition, Fetched, LogError, Membership},
 };
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     health::Health,
     names::Names,
     native::{Code, ConsumerClient, Failure, Message, MessageBuffer, PartitionList, Rebalance},
+    place::{Assigned, note_error},
 };
 
 /// The most messages that one call takes out of librdkafka's queue.
@@ -50,18 +51,9 @@ pub(super) struct Consumer {
     rejoined: Option<(Instant, u32)>,
     /// How many connections were closed when the last assignment was taken.
     connections_at_assignment: u64,
+    /// All partitions have to be assigned again: places are in doubt.
+    in_doubt: bool,
     health: Health,
-}
-
-/// A partition that is read.
-struct Assigned {
-    epoch: FetchEpoch,
-    next: Offset,
-    paused: bool,
-    /// Its end was told, and no record since.
-    ended: bool,
-    /// The place that was in doubt last.
-    doubted: Option<Offset>,
 }
 
 /// How far the leave is.
@@ -99,6 +91,7 @@ impl Consumer {
             rejoining: false,
             rejoined: None,
             connections_at_assignment: 0,
+            in_doubt: false,
             health: Health::default(),
         })
     }
@@ -108,16 +101,22 @@ impl Consumer {
         &self.client
     }
 
+    /// The partitions that are assigned.
+    pub(super) fn assigned(&self) -> impl Iterator<Item = TopicPartition> + Clone {
+        self.assigned.keys().copied()
+    }
+
     /// See [`Log::poll`](sidestream_core::worker::Log::poll).
     pub(super) fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
         if self.leaving == Leaving::Left {
             return Ok(());
         }
         self.client.fetch(&mut self.buffer, wait);
-        let result = self.collect_records(events);
+        self.collect_records(events);
         self.buffer.clear();
-        if result? && self.pending.is_none() {
+        if self.in_doubt && self.pending.is_none() {
             self.assign_all()?;
+            self.in_doubt = false;
         }
         self.report_rebalance(events);
         self.health.report(self.client.client(), events);
@@ -133,8 +132,10 @@ impl Consumer {
     /// same instance id. If it is another process after all, that one is fenced now, and has lost
     /// no connection: it ends with the remedy.
     fn is_fenced_by_itself(&self, failure: &Failure) -> bool {
-        let connections = self.client.client().context().closed_connections();
-        let has_lost_one = connections != self.connections_at_assignment;
+        let context = self.client.client().context();
+        // Brokers close what is idle for some minutes; that has nothing to do with a join.
+        let has_lost_one = context.closed_connections() != self.connections_at_assignment
+            && context.last_closed().is_some_and(|since| since < REJOIN_TIME_MAX);
         // Brokers that were away may read what the client before this one had asked them for only
         // after this one has joined.
         let by_the_one_before = self
@@ -169,10 +170,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// Copies the fetched messages into columns, a batch for each partition. Says whether a place
-    /// is in doubt, so that all partitions have to be assigned again.
-    fn collect_records(&mut self, events: &mut Vec<Event>) -> Result<bool, LogError> {
-        let mut in_doubt = false;
+    /// Copies the fetched messages into columns, a batch for each partition.
+    fn collect_records(&mut self, events: &mut Vec<Event>) {
         let first = events.len();
         let mut places: HashMap<(usize, i32), Option<usize>> = HashMap::new();
         let mut last = None;
@@ -184,20 +183,13 @@ impl Consumer {
                 last = None;
                 continue;
             }
-            if is_lost_place(message.code())
-                && let Some(partition) = self.names.partition(message.topic(), message.partition())
-                && let Some(assigned) = self.assigned.get_mut(&partition)
-                && assigned.doubted != Some(assigned.next)
-            {
-                // librdkafka compares its place with the leader epoch that it had before a broker
-                // came back, and finds that epoch's end before it. Assigned without an epoch it
-                // reads on; what is truly gone is found to be so a second time.
-                assigned.doubted = Some(assigned.next);
-                in_doubt = true;
-                continue;
-            }
             if message.code() != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                note_error(&message, &mut self.health, events)?;
+                self.in_doubt |= note_error(
+                    &message,
+                    (&self.names, &mut self.assigned),
+                    &mut self.health,
+                    events,
+                );
                 continue;
             }
             let key = message.partition_key();
@@ -222,7 +214,6 @@ impl Consumer {
             {
                 message.append_to(&mut fetched.records, self.config.read_headers);
                 fetched.next = message.offset() + 1;
-                fetched.leader_epoch = message.leader_epoch();
             }
         }
         for event in &events[first..] {
@@ -231,9 +222,9 @@ impl Consumer {
             {
                 assigned.next = assigned.next.max(*next);
                 assigned.ended = records.offsets.is_empty();
+                assigned.doubted = None; // It is there.
             }
         }
-        Ok(in_doubt)
     }
 
     /// The end of a partition as an event without records: everything before it has come.
@@ -272,10 +263,7 @@ impl Consumer {
         self.assigned = positions
             .iter()
             .map(|&FetchPosition { partition, offset, epoch }| {
-                (
-                    partition,
-                    Assigned { epoch, next: offset, paused: true, ended: false, doubted: None },
-                )
+                (partition, Assigned::new(epoch, offset))
             })
             .collect();
         if let Some(Rebalance::Revoke | Rebalance::Lost) = self.pending {
@@ -329,13 +317,20 @@ impl Consumer {
     /// See [`Log::seek`](sidestream_core::worker::Log::seek).
     pub(super) fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), LogError> {
         let mut list = PartitionList::new();
+        let mut was_lost = false;
         for &FetchPosition { partition, offset, epoch } in positions {
             let Some(assigned) = self.assigned.get_mut(&partition) else { continue };
-            (assigned.next, assigned.epoch, assigned.ended) = (offset, epoch, false);
+            was_lost |= assigned.lost;
+            *assigned = Assigned { paused: assigned.paused, ..Assigned::new(epoch, offset) };
             list.add(self.names.c_name(partition.topic), partition.partition, offset);
         }
         if list.len() == 0 || self.pending.is_some() {
             // All partitions are about to go; nothing more is read of them.
+            return Ok(());
+        }
+        if was_lost {
+            // librdkafka seeks in nothing that it has given up.
+            self.in_doubt = true;
             return Ok(());
         }
         match self.client.seek(&list, self.config.request_timeout) {
@@ -453,46 +448,6 @@ fn subscribed(
     Ok(client)
 }
 
-/// Whether a partition can't be read on from where it is.
-pub(super) fn is_lost_place(code: Code) -> bool {
-    matches!(
-        code,
-        Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
-            | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
-            | Code::RD_KAFKA_RESP_ERR__LOG_TRUNCATION
-    )
-}
-
 fn nobody() -> Membership {
     Membership { generation: -1, member: String::new() }
-}
-
-/// An error that came instead of a record: fatal, or something to wait for.
-fn note_error(
-    message: &Message<'_>,
-    health: &mut Health,
-    events: &mut Vec<Event>,
-) -> Result<(), LogError> {
-    let place = |topic: &CStr| format!("{} [{}]", topic.to_string_lossy(), message.partition());
-    match message.code() {
-        Code::RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED | Code::RD_KAFKA_RESP_ERR__FATAL => Ok(()),
-        code if is_lost_place(code) => Err(LogError::Fatal(format!(
-            "input {} at offset {}: {}; records were deleted or truncated before they were read: \
-             reset the group's offsets of this topic, once the agent was stopped for as long as \
-             `session.timeout.ms`, and start it again",
-            place(message.topic()),
-            message.offset(),
-            message.error(),
-        ))),
-        Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
-        | Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => Err(LogError::Fatal(format!(
-            "{}: {}; let the agent's user read the topics and the group",
-            place(message.topic()),
-            message.error()
-        ))),
-        _ => {
-            health.wait_for(message.error(), events);
-            Ok(())
-        }
-    }
 }

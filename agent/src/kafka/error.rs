@@ -1,6 +1,6 @@
 //! What went wrong, in terms of what to do about it.
 
-use sidestream_core::worker::LogError;
+use sidestream_core::worker::{LogError, Unreadable};
 
 use super::native::{Code, Failure};
 
@@ -58,6 +58,23 @@ pub(super) fn call_failed(doing: &str, failure: &Failure) -> LogError {
     match remedy(failure.code) {
         Some(remedy) => LogError::Fatal(format!("{doing}: {failure}; {remedy}")),
         None => LogError::Unavailable(format!("{doing}: {failure}")),
+    }
+}
+
+/// Why one partition can't be read, from what a broker or the client says of it.
+pub(super) fn unreadable(place: &str, failure: &Failure) -> Unreadable {
+    match failure.code {
+        Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+        | Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID
+        | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
+        | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION => Unreadable::ForNow(format!(
+            "{place} is not there; it is waited for until it is created, which the agent does with \
+             its own topics when it starts"
+        )),
+        Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
+            Unreadable::Refused(format!("{place}: {failure}; let the agent's user read it"))
+        }
+        _ => Unreadable::ForNow(format!("{place} can't be read for now: {failure}")),
     }
 }
 

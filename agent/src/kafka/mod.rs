@@ -20,11 +20,13 @@ mod health;
 mod names;
 mod native;
 mod offsets;
+mod place;
 mod producer;
 mod refusal;
 mod restore;
 mod topic_reader;
 mod topic_writer;
+mod watch;
 
 use std::{
     sync::Arc,
@@ -35,14 +37,14 @@ use sidestream_core::{
     record::{Offset, Outputs, TopicIndex, TopicPartition},
     topology::{Start, Topology},
     worker::{
-        ChangelogBounds, Committed, Event, FetchPosition, Log, LogError, Membership, Receipt,
-        Transaction,
+        Bounds, Committed, Event, FetchPosition, Log, LogError, Membership, Receipt, Transaction,
+        Unreadable,
     },
 };
 
 use self::{
     admin::Purger, consumer::Consumer, names::Names, native::ConsumerClient, producer::Producer,
-    restore::Restore,
+    restore::Restore, watch::Watch,
 };
 pub use self::{
     admin::{Admin, Creation, NewTopic, PartitionEnd, TopicInfo},
@@ -80,6 +82,7 @@ pub struct KafkaLog {
     producer: Producer,
     restore: Option<Restore>,
     purger: Option<Purger>,
+    watch: Watch,
     /// What the next poll tells first.
     told: Vec<Event>,
     /// How long a request of a look-up may take.
@@ -97,11 +100,23 @@ impl KafkaLog {
             .map_err(|name| Error::Fatal(format!("{name:?} is no name for a topic")))?;
         let mut producer = Producer::new(&config, names.clone(), worker)?;
         producer.start()?;
-        let topics = inputs(topology).into_iter().map(|topic| names.c_name(topic).into());
+        let inputs = inputs(topology);
+        let topics = inputs.iter().map(|&topic| names.c_name(topic).into());
         let consumer = Consumer::join(&config, worker, names.clone(), topics.collect())?;
+        let watch = Watch::start(&config, names.clone(), inputs)?;
         let (restore, purger, told) = (None, None, Vec::new());
         let look_up_timeout = config.request_timeout;
-        Ok(Self { config, names, consumer, producer, restore, purger, told, look_up_timeout })
+        Ok(Self {
+            config,
+            names,
+            consumer,
+            producer,
+            restore,
+            purger,
+            watch,
+            told,
+            look_up_timeout,
+        })
     }
 
     fn reader(&mut self) -> Result<&mut Restore, LogError> {
@@ -149,6 +164,9 @@ impl Log for KafkaLog {
                 }
             }
         }
+        if self.watch.report(&self.consumer.assigned(), events) {
+            self.consumer.client().client().refresh_leaders(self.config.request_timeout);
+        }
         self.producer.serve();
         Ok(())
     }
@@ -194,12 +212,18 @@ impl Log for KafkaLog {
         offsets::start_offset(self.consumer.client(), &self.names, partition, start, timeout)
     }
 
-    fn changelog_bounds(
+    fn bounds(
         &mut self,
         partitions: &[TopicPartition],
-    ) -> Result<Vec<ChangelogBounds>, LogError> {
+    ) -> Result<Vec<Result<Bounds, Unreadable>>, LogError> {
         let timeout = self.look_up_timeout;
-        offsets::changelog_bounds(self.consumer.client(), &self.names, partitions, timeout)
+        let bounds = offsets::bounds(self.consumer.client(), &self.names, partitions, timeout)?;
+        for (partition, bounds) in partitions.iter().zip(&bounds) {
+            if let Ok(bounds) = bounds {
+                self.watch.told(partition.topic, bounds.topic_id);
+            }
+        }
+        Ok(bounds)
     }
 
     fn restore(

@@ -5,11 +5,11 @@ use std::time::Duration;
 use sidestream_core::{
     record::{Offset, TopicPartition},
     topology::Start,
-    worker::{ChangelogBounds, Committed, LogError},
+    worker::{Bounds, Committed, LogError, Unreadable},
 };
 
 use super::{
-    error::call_failed,
+    error::{call_failed, unreadable},
     names::Names,
     native::{Client, Code, ConsumerClient, Failure, OffsetAt, PartitionList},
 };
@@ -69,43 +69,55 @@ pub(super) fn start_offset(
     }
 }
 
-/// See [`Log::changelog_bounds`](sidestream_core::worker::Log::changelog_bounds). Isolation is
-/// read-uncommitted: a read-committed end would be the last stable offset, below records that
-/// are committed but whose markers are not written yet.
-pub(super) fn changelog_bounds(
+/// See [`Log::bounds`](sidestream_core::worker::Log::bounds). Isolation is read-uncommitted: a
+/// read-committed end would be the last stable offset, below records that are committed but whose
+/// markers are not written yet.
+pub(super) fn bounds(
     consumer: &ConsumerClient,
     names: &Names,
     partitions: &[TopicPartition],
     timeout: Duration,
-) -> Result<Vec<ChangelogBounds>, LogError> {
+) -> Result<Vec<Result<Bounds, Unreadable>>, LogError> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
-    let look_up = |at| list_offsets(consumer, names, partitions, (at, false), timeout);
-    let (ends, starts) = (look_up(OffsetAt::Latest)?, look_up(OffsetAt::Earliest)?);
     let mut topics: Vec<_> = partitions.iter().map(|partition| partition.topic).collect();
     topics.sort_unstable();
     topics.dedup();
     let topic_names: Vec<_> = topics.iter().map(|&topic| names.name(topic)).collect();
-    let described = consumer
-        .client()
+    let client = consumer.client();
+    let described = client
         .describe_topics(&topic_names, timeout)
-        .map_err(|failure| call_failed("describing changelogs", &failure))?;
-    partitions
-        .iter()
-        .zip(starts.into_iter().zip(ends))
-        .map(|(partition, (start, end))| {
-            let place = topics.binary_search(&partition.topic).ok();
-            match place.and_then(|place| described[place]) {
-                Some(topic) => Ok(ChangelogBounds { start, end, topic_id: topic.id }),
-                None => Err(LogError::Fatal(format!(
-                    "the changelog topic {} is gone; start the agent again to create it, after \
-                     deleting the state that it held",
-                    names.name(partition.topic)
-                ))),
-            }
-        })
-        .collect()
+        .map_err(|failure| call_failed("describing topics", &failure))?;
+    let not_there = || Failure::new(Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "it is gone");
+    let described: Vec<_> = described
+        .into_iter()
+        .map(|topic| topic.and_then(|topic| topic.ok_or_else(not_there)))
+        .collect();
+    let topic = |partition: &TopicPartition| {
+        let place = topics.binary_search(&partition.topic).expect("made of all of them");
+        described[place].clone()
+    };
+    // A request about a topic that is not there would fail for all.
+    let there: Vec<_> = partitions.iter().copied().filter(|at| topic(at).is_ok()).collect();
+    let look = |at| match there.is_empty() {
+        true => Ok(Vec::new()),
+        false => look_up(client, list(names, &there), (at, false), timeout)
+            .map_err(|failure| call_failed("looking offsets up", &failure)),
+    };
+    let (ends, starts) = (look(OffsetAt::Latest)?, look(OffsetAt::Earliest)?);
+    let mut offsets = starts.into_iter().zip(ends);
+    let found = partitions.iter().map(|partition| {
+        let topic_id = topic(partition)?.id;
+        let (start, end) = offsets.next().ok_or_else(not_there)?;
+        Ok(Bounds { start: start?, end: end?, topic_id })
+    });
+    let place =
+        |at: &TopicPartition| format!("topic `{}` [{}]", names.name(at.topic), at.partition);
+    Ok(found
+        .zip(partitions)
+        .map(|(bounds, at)| bounds.map_err(|failure: Failure| unreadable(&place(at), &failure)))
+        .collect())
 }
 
 fn list_offsets(

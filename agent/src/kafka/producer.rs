@@ -8,7 +8,8 @@ use std::{
 
 use sidestream_core::{
     record::{Changes, NO_TIMESTAMP, Outputs, Timestamp, TopicIndex, TopicPartition},
-    worker::{ChangelogEnd, Fault, LogError, Receipt, Refusal, Suspects, Transaction},
+    task::SEEN_HEADER,
+    worker::{Fault, LogError, Receipt, Refusal, Suspects, Transaction},
 };
 
 use super::{
@@ -191,7 +192,8 @@ impl Producer {
         self.changelogs = transaction.changes.iter().map(|(partition, _)| *partition).collect();
         self.enqueue_outputs(&transaction.outputs)?;
         for (slot, (_, changes)) in transaction.changes.iter().enumerate() {
-            self.enqueue_changes(slot, changes)?;
+            let seen = transaction.seen.get(slot).copied().unwrap_or_default();
+            self.enqueue_changes(slot, changes, seen)?;
         }
         CrashPoint::AfterProduce.pass();
         match self.config.exactly_once {
@@ -287,9 +289,7 @@ impl Producer {
             if last < 0 {
                 return Err(self.broken("a change was not reported as delivered"));
             }
-            // Produce answers carry no leader epoch.
-            let end = ChangelogEnd { next: last + 1, leader_epoch: -1 };
-            receipt.changelog_ends.push((*partition, end));
+            receipt.changelog_ends.push((*partition, last + 1));
         }
         Ok(receipt)
     }
@@ -500,17 +500,24 @@ impl Producer {
         Ok(())
     }
 
-    fn enqueue_changes(&mut self, slot: usize, changes: &Changes) -> Result<(), LogError> {
+    fn enqueue_changes(
+        &mut self,
+        slot: usize,
+        changes: &Changes,
+        seen: &str,
+    ) -> Result<(), LogError> {
         let TopicPartition { topic, partition } = self.changelogs[slot];
         self.client.open_topic(usize::from(topic.0), self.names.c_name(topic));
+        let header = [(SEEN_HEADER.as_bytes(), Some(seen.as_bytes()))];
         for (row, (key, value)) in changes.keys.iter().zip(&changes.values).enumerate() {
+            let is_told = row + 1 == changes.len() && !seen.is_empty();
             let record = ProducerRecord {
                 topic: usize::from(topic.0),
                 partition,
                 timestamp: 0,
                 key,
                 value,
-                headers: &[],
+                headers: if is_told { &header } else { &[] },
                 tag: Tag::Change(slot, row),
             };
             self.enqueue(topic, record)?;

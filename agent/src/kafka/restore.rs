@@ -5,14 +5,14 @@ use std::{collections::HashMap, time::Duration};
 
 use sidestream_core::{
     record::{Offset, TopicPartition},
-    worker::{Event, Fetched, LogError},
+    worker::{Event, Fetched, LogError, Unreadable},
 };
 
 use super::{
-    consumer::is_lost_place,
-    error::call_failed,
+    error::{call_failed, unreadable},
     names::Names,
-    native::{Code, ConsumerClient, Message, MessageBuffer, PartitionList},
+    native::{Code, ConsumerClient, Failure, MessageBuffer, PartitionList},
+    place::is_lost_place,
 };
 use crate::crash_point::CrashPoint;
 
@@ -25,15 +25,18 @@ pub(super) struct Restore {
     buffer: MessageBuffer,
     names: Names,
     next: HashMap<TopicPartition, Offset>,
-    /// The places that were in doubt last.
+    /// The places that were in doubt, and nothing was read there since.
     doubted: HashMap<TopicPartition, Offset>,
+    /// What is to be read again from the place in doubt.
+    again: Vec<(TopicPartition, Offset)>,
 }
 
 impl Restore {
     /// A reader of nothing yet.
     pub(super) fn new(client: ConsumerClient, names: Names) -> Self {
         let buffer = MessageBuffer::new(BATCH_MESSAGES_MAX);
-        Self { client, buffer, names, next: HashMap::new(), doubted: HashMap::new() }
+        let (next, doubted) = (HashMap::new(), HashMap::new());
+        Self { client, buffer, names, next, doubted, again: Vec::new() }
     }
 
     /// Whether it reads nothing.
@@ -63,6 +66,7 @@ impl Restore {
             return Ok(());
         }
         self.doubted.remove(&partition);
+        self.again.retain(|(again, _)| *again != partition);
         let mut list = PartitionList::new();
         list.add(self.names.c_name(partition.topic), partition.partition, -1);
         self.client.remove(&list).map_err(|failure| call_failed("stopping a restore", &failure))
@@ -71,14 +75,13 @@ impl Restore {
     /// Appends what was read, waiting for it up to `wait`.
     pub(super) fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
         self.client.fetch(&mut self.buffer, wait);
-        let result = self.collect(events);
+        let read = self.collect(events);
         self.buffer.clear();
         for (code, why) in self.client.client().context().take_errors() {
             tracing::debug!(?code, why, "the changelog reader reported an error");
         }
-        let (read, in_doubt) = result?;
-        for (partition, next) in in_doubt {
-            self.start(partition, next, -1).map_err(|error| LogError::Fatal(error.to_string()))?;
+        while let Some(&(partition, next)) = self.again.last() {
+            self.start(partition, next, -1)?;
             self.doubted.insert(partition, next);
         }
         if read {
@@ -87,27 +90,36 @@ impl Restore {
         Ok(())
     }
 
-    /// Copies messages into columns; says whether there was any record, and which places are in
-    /// doubt: a broker says once that they are gone, which it has said of places that were there.
-    fn collect(
-        &mut self,
-        events: &mut Vec<Event>,
-    ) -> Result<(bool, Vec<(TopicPartition, Offset)>), LogError> {
-        let mut in_doubt = Vec::new();
+    /// Copies messages into columns; says whether there was any record. A place that a broker says
+    /// is gone is asked for once more, for brokers have said it of places that were there.
+    fn collect(&mut self, events: &mut Vec<Event>) -> bool {
         let mut places: HashMap<TopicPartition, usize> = HashMap::new();
         let mut last = None;
         let mut read = false;
         for message in self.buffer.iter() {
-            if is_lost_place(message.code()) {
+            let (code, is_end) = (message.code(), Code::RD_KAFKA_RESP_ERR__PARTITION_EOF);
+            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR && code != is_end {
                 let partition = self.names.partition(message.topic(), message.partition());
                 let known = partition.and_then(|of| Some((of, *self.next.get(&of)?)));
                 let Some((partition, next)) = known else { continue };
-                if self.doubted.get(&partition) != Some(&next) {
-                    in_doubt.push((partition, next));
+                if is_lost_place(code) && self.doubted.get(&partition) != Some(&next) {
+                    self.again.push((partition, next));
                     continue;
                 }
+                let topic = self.names.name(partition.topic);
+                let place = format!("changelog `{topic}` [{}]", partition.partition);
+                let failure = Failure::new(code, message.error());
+                let why = match is_lost_place(code) {
+                    true => Unreadable::Lost(format!("{place} at offset {next}: {failure}")),
+                    false => unreadable(&place, &failure),
+                };
+                match why {
+                    // It goes on by itself, or its bounds tell.
+                    Unreadable::ForNow(why) => tracing::debug!(why, "a restore is held up"),
+                    why => events.push(Event::Unreadable(partition, why)),
+                }
+                continue;
             }
-            check(&message)?;
             let key = message.partition_key();
             let partition = match last {
                 Some((same, partition)) if same == key => partition,
@@ -126,39 +138,18 @@ impl Restore {
                 events.len() - 1
             });
             let Event::Changelog(fetched) = &mut events[place] else { continue };
-            if message.code() == Code::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+            self.doubted.remove(&partition); // It is there.
+            if code == is_end {
                 // Its offset counts: it lies beyond markers and aborted records.
                 fetched.next = fetched.next.max(message.offset());
-            } else if message.code() == Code::RD_KAFKA_RESP_ERR_NO_ERROR
-                && message.offset() >= fetched.next
-            {
-                message.append_to(&mut fetched.records, false);
+            } else if message.offset() >= fetched.next {
+                message.append_to(&mut fetched.records, true);
                 fetched.next = message.offset() + 1;
                 fetched.leader_epoch = message.leader_epoch();
                 read = true;
             }
             *next = fetched.next;
         }
-        Ok((read, in_doubt))
-    }
-}
-
-/// An error that a changelog can't be read over is fatal; others pass.
-fn check(message: &Message<'_>) -> Result<(), LogError> {
-    match message.code() {
-        code if is_lost_place(code) => Err(LogError::Fatal(format!(
-            "changelog {} [{}] can't be read on from where the store is: {}; it was truncated or \
-             expired under way: delete the store's folder to rebuild it from what is left, or \
-             bring the topic back",
-            message.topic().to_string_lossy(),
-            message.partition(),
-            message.error(),
-        ))),
-        Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => Err(LogError::Fatal(format!(
-            "changelog {}: {}; let the agent's user read it",
-            message.topic().to_string_lossy(),
-            message.error(),
-        ))),
-        _ => Ok(()),
+        read
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sidestream_core::{
     record::TopicIndex,
     topology::{
-        ErrorPolicy, Input, OnError, Output, Reader, Retry, Route, Start, Store, Subtopology,
-        Topic, TopicKind, Topology, Transform,
+        ErrorPolicy, Input, OnError, OnOutOfRange, Output, Reader, Retry, Route, Start, Store,
+        Subtopology, Topic, TopicKind, Topology, Transform,
     },
 };
 
@@ -108,15 +108,22 @@ impl Builder<'_> {
         let mut inputs: Vec<Input> = Vec::new();
         for (transform, &index) in group.iter().enumerate() {
             for (input, number) in self.pipeline.transforms[index].inputs.iter().zip(0u32..) {
-                let (topic, start) = match &input.source {
-                    Source::Topic { name, start } => (self.external(name), start_of(*start)),
-                    Source::Repartition { name } => (self.repartition(name), Start::Earliest),
+                let (topic, start, on_out_of_range) = match &input.source {
+                    Source::Topic { name, start, on_out_of_range } => {
+                        (self.external(name), start_of(*start), policy_of(*on_out_of_range))
+                    }
+                    Source::Repartition { name } => {
+                        (self.repartition(name), Start::Earliest, OnOutOfRange::Fail)
+                    }
                     Source::Transform { .. } => continue,
                 };
                 let reader = Reader { transform, input: number };
                 match inputs.iter_mut().find(|input| input.topic == topic) {
                     Some(input) => input.readers.push(reader),
-                    None => inputs.push(Input { topic, start, readers: vec![reader] }),
+                    None => {
+                        let readers = vec![reader];
+                        inputs.push(Input { topic, start, on_out_of_range, readers });
+                    }
                 }
             }
         }
@@ -243,5 +250,13 @@ fn start_of(start: config::Start) -> Start {
         config::Start::Earliest => Start::Earliest,
         config::Start::Latest => Start::Latest,
         config::Start::At(time) => Start::At(time),
+    }
+}
+
+fn policy_of(policy: config::OnOutOfRange) -> OnOutOfRange {
+    match policy {
+        config::OnOutOfRange::Fail => OnOutOfRange::Fail,
+        config::OnOutOfRange::Earliest => OnOutOfRange::Earliest,
+        config::OnOutOfRange::Latest => OnOutOfRange::Latest,
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use sidestream_core::{
     column::Column,
-    record::{Changes, Offset},
-    task::{Entries, Scan, StorePosition},
+    record::Changes,
+    task::{Entries, InputPosition, Scan, StorePosition},
 };
 
 use super::{read::SharedMemory, task::Page};
@@ -30,7 +30,7 @@ pub(super) struct Memory {
 pub(super) struct View {
     entries: Arc<Map>,
     pub(super) position: Option<StorePosition>,
-    pub(super) inputs: Vec<Offset>,
+    pub(super) inputs: Vec<InputPosition>,
     bytes: usize,
 }
 
@@ -74,7 +74,7 @@ impl Memory {
         &mut self,
         changes: &Changes,
         position: Option<&StorePosition>,
-        inputs: &[Offset],
+        inputs: &[InputPosition],
     ) {
         let shared = Arc::clone(&self.shared);
         let mut view = shared.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,25 +4,30 @@
 //! numbers are big-endian.
 //!
 //! ```text
-//! version        u8, 1
+//! version        u8, 2
 //! committed_at   i64
-//! inputs         u16, then for each: name (u16 and bytes), offset i64
+//! inputs         u16, then for each: name (u16 and bytes), offset i64, topic id 16 bytes
 //! stores         u16, then for each: name (u16 and bytes), offset i64, topic id 16 bytes, epoch i32
 //! ```
+//!
+//! In version 1 inputs have no topic id.
 
 use sidestream_core::{
-    record::{Offset, Timestamp},
-    task::{Position, StorePosition, TopicId},
+    record::Timestamp,
+    task::{InputPosition, Position, StorePosition, TopicId},
 };
 
 /// The version written; a code is never used again for another layout.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The one before, which is read as well.
+const WITHOUT_IDS: u8 = 1;
 
 /// A position as it is written, with names. Only stores that have a position are in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct StoredPosition {
     pub(super) stores: Vec<(String, StorePosition)>,
-    pub(super) inputs: Vec<(String, Offset)>,
+    pub(super) inputs: Vec<(String, InputPosition)>,
     pub(super) committed_at: Timestamp,
 }
 
@@ -49,9 +54,10 @@ pub(super) fn encode<'a>(
     let mut bytes = vec![VERSION];
     bytes.extend(position.committed_at.to_be_bytes());
     put_count(&mut bytes, position.inputs.len().min(inputs.len()));
-    for (name, offset) in inputs.iter().zip(&position.inputs) {
+    for (name, input) in inputs.iter().zip(&position.inputs) {
         put_name(&mut bytes, name);
-        bytes.extend(offset.to_be_bytes());
+        bytes.extend(input.offset.to_be_bytes());
+        bytes.extend(input.topic_id.0);
     }
     let stores: Vec<_> = stores
         .zip(&position.stores)
@@ -71,11 +77,18 @@ pub(super) fn encode<'a>(
 pub(super) fn decode(bytes: &[u8]) -> Result<StoredPosition, PositionError> {
     let mut reader = Reader(bytes);
     let [version] = reader.take()?;
-    if version != VERSION {
+    if version != VERSION && version != WITHOUT_IDS {
         return Err(PositionError::Version(version));
     }
     let committed_at = i64::from_be_bytes(reader.take()?);
-    let inputs = reader.many(|reader| Ok((reader.name()?, i64::from_be_bytes(reader.take()?))))?;
+    let inputs = reader.many(|reader| {
+        let name = reader.name()?;
+        let mut input = InputPosition::from(i64::from_be_bytes(reader.take()?));
+        if version == VERSION {
+            input.topic_id = TopicId(reader.take()?);
+        }
+        Ok((name, input))
+    })?;
     let stores = reader.many(|reader| {
         let name = reader.name()?;
         let offset = i64::from_be_bytes(reader.take()?);
@@ -90,18 +103,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<StoredPosition, PositionError> {
 }
 
 impl StoredPosition {
-    /// The position of these stores and inputs. Input offsets count only if the inputs are the
-    /// same ones, in the same order.
+    /// The position of these stores and inputs. Of an input that is new, nothing was seen.
     pub(super) fn of(&self, stores: &[&str], inputs: &[String]) -> Position {
         let find = |name: &&str| {
             self.stores.iter().find(|(n, _)| n == name).map(|(_, position)| position.clone())
         };
-        let same_inputs = self.inputs.iter().map(|(name, _)| name).eq(inputs);
+        let input = |name: &String| {
+            let of_input = self.inputs.iter().find(|(n, _)| n == name);
+            of_input.map(|&(_, input)| input).unwrap_or_default()
+        };
         Position {
             stores: stores.iter().map(find).collect(),
-            inputs: match same_inputs {
-                true => self.inputs.iter().map(|&(_, offset)| offset).collect(),
-                false => Vec::new(),
+            inputs: match self.inputs.is_empty() {
+                true => Vec::new(),
+                false => inputs.iter().map(input).collect(),
             },
             committed_at: self.committed_at,
         }
@@ -151,7 +166,7 @@ mod tests {
         let store = |offset| StorePosition { offset, topic_id: TopicId([7; 16]), leader_epoch: 3 };
         Position {
             stores: vec![Some(store(5)), None, Some(store(i64::MAX))],
-            inputs: vec![42, -1],
+            inputs: vec![InputPosition { offset: 42, topic_id: TopicId([9; 16]) }, 7.into()],
             committed_at: 1_700_000_000_123,
         }
     }
@@ -180,7 +195,22 @@ mod tests {
         let stored = decode(&bytes(&position())).unwrap();
         let changed = stored.of(&["new", "counts"], &["words".into(), "lines".into()]);
         assert_eq!(changed.stores, [None, position().stores[0].clone()]);
-        assert_eq!(changed.inputs, Vec::<Offset>::new());
+        let InputPosition { offset, topic_id } = position().inputs[0];
+        assert_eq!(changed.inputs, [7.into(), InputPosition { offset, topic_id }]);
+        let added = stored.of(&[], &["new".into(), "words".into()]);
+        assert_eq!(added.inputs, [0.into(), 7.into()]);
+    }
+
+    #[test]
+    fn a_position_of_the_version_before_is_read() {
+        let (stores, inputs) = names();
+        let mut before = bytes(&position());
+        before[0] = WITHOUT_IDS;
+        let ids = [11 + 7 + 8, 11 + 7 + 8 + 7 + 8];
+        ids.iter().for_each(|&at| drop(before.drain(at..at + 16)));
+        let mut expected = position();
+        expected.inputs = vec![42.into(), 7.into()];
+        assert_eq!(decode(&before).unwrap().of(&stores, &inputs), expected);
     }
 
     #[test]
@@ -204,8 +234,8 @@ mod tests {
         long.push(0);
         assert_eq!(decode(&long), Err(PositionError::TooLong(1)));
         let mut newer = bytes(&position());
-        newer[0] = 2;
-        assert_eq!(decode(&newer), Err(PositionError::Version(2)));
+        newer[0] = 3;
+        assert_eq!(decode(&newer), Err(PositionError::Version(3)));
         let mut name = bytes(&position());
         name[13] = 0xff;
         assert_eq!(decode(&name), Err(PositionError::Name));

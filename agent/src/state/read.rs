@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use sidestream_core::{
     record::Offset,
-    task::{Entries, Position, Scan, StoreError, StorePosition},
+    task::{Entries, InputPosition, Position, Scan, StoreError, StorePosition},
 };
 
 use super::{
@@ -156,8 +156,8 @@ impl Reader {
         Ok(Reading { position, inputs: self.inputs(&inputs), found })
     }
 
-    fn inputs(&self, offsets: &[Offset]) -> Vec<(String, Offset)> {
-        self.stores.inputs.iter().cloned().zip(offsets.iter().copied()).collect()
+    fn inputs(&self, inputs: &[InputPosition]) -> Vec<(String, Offset)> {
+        self.stores.inputs.iter().cloned().zip(inputs.iter().map(|input| input.offset)).collect()
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
         let at = StorePosition { offset: number, topic_id: TopicId::default(), leader_epoch: 0 };
         let position = Position {
             stores: vec![Some(at.clone()), Some(at)],
-            inputs: vec![2 * number],
+            inputs: vec![(2 * number).into()],
             committed_at: 0,
         };
         state.apply(&[changes.clone(), changes], &position).unwrap();

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, rc::Rc};
 use sidestream_core::{
     record::{Batch, NO_TIMESTAMP, Outputs, Records, TaskId, TopicPartition},
     task::StateStore,
-    topology::{Store, Subtopology, Topology},
+    topology::{OnOutOfRange, Store, Subtopology, Topology},
     worker::Environment,
 };
 
@@ -160,6 +160,7 @@ fn user_code_keeps_its_contract() {
         stream_punctuation: Some(100),
         wall_punctuation: Some(100),
         policies: Policies::default(),
+        on_out_of_range: OnOutOfRange::Fail,
     };
     let world = calm_world(pipeline::topology(&shape));
     let pod = live(&world, 0);

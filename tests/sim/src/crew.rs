@@ -292,6 +292,17 @@ fn take_turn(
     worker.run_once()
 }
 
+/// What is told of a stopped task holds until it is closed, or tried anew.
+fn note_told(state: &mut State, of: (Owner, TaskId), told: &TaskState) -> Result<(), String> {
+    let before = state.told.insert(of, told.clone());
+    match (before, told) {
+        (Some(TaskState::Failed(_)), TaskState::Suspended) => {
+            Err(format!("{} is stopped, and is told to be suspended", of.1))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Checks what a worker says of itself; one that `rests` may process nothing.
 fn observe(state: &mut State, owner: Owner, report: &Report, rests: bool) {
     let pod = owner.pod;
@@ -302,9 +313,19 @@ fn observe(state: &mut State, owner: Owner, report: &Report, rests: bool) {
                 state.violate(format_args!("{owner:?}: {text}"));
             }
         }
+        if let Notice::Task { task, state: told } = notice
+            && let Err(text) = note_told(state, (owner, *task), told)
+        {
+            state.violate(format_args!("{owner:?}: {text}"));
+        }
         match notice {
             Notice::Committed(commit) => {
                 state.note(pod, format_args!("committed {:?}", commit.offsets));
+                if let Some((task, ..)) = commit.offsets.iter().find(|(task, ..)| {
+                    matches!(state.told.get(&(owner, *task)), Some(TaskState::Failed(_)))
+                }) {
+                    state.violate(format_args!("{task} goes on although it is stopped"));
+                }
                 if rests && commit.records > 0 {
                     state.violate(format_args!("p{pod} processed records while it was paused"));
                 }
@@ -315,9 +336,10 @@ fn observe(state: &mut State, owner: Owner, report: &Report, rests: bool) {
                     let told = (*task, *transform, kind.name());
                     *state.passed_over.entry(told).or_default() += count;
                 }
-                for (_, _, telemetry) in &commit.telemetry {
+                for (task, _, telemetry) in &commit.telemetry {
                     for line in &telemetry.lines {
-                        if !state.lines.insert(line.message.clone()) {
+                        let is_new = state.lines.insert(line.message.clone());
+                        if !is_new && !state.has_lost(*task) {
                             let message = &line.message;
                             state.violate(format_args!("published twice: {message}"));
                         }

@@ -136,7 +136,11 @@ impl SimStore {
         let rate = state.faults().corrupt;
         let task = self.task;
         let strike = state.prng.one_in(rate) && state.strike(task);
+        let is_full = state.now.is_multiple_of(2);
         let files = state.files(self.pod, self.task);
+        if strike && is_full {
+            return Err(full());
+        }
         files.damaged[store] |= strike;
         if files.damaged[store] {
             return Err(StoreError::Corrupt {
@@ -172,6 +176,11 @@ impl StateStore for SimStore {
     fn apply(&mut self, changes: &[Changes], position: &Position) -> Result<(), StoreError> {
         self.world.point(self.pod, "store.apply");
         let mut state = self.world.lock();
+        let (rate, task) = (state.faults().corrupt / 8, self.task);
+        if state.prng.one_in(rate) && state.strike(task) {
+            state.note(self.pod, format_args!("{task} finds the disk full"));
+            return Err(full());
+        }
         let files = state.files(self.pod, self.task);
         if let Some(store) = files.damaged.iter().position(|&damaged| damaged) {
             let message = "a write met a damaged table".to_owned();
@@ -211,6 +220,10 @@ impl StateStore for SimStore {
         self.world.lock().files(self.pod, self.task).sync();
         Ok(())
     }
+}
+
+fn full() -> StoreError {
+    StoreError::Failed("no space left on device".to_owned())
 }
 
 /// Reads what a scan asks for from the entries of a store.

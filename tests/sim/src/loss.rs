@@ -1,56 +1,227 @@
-//! A changelog is lost while nobody is there: tasks whose state needs it must stop, and must not
-//! go on over the gap.
+//! Something is lost: a changelog, the group's offsets, an input or a part of one. Tasks whose state
+//! or place needs it must stop, and must not go on over the gap; others go on.
 
-use sidestream_core::{record::TopicPartition, topology::TopicKind};
+use std::collections::BTreeSet;
 
-use crate::{cluster::LogRecord, plan::Loss, run::Run};
+use sidestream_core::{
+    record::{Offset, TaskId, TopicIndex, TopicPartition},
+    topology::{OnOutOfRange, TopicKind},
+    worker::{Committed, TaskState},
+};
+
+use crate::{
+    cluster::{LogRecord, PartitionLog},
+    disk::Disk,
+    plan::Loss,
+    run::Run,
+    world::State,
+};
 
 /// How many turns the workers have to find out.
-const TURNS: u64 = 600;
+const TURNS: u64 = 900;
 
 impl Run {
-    /// Everybody dies, a changelog is lost, and everybody comes back. Each step of a store is
-    /// held against what is left (`State::check_apply`).
-    pub(crate) fn lose_changelog(&mut self, loss: Loss) {
+    /// Everybody dies (or not, where that makes a difference), something is lost, and everybody
+    /// comes back. Each step of a store is held against what is left (`State::check_apply`).
+    pub(crate) fn lose(&mut self, loss: Loss) {
+        let are_there = matches!(loss, Loss::InputRecreated | Loss::InputExpired)
+            && self.world.lock().prng.coin();
+        if !are_there {
+            let mut state = self.world.lock();
+            (0..state.pods.len()).for_each(|pod| state.kill(pod));
+            drop(state);
+            self.settle();
+        }
         let mut state = self.world.lock();
-        (0..state.pods.len()).for_each(|pod| state.kill(pod));
-        drop(state);
-        self.settle();
-        let mut state = self.world.lock();
-        let plan = state.plan.clone();
-        let topics: Vec<_> = plan.topology.topics.iter().zip(0..).collect();
-        let changelogs: Vec<_> =
-            topics.into_iter().filter(|(topic, _)| topic.kind == TopicKind::Changelog).collect();
-        let (topic, index) = changelogs[state.prng.index(changelogs.len())];
-        let index = sidestream_core::record::TopicIndex(index);
-        state.lost.insert(index);
         let now = state.now;
-        state.trace.line(now, format_args!("{} is lost: {loss:?}", topic.name));
-        for partition in 0..topic.partitions {
-            let log = state.cluster.partition_mut(TopicPartition::new(index, partition));
-            match loss {
-                Loss::Recreated => {
-                    let length = log.entries.len() + 5;
-                    log.entries.clear();
-                    for _ in 0..length {
-                        log.append(0, others_record());
-                    }
-                }
-                Loss::Truncated => log.entries.truncate(log.entries.len() / 2),
-                Loss::Expired => log.start = log.end(),
+        state.trace.line(now, format_args!("{loss:?}, with processes: {are_there}"));
+        state.cluster.group.may_go_back = true;
+        match loss {
+            Loss::Recreated | Loss::Truncated | Loss::Expired => state.lose_changelog(loss),
+            Loss::Vanished => state.lose_changelog(loss),
+            Loss::Offsets => state.reset_offsets(),
+            Loss::InputRecreated | Loss::InputExpired | Loss::InputCut => state.lose_input(loss),
+        }
+        let has_new_disks = loss == Loss::Vanished || state.prng.coin();
+        if !are_there && has_new_disks {
+            for disk in &mut self.disks {
+                *disk = state.disks.len();
+                state.disks.push(Disk::default());
             }
         }
         drop(state);
-        for identity in 0..self.current.len() {
-            self.start(identity);
+        if !are_there {
+            self.crew.bury(&self.world.lock());
+            for identity in 0..self.current.len() {
+                self.start(identity);
+            }
         }
         for _ in 0..TURNS {
+            for identity in 0..self.current.len() {
+                let alive = |pod: &usize| self.world.lock().pods[*pod].alive;
+                if self.current[identity].filter(alive).is_none() {
+                    self.start(identity);
+                }
+            }
             self.crew.turn_some(&self.world);
             if self.world.lock().violation.is_some() {
                 return;
             }
         }
+        let mut state = self.world.lock();
+        let is_stopped = |task: &TaskId| {
+            let mut told = state.told.iter();
+            told.any(|((_, of), told)| of == task && matches!(told, TaskState::Failed(_)))
+        };
+        if let Some(task) = state.must_stop.iter().find(|task| !is_stopped(task)) {
+            let text = format!("{task} is not stopped after {loss:?}");
+            state.violate(format_args!("{text}"));
+        }
     }
+}
+
+impl State {
+    fn lose_changelog(&mut self, loss: Loss) {
+        let plan = self.plan.clone();
+        let topics: Vec<_> = plan.topology.topics.iter().zip(0..).collect();
+        let changelogs: Vec<_> =
+            topics.into_iter().filter(|(topic, _)| topic.kind == TopicKind::Changelog).collect();
+        let (topic, index) = changelogs[self.prng.index(changelogs.len())];
+        let index = TopicIndex(index);
+        self.lost.insert(index);
+        if loss == Loss::Vanished {
+            // What was committed with another changelog says so, whatever is on disks.
+            for task in self.tasks() {
+                let stores = &plan.topology.subtopology(task).stores;
+                if stores.iter().any(|store| store.changelog == index) && self.has_offset(task) {
+                    self.must_stop.insert(task);
+                }
+            }
+        }
+        for partition in 0..topic.partitions {
+            let log = self.cluster.partition_mut(TopicPartition::new(index, partition));
+            match loss {
+                Loss::Recreated => fill(log, log.entries.len() + 5),
+                Loss::Vanished => *log = PartitionLog::default(),
+                Loss::Truncated => log.entries.truncate(log.entries.len() / 2),
+                _ => log.start = log.end(),
+            }
+        }
+        if matches!(loss, Loss::Recreated | Loss::Vanished) {
+            self.recreated.insert(index);
+        }
+    }
+
+    /// Offsets of all inputs of a sub-topology go back to the beginning, or away.
+    fn reset_offsets(&mut self) {
+        let plan = self.plan.clone();
+        let subtopology = self.prng.index(plan.topology.subtopologies.len());
+        let (expired, own) = (self.prng.coin(), u16::try_from(subtopology).expect("few"));
+        let tasks: Vec<TaskId> =
+            self.tasks().into_iter().filter(|task| task.subtopology == own).collect();
+        for &task in &tasks {
+            if plan.config.exactly_once && self.has_offset(task) && self.has_counted(task) {
+                self.must_stop.insert(task);
+            }
+        }
+        for input in &plan.topology.subtopologies[subtopology].inputs {
+            self.lost.insert(input.topic);
+            for partition in 0..plan.topology.topic(input.topic).partitions {
+                let partition = TopicPartition::new(input.topic, partition);
+                let offset = self.cluster.partition(partition).start;
+                match expired {
+                    true => drop(self.cluster.group.offsets.remove(&partition)),
+                    false => {
+                        let committed = Committed { offset, metadata: String::new() };
+                        self.cluster.group.offsets.insert(partition, committed);
+                    }
+                }
+                if offset > 0 {
+                    // It was purged up to what was committed: there is nothing to read again.
+                    self.must_stop.retain(|task| task.subtopology != own);
+                }
+            }
+        }
+    }
+
+    /// An external input is created again, or loses records: all partitions of it.
+    fn lose_input(&mut self, loss: Loss) {
+        let plan = self.plan.clone();
+        let inputs = &plan.topology.subtopologies[0].inputs;
+        let input = &inputs[self.prng.index(inputs.len())];
+        self.lost.insert(input.topic);
+        let (keeps_offsets, is_longer) = (self.prng.coin(), self.prng.coin());
+        for task in self.tasks().into_iter().filter(|task| task.subtopology == 0) {
+            let partition = TopicPartition::new(input.topic, task.partition);
+            let committed = self.cluster.group.offsets.get(&partition).map(|at| at.offset);
+            let has_counted = self.has_counted(task);
+            let log = self.cluster.partition_mut(partition);
+            let must_stop = match loss {
+                Loss::InputRecreated => {
+                    *log = PartitionLog::default();
+                    fill(log, if is_longer { committed.map_or(3, length) + 5 } else { 3 });
+                    if !keeps_offsets {
+                        self.cluster.group.offsets.remove(&partition);
+                    }
+                    let is_told = plan.config.exactly_once && inputs.len() == 1 && has_counted;
+                    committed.is_some_and(|offset| keeps_offsets || (offset > 0 && is_told))
+                }
+                Loss::InputExpired => {
+                    let unread = log.entries.len();
+                    (0..8).for_each(|_| log.append(0, others_record()));
+                    log.start = Offset::try_from(unread + 4).expect("a simulated log is small");
+                    committed.is_some()
+                }
+                _ => {
+                    let left = log.entries.len() / 2;
+                    log.cut(left);
+                    committed.is_some_and(|offset| length(offset) > left)
+                }
+            };
+            if must_stop && input.on_out_of_range == OnOutOfRange::Fail {
+                self.must_stop.insert(task);
+            }
+        }
+        if loss == Loss::InputRecreated {
+            self.recreated.insert(input.topic);
+        }
+    }
+
+    /// Every task.
+    fn tasks(&self) -> BTreeSet<TaskId> {
+        let subtopologies = self.plan.topology.subtopologies.iter().zip(0u16..);
+        subtopologies
+            .flat_map(|(definition, subtopology)| {
+                (0..definition.partitions).map(move |partition| TaskId { subtopology, partition })
+            })
+            .collect()
+    }
+
+    /// Whether the group has an offset that a task committed.
+    fn has_offset(&self, task: TaskId) -> bool {
+        self.plan.topology.subtopology(task).inputs.iter().any(|input| {
+            let partition = TopicPartition::new(input.topic, task.partition);
+            self.cluster.group.offsets.contains_key(&partition)
+        })
+    }
+
+    /// Whether a task's state stands for a record of its inputs.
+    fn has_counted(&self, task: TaskId) -> bool {
+        let counts = &self.plan.topology.subtopology(task).stores[0];
+        let log = self.cluster.partition(TopicPartition::new(counts.changelog, task.partition));
+        let of_user = |key: &[u8]| !key.starts_with(b"#");
+        log.history().any(|(_, record)| record.key.as_deref().is_some_and(of_user))
+    }
+}
+
+/// A log that others have filled.
+fn fill(log: &mut PartitionLog, length: usize) {
+    log.entries.clear();
+    (0..length).for_each(|_| log.append(0, others_record()));
+}
+
+fn length(offset: Offset) -> usize {
+    usize::try_from(offset).expect("offsets of the simulated log are not negative")
 }
 
 fn others_record() -> LogRecord {

@@ -4,8 +4,8 @@
 use sidestream_core::{
     record::TopicIndex,
     topology::{
-        ErrorPolicy, Input, Output, Reader, Route, Start, Store, Subtopology, Topic, TopicKind,
-        Topology, Transform,
+        ErrorPolicy, Input, OnOutOfRange, Output, Reader, Route, Start, Store, Subtopology, Topic,
+        TopicKind, Topology, Transform,
     },
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     pub(crate) wall_punctuation: Option<u64>,
     /// What transforms do about records that fail for good.
     pub(crate) policies: Policies,
+    /// What becomes of an input that can't be read on.
+    pub(crate) on_out_of_range: OnOutOfRange,
 }
 
 impl Shape {
@@ -41,6 +43,7 @@ impl Shape {
             stream_punctuation: some(prng, 5, 300),
             wall_punctuation: some(prng, 20, 800),
             policies: Policies::default(),
+            on_out_of_range: OnOutOfRange::Fail,
         }
     }
 }
@@ -150,6 +153,7 @@ fn first_stage(builder: &mut Builder<'_>, shape: &Shape, next: Option<TopicIndex
         .map(|(place, input)| Input {
             topic: builder.topic(&format!("in{place}"), shape.partitions, TopicKind::External),
             start: Start::Earliest,
+            on_out_of_range: shape.on_out_of_range,
             readers: readers(input),
         })
         .collect();
@@ -203,7 +207,12 @@ fn second_stage(builder: &mut Builder<'_>, topic: TopicIndex, partitions: i32) -
     let readers = vec![Reader { transform: 0, input: 0 }];
     Subtopology {
         partitions,
-        inputs: vec![Input { topic, start: Start::Earliest, readers }],
+        inputs: vec![Input {
+            topic,
+            start: Start::Earliest,
+            on_out_of_range: OnOutOfRange::Fail,
+            readers,
+        }],
         transforms: vec![Transform {
             name: SUM.to_owned(),
             inputs: vec!["next".to_owned()],

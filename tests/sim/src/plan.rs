@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use sidestream_core::{
     record::{TaskId, TopicIndex, TopicPartition},
     task::FailureKind,
-    topology::{Subtopology, Topology},
+    topology::{OnOutOfRange, Subtopology, Topology},
     worker::Config,
 };
 
@@ -77,15 +77,42 @@ pub(crate) struct Arrival {
     pub(crate) transaction: Option<bool>,
 }
 
-/// What becomes of a changelog while nobody looks.
+/// What is lost at the end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// It is deleted, created again, and filled with what others wrote.
+    /// A changelog is deleted, created again, and filled with what others wrote.
     Recreated,
     /// Its last records are lost, by the election of a leader that lacked them.
     Truncated,
     /// Its first records are deleted, though it should only be compacted.
     Expired,
+    /// It is deleted and created again, and so are the disks.
+    Vanished,
+    /// The group's offsets of an input are reset to its beginning, or have expired.
+    Offsets,
+    /// An input is deleted and created again.
+    InputRecreated,
+    /// Records of an input are deleted before they are read.
+    InputExpired,
+    /// The last records of an input are lost.
+    InputCut,
+}
+
+/// Where a loss happens: what is lost of changelogs, while nobody looks; what is lost of inputs and
+/// offsets, in other seeds.
+const LOST: [Loss; 3] = [Loss::Recreated, Loss::Truncated, Loss::Expired];
+const LOST_ELSE: [Loss; 5] =
+    [Loss::Vanished, Loss::Offsets, Loss::InputRecreated, Loss::InputExpired, Loss::InputCut];
+
+fn loss_of(seed: u64) -> Option<Loss> {
+    if change::is_drawn(seed) {
+        return None;
+    }
+    match seed % LOSSES {
+        0 => Some(LOST[index_of(seed / LOSSES, LOST.len())]),
+        7 | 13 | 19 => Some(LOST_ELSE[index_of(seed / 6, LOST_ELSE.len())]),
+        _ => None,
+    }
 }
 
 /// What a seed decides.
@@ -122,7 +149,7 @@ pub(crate) struct Plan {
     pub(crate) refusals: Refusals,
     /// After how many records an instance of user code is used up, and how it fails then.
     pub(crate) leak: Option<(u64, FailureKind)>,
-    /// In place of an end without faults, a changelog is lost.
+    /// In place of an end without faults, something is lost.
     pub(crate) loss: Option<Loss>,
     /// A marker is written once in so many chances: fast or slowly.
     pub(crate) marker: u64,
@@ -153,14 +180,7 @@ impl Plan {
 
     /// Draws the plan of a seed.
     pub(crate) fn new(seed: u64, prng: &mut Prng) -> Self {
-        let mut shape = Shape::draw(prng);
-        if seed % POLICIES == 1 && !change::is_drawn(seed) {
-            shape.policies = Policies::draw(seed);
-        }
-        let nameless = seed % NAMELESS == 1 && !shape.chained;
-        if nameless {
-            shape.does_not_punctuate(); // What a record and that did could not be told apart.
-        }
+        let (shape, nameless, loss) = shape(seed, prng);
         let topology = Arc::new(pipeline::topology(&shape));
         let (arrivals, mut poison) = arrivals(seed, prng, &shape, &topology);
         let refusals = refusals(seed, nameless, &shape, &topology);
@@ -216,7 +236,7 @@ impl Plan {
             named,
             refusals,
             leak,
-            loss: loss(seed),
+            loss,
             marker: [3, 12][index_of(seed, 2)],
         };
         if change::is_drawn(seed) {
@@ -237,11 +257,21 @@ impl Plan {
     }
 }
 
-/// Which changelogs a run loses in the end.
-fn loss(seed: u64) -> Option<Loss> {
-    let lost = [Loss::Recreated, Loss::Truncated, Loss::Expired];
-    let loses = seed.is_multiple_of(LOSSES) && !change::is_drawn(seed);
-    loses.then(|| lost[index_of(seed / LOSSES, lost.len())])
+/// The pipeline of a run, whether its failures may name no record, and what is lost in the end.
+fn shape(seed: u64, prng: &mut Prng) -> (Shape, bool, Option<Loss>) {
+    let mut shape = Shape::draw(prng);
+    if seed % POLICIES == 1 && !change::is_drawn(seed) {
+        shape.policies = Policies::draw(seed);
+    }
+    let nameless = seed % NAMELESS == 1 && !shape.chained;
+    if nameless {
+        shape.does_not_punctuate(); // What a record and that did could not be told apart.
+    }
+    let loss = loss_of(seed);
+    if loss.is_some() && seed.is_multiple_of(3) {
+        shape.on_out_of_range = [OnOutOfRange::Earliest, OnOutOfRange::Latest][index_of(seed, 2)];
+    }
+    (shape, nameless, loss)
 }
 
 /// The swaps of a run whose pipeline stays.
@@ -306,7 +336,7 @@ const NAMED: u64 = 5;
 /// How often a record fails by chance at most.
 pub(crate) const FAILURES_MAX: u32 = 2;
 
-/// One seed in so many ends with the loss of a changelog.
+/// Of so many seeds, one ends with the loss of a changelog, and three with other losses.
 const LOSSES: u64 = 25;
 
 /// Without transactions nothing keeps a member that stood still from overwriting what others wrote

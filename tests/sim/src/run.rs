@@ -59,7 +59,7 @@ pub(crate) struct Run {
     pub(crate) crew: Rc<Crew>,
     /// The process of each identity, and the disk it has.
     pub(crate) current: Vec<Option<usize>>,
-    disks: Vec<usize>,
+    pub(crate) disks: Vec<usize>,
     /// A copy of a disk from some time ago.
     pub(crate) snapshot: Option<Disk>,
     arrivals: std::vec::IntoIter<Arrival>,
@@ -139,7 +139,7 @@ impl Run {
         let loss = self.world.lock().plan.loss;
         if let Some(loss) = loss {
             self.calm_down();
-            self.lose_changelog(loss);
+            self.lose(loss);
             return;
         }
         self.finish();

@@ -11,7 +11,7 @@ use std::{
 use sidestream_core::{
     record::{Offset, TaskId, Timestamp, TopicIndex, TopicPartition},
     task::{Position, StorePosition, TopicId},
-    worker::Now,
+    worker::{Now, TaskState},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     check,
     cluster::{Cluster, Fate},
     disk::{Disk, TaskFiles},
-    plan::{Faults, Loss, POSITION_AGE_MAX, Plan},
+    plan::{Faults, POSITION_AGE_MAX, Plan},
     prng::Prng,
     swap::{Owner, Swaps},
     time::TimeSheet,
@@ -106,12 +106,18 @@ pub(crate) struct State {
     pub(crate) last_disk: BTreeMap<TaskId, usize>,
     /// Open records of changelogs that a position went past: none of them may be committed.
     pub(crate) passed: BTreeSet<(TopicPartition, Offset)>,
-    /// Changelogs that were lost: what stops a task for good.
+    /// Topics that were lost, or parts of them: what stops a task for good.
     pub(crate) lost: BTreeSet<TopicIndex>,
     /// What workers did with their time.
     pub(crate) time_sheets: BTreeMap<Owner, TimeSheet>,
     /// What the pipeline was, if it changed.
     pub(crate) before: Option<Before>,
+    /// Topics that were deleted and created again.
+    pub(crate) recreated: BTreeSet<TopicIndex>,
+    /// Tasks that must stop, whatever becomes of the others.
+    pub(crate) must_stop: BTreeSet<TaskId>,
+    /// What was told of each task last, by worker.
+    pub(crate) told: BTreeMap<(Owner, TaskId), TaskState>,
     /// Versions of transforms' code, and what workers do about them.
     pub(crate) swaps: Swaps,
     /// Whether workers are held against the whole of what happened; not in contract tests.
@@ -293,15 +299,25 @@ impl State {
 
     /// The id of a topic; another one once it was created again.
     pub(crate) fn topic_id(&self, topic: TopicIndex) -> TopicId {
-        let recreated = self.plan.loss == Some(Loss::Recreated) && self.lost.contains(&topic);
-        let id = u8::try_from(topic.0).expect("few topics");
+        let recreated = self.recreated.contains(&topic);
+        let id = u8::try_from(topic.0 + 1).expect("few topics");
         TopicId([if recreated { id + 128 } else { id }; 16])
     }
 
-    /// Whether a task keeps state in a changelog that was lost.
+    /// Whether a task reads a topic, or keeps state in one, that was lost.
     pub(crate) fn has_lost(&self, task: TaskId) -> bool {
-        let stores = &self.plan.topology.subtopology(task).stores;
-        stores.iter().any(|store| self.lost.contains(&store.changelog))
+        let subtopology = self.plan.topology.subtopology(task);
+        let changelogs = subtopology.stores.iter().map(|store| store.changelog);
+        let mut topics = changelogs.chain(subtopology.inputs.iter().map(|input| input.topic));
+        topics.any(|topic| self.lost.contains(&topic))
+    }
+
+    /// Whether brokers say, by chance and wrongly, that a place in an input is not there.
+    pub(crate) fn doubts(&mut self, partition: TopicPartition) -> bool {
+        // Only where a task has attempts enough.
+        let rate = if self.plan.config.attempts_max < 60 { 0 } else { 20 * self.faults().overlap };
+        let reader = self.plan.topology.reader(partition).map(|(task, _)| task);
+        self.prng.one_in(rate) && reader.is_some_and(|task| self.strike(task))
     }
 
     /// A store is only emptied for a reason.
@@ -350,6 +366,9 @@ impl World {
             lost: BTreeSet::new(),
             time_sheets: BTreeMap::new(),
             before: None,
+            recreated: BTreeSet::new(),
+            must_stop: BTreeSet::new(),
+            told: BTreeMap::new(),
             checks_workers: true,
             violation: None,
             kills: 0,

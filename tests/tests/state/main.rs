@@ -51,7 +51,11 @@ fn open(agent: &Arc<Stores>) -> Opened {
 
 fn position(offset: i64, stores: usize) -> Position {
     let store = StorePosition { offset, topic_id: TopicId([1; 16]), leader_epoch: 0 };
-    Position { stores: vec![Some(store); stores], inputs: vec![offset], committed_at: offset }
+    Position {
+        stores: vec![Some(store); stores],
+        inputs: vec![offset.into()],
+        committed_at: offset,
+    }
 }
 
 fn value(i: i64) -> Vec<u8> {

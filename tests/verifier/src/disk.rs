@@ -71,14 +71,15 @@ fn read_task(path: &Path, partition: i32, store: &str) -> Result<Option<StoreCop
     Ok(Some(StoreCopy { place: path.display().to_string(), partition, position, entries }))
 }
 
-/// The changelog offset of each store, as the agent writes it: version 1, time, inputs, stores.
+/// The changelog offset of each store, as the agent writes it: version 2, time, inputs, stores.
 fn positions(mut bytes: &[u8]) -> Result<BTreeMap<String, i64>> {
     let [version] = take(&mut bytes)?;
-    ensure!(version == 1, "the position has the unknown version {version}");
+    ensure!(version == 2, "the position has the unknown version {version}");
     let _committed_at: [u8; 8] = take(&mut bytes)?;
     for _ in 0..u16::from_be_bytes(take(&mut bytes)?) {
         name(&mut bytes)?;
         let _offset: [u8; 8] = take(&mut bytes)?;
+        let _topic_id: [u8; 16] = take(&mut bytes)?;
     }
     let mut positions = BTreeMap::new();
     for _ in 0..u16::from_be_bytes(take(&mut bytes)?) {

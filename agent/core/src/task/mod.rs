@@ -4,6 +4,7 @@ mod dead_letter;
 mod division;
 mod failures;
 mod opinion;
+mod origin;
 mod part;
 mod processor;
 mod queue;
@@ -18,17 +19,22 @@ mod turn;
 pub(crate) use self::{
     failures::{Failed, Failures, RecordId, Verdict, judge},
     opinion::{Blame, OnTrial, Wanted},
+    origin::{Mark, Origins, read_seen},
     part::{Part, empty_position, store_positions},
     queue::Readiness,
     run::Task,
     turn::{Doer, Produced, Punctuated, Share, Turn},
 };
 pub use self::{
+    origin::SEEN_HEADER,
     processor::{
         Clock, Cost, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Sample,
         SampleValue, Schedule, Setup, Telemetry,
     },
     state::{Savepoint, State},
-    store::{Entries, Position, Scan, StateStore, Stateless, StoreError, StorePosition, TopicId},
+    store::{
+        Entries, InputPosition, Position, Scan, StateStore, Stateless, StoreError, StorePosition,
+        TopicId,
+    },
     tally::Tally,
 };

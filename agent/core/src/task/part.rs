@@ -1,14 +1,14 @@
 //! What a task did since its last commit, and how it becomes committed.
 
 use crate::{
-    record::{Changes, Timestamp, TopicIndex, TopicPartition},
+    record::{Changes, Offset, Timestamp, TopicIndex, TopicPartition},
     task::{
         Doer, Position, Processor, StateStore, StoreError, StorePosition, Telemetry, TopicId,
         routing::{self, Latest},
         run::Task,
         turn::Produced,
     },
-    worker::{ChangelogEnd, Committed, PassedOver},
+    worker::{Committed, PassedOver},
 };
 
 /// What a task did since the last commit, besides its changes of state.
@@ -41,6 +41,8 @@ pub(crate) struct Part {
     pub changes: Vec<Changes>,
     /// For each input of the task.
     pub offsets: Vec<(TopicPartition, Committed)>,
+    /// What changelogs are told of the inputs.
+    pub seen: String,
     /// Records processed.
     pub records: u64,
 }
@@ -94,14 +96,17 @@ impl<P: Processor> Task<P> {
     /// The task's part of the transaction; records held back for their keys go to `produced`.
     pub(crate) fn part(&self, produced: &mut Produced) -> Part {
         routing::append_latest(&self.work.latest, produced);
-        let inputs = self.subtopology().inputs.iter().zip(&self.open.offsets).enumerate();
+        let subtopology = self.subtopology();
+        let inputs = subtopology.inputs.iter().zip(&self.open.offsets).enumerate();
         let offsets = inputs.map(|(index, (input, &offset))| {
-            let metadata = self.open.time.encode(index);
+            let mut metadata = self.open.time.encode(index);
+            metadata.push_str(&self.origins().mark(subtopology, index));
             (TopicPartition::new(input.topic, self.id.partition), Committed { offset, metadata })
         });
         Part {
             changes: self.state.changes(),
             offsets: offsets.collect(),
+            seen: self.origins().seen(&self.topology, self.id, &self.open.offsets),
             records: self.work.records,
         }
     }
@@ -112,7 +117,7 @@ impl<P: Processor> Task<P> {
     pub(crate) fn complete(
         &mut self,
         part: &Part,
-        ends: impl Fn(TopicIndex) -> Option<ChangelogEnd>,
+        ends: impl Fn(TopicIndex) -> Option<Offset>,
         now: Timestamp,
     ) -> Result<Said, StoreError> {
         self.committed = self.open.clone();
@@ -126,11 +131,11 @@ impl<P: Processor> Task<P> {
             self.topology.subtopology(self.id).stores.iter().zip(&mut position.stores)
         {
             if let (Some(end), Some(before)) = (ends(store.changelog), before.as_mut()) {
-                before.offset = end.next;
-                before.leader_epoch = end.leader_epoch;
+                before.offset = end;
+                before.leader_epoch = -1; // Answers to what was produced carry none.
             }
         }
-        position.inputs.clone_from(&self.committed.offsets);
+        position.inputs = self.origins().positions(&self.committed.offsets);
         position.committed_at = now;
         self.state.apply(&part.changes, &position)?;
         Ok(said)

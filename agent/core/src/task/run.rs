@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     record::{Batch, NO_TIMESTAMP, Offset, Records, TaskId, Timestamp},
     task::{
-        Clock, Doer, Effects, Failure, FailureKind, Processor, Punctuation, Savepoint, State,
-        StateStore, StoreError, Wanted,
+        Clock, Doer, Effects, Failure, FailureKind, Origins, Processor, Punctuation, Savepoint,
+        State, StateStore, StoreError, Wanted,
         division::Round,
         part::Work,
         queue::{InputGroup, InputQueue, Readiness},
@@ -25,6 +25,8 @@ const METADATA_BYTES_MAX: usize = 4_096;
 pub(crate) struct Task<P> {
     pub(crate) id: TaskId,
     pub(super) topology: Arc<Topology>,
+    /// The topics that it works with.
+    origins: Origins,
     inputs: InputGroup,
     /// One for each transform; none until it is needed, and after it failed or its work was
     /// dropped.
@@ -49,11 +51,11 @@ pub(super) struct Progress {
 }
 
 impl<P: Processor> Task<P> {
-    /// Opens a task whose group has committed `offsets` for its inputs, over its committed state.
+    /// Opens a task whose group has `committed` offsets for its inputs, over its committed state.
     pub(crate) fn new(
         id: TaskId,
         topology: Arc<Topology>,
-        committed: &[Committed],
+        (committed, origins): (&[Committed], Origins),
         store: Box<dyn StateStore>,
     ) -> Self {
         let subtopology = topology.subtopology(id);
@@ -74,6 +76,7 @@ impl<P: Processor> Task<P> {
             work: Work::default(),
             failed: None,
             topology,
+            origins,
         }
     }
 
@@ -89,6 +92,11 @@ impl<P: Processor> Task<P> {
     /// The committed offset of each input.
     pub(crate) fn committed_offsets(&self) -> &[Offset] {
         &self.committed.offsets
+    }
+
+    /// The topics that it works with.
+    pub(crate) const fn origins(&self) -> &Origins {
+        &self.origins
     }
 
     /// The highest timestamp of the records that are committed.
@@ -149,7 +157,8 @@ impl<P: Processor> Task<P> {
                 };
                 let schedules = &made.setup().schedules;
                 self.open.time.schedule(transform, schedules, turn.wall_clock);
-                let bytes = self.open.time.encoded_bytes_max();
+                let mark = self.origins.mark(self.topology.subtopology(self.id), 0);
+                let bytes = self.open.time.encoded_bytes_max() + mark.len();
                 if bytes > METADATA_BYTES_MAX {
                     return Err(too_many_schedules(bytes));
                 }

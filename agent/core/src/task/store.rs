@@ -110,8 +110,9 @@ pub struct Entries {
 pub struct Position {
     /// For each store, how far its changelog is in it.
     pub stores: Vec<Option<StorePosition>>,
-    /// For each input of the sub-topology, the next offset to read; empty if not known.
-    pub inputs: Vec<Offset>,
+    /// For each input of the sub-topology, how far its records are in the stores: no less than this
+    /// is, and exactly this after a commit. Empty if nothing is known.
+    pub inputs: Vec<InputPosition>,
     /// A moment at which no changelog went on beyond the position, or at which an empty store
     /// began to be read from the beginning: the last commit, mostly. Deletes of what is in the
     /// stores were compacted for the first time after it.
@@ -130,9 +131,33 @@ pub struct StorePosition {
     pub leader_epoch: i32,
 }
 
-/// A topic's id in the cluster (a UUID).
+/// How far an input is in the stores of a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InputPosition {
+    /// The next offset of the partition to read.
+    pub offset: Offset,
+    /// The id of the topic that the offset is of.
+    pub topic_id: TopicId,
+}
+
+/// An offset of a topic that is not known.
+impl From<Offset> for InputPosition {
+    fn from(offset: Offset) -> Self {
+        Self { offset, topic_id: TopicId::default() }
+    }
+}
+
+/// A topic's id in the cluster (a UUID); all zero where it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TopicId(pub [u8; 16]);
+
+impl TopicId {
+    /// Whether both are known, and are the ids of two topics.
+    #[must_use]
+    pub fn differs(self, other: Self) -> bool {
+        self != other && self != Self::default() && other != Self::default()
+    }
+}
 
 /// Committed state could not be read or written. The variants say what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -149,7 +174,8 @@ pub enum StoreError {
         /// What was found.
         message: String,
     },
-    /// The disk is full, or can't be read or written: stop the task and say so.
+    /// The disk is full, or can't be read or written: give the state back, open it again later, and
+    /// stop the task if that goes on.
     #[error("the state can't be accessed: {0}")]
     Failed(String),
     /// What was asked for takes longer than it may; nothing is wrong with the state.

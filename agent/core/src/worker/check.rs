@@ -3,11 +3,52 @@
 
 use std::time::Duration;
 
-use super::{ChangelogBounds, Committed, Environment, Log, Slot, Worker, start::Step};
+use super::{Bounds, Committed, Environment, Log, Slot, Worker, start::Group};
 use crate::{
-    record::{Offset, TaskId, Timestamp},
-    task::{Position, StoreError, StorePosition, empty_position, store_positions},
+    record::{Offset, TaskId, Timestamp, TopicPartition},
+    task::{
+        InputPosition, Mark, Position, StoreError, StorePosition, TopicId, empty_position,
+        store_positions,
+    },
+    topology::{OnOutOfRange, TopicKind},
 };
+
+/// What a person can do about a place in an input that is not there any more.
+const INPUT_REMEDY: &str = "write `on_out_of_range: earliest` (or `latest`) at this input to go on \
+                            where it is there, and start the agents again; or stop all of them and \
+                            begin anew with `sidestream reset --pipeline FILE`, once their sessions \
+                            have ended (`session.timeout.ms`, 10 s; before that brokers refuse a \
+                            reset with UNKNOWN_MEMBER_ID)";
+
+/// The same, for a topic of the agent's own.
+const REPARTITION_REMEDY: &str = "stop all agents and begin anew with `sidestream reset --pipeline \
+                                  FILE`";
+
+/// What a person can do about state that can't be continued.
+const BEGIN_ANEW: &str = "if the state may be lost, stop all agents and begin anew with `sidestream \
+                          reset --pipeline FILE`";
+
+/// What has to be waited for before a group's offsets can be set by hand.
+const SESSIONS: &str = "once the agents are stopped and their sessions have ended \
+                        (`session.timeout.ms`, 10 s; before that brokers refuse with \
+                        UNKNOWN_MEMBER_ID)";
+
+/// Where an input is read on.
+pub(super) enum Place {
+    /// Where the group's offset says.
+    Here(Committed),
+    /// The group has no offset.
+    Nowhere,
+    /// What the group's offset stands for is not there any more.
+    Lost {
+        /// Why.
+        reason: String,
+        /// What can be done.
+        remedy: &'static str,
+        /// What is still true of what is stored beside the offset.
+        metadata: String,
+    },
+}
 
 /// What is to become of a task's state.
 pub(super) enum Check {
@@ -21,35 +62,35 @@ fn refusal(
     changelog: &str,
     id: TaskId,
     found: Option<&StorePosition>,
-    bounds: &ChangelogBounds,
+    bounds: &Bounds,
 ) -> Option<String> {
     let partition = id.partition;
-    let begin_anew = format!(
-        "if the state may be lost, remove the state of task {id}, delete the topic `{changelog}` \
-         and reset the group's offsets"
-    );
     let offset = found.map_or(0, |found| found.offset);
     if found.is_some_and(|found| found.topic_id != bounds.topic_id) {
-        Some(format!(
-            "the changelog `{changelog}` was deleted and created again since the state of task \
-             {id} was written; restore the topic, or {begin_anew}"
-        ))
+        Some(made_again(changelog, id))
     } else if offset > bounds.end {
         Some(format!(
             "partition {partition} of the changelog `{changelog}` was truncated: it ends at \
-             {}, but the state of task {id} is at {offset}; restore the topic, or {begin_anew}",
+             {}, but the state of task {id} is at {offset}; restore the topic, or {BEGIN_ANEW}",
             bounds.end
         ))
     } else if offset < bounds.start {
         Some(format!(
             "partition {partition} of the changelog `{changelog}` has expired up to offset {}, \
              but the state of task {id} needs it from {offset}; a changelog must be compacted, \
-             never deleted; restore the topic, or {begin_anew}",
+             never deleted; restore the topic, or {BEGIN_ANEW}",
             bounds.start
         ))
     } else {
         None
     }
+}
+
+fn made_again(changelog: &str, id: TaskId) -> String {
+    format!(
+        "the changelog `{changelog}` was deleted and created again since the state of task {id} \
+         was written; restore the topic, or {BEGIN_ANEW}"
+    )
 }
 
 /// Whether deletes that came after `position` may have been compacted away by `now`. One of a time
@@ -76,18 +117,71 @@ fn why_rebuilt(position: &Position, now: Timestamp, changelog: &str) -> String {
 }
 
 impl<L: Log, E: Environment> Worker<L, E> {
+    /// Where a partition is read on whose group's offset is `found`; `before` is the topic that
+    /// its task has read here, if it did.
+    pub(super) fn place(
+        &self,
+        TopicPartition { topic, partition }: TopicPartition,
+        found: Option<&Committed>,
+        before: TopicId,
+        bounds: &Bounds,
+    ) -> Place {
+        let topic = self.topology.topic(topic);
+        let (topic, remedy) = match topic.kind {
+            TopicKind::Repartition => (&topic.name, REPARTITION_REMEDY),
+            TopicKind::External | TopicKind::Changelog => (&topic.name, INPUT_REMEDY),
+        };
+        let of = found.map_or(before, |found| Mark::read(&found.metadata).input);
+        if of.differs(bounds.topic_id) {
+            let reason = format!(
+                "the topic `{topic}` was deleted and created again since the group's offsets were \
+                 committed, which stand for nothing in it"
+            );
+            return Place::Lost { reason, remedy, metadata: String::new() };
+        }
+        let Some(Committed { offset, metadata }) = found else { return Place::Nowhere };
+        let Bounds { start, end, .. } = bounds;
+        let what = if offset < start {
+            format!("records from there up to {start} were deleted before they were read")
+        } else if offset > end {
+            format!("it was cut, and ends at {end}")
+        } else {
+            return Place::Here(Committed { offset: *offset, metadata: metadata.clone() });
+        };
+        let reason = format!(
+            "partition {partition} of `{topic}` can't be read on from offset {offset}: {what}"
+        );
+        Place::Lost { reason, remedy, metadata: metadata.clone() }
+    }
+
+    /// Why a task must not begin with its changelogs: the group's offsets were committed with
+    /// others, so that what their stores held is lost.
+    pub(super) fn other_changelog(
+        &self,
+        id: TaskId,
+        committed: &[Option<Committed>],
+        bounds: &[Bounds],
+    ) -> Option<String> {
+        let marks = committed.iter().flatten().map(|committed| Mark::read(&committed.metadata));
+        let marks: Vec<Mark> = marks.collect();
+        let mut stores = self.topology.subtopology(id).stores.iter().zip(bounds);
+        let (store, _) = stores.find(|(store, bounds)| {
+            marks.iter().any(|mark| mark.is_of_another(&store.name, bounds.topic_id))
+        })?;
+        Some(made_again(&self.topology.topic(store.changelog).name, id))
+    }
+
     /// Whether the state of a task can be continued with what is in its changelogs.
     pub(super) fn check_position(
         &mut self,
         id: TaskId,
-        bounds: &[ChangelogBounds],
+        group: &Group,
+        bounds: &[Bounds],
     ) -> Result<Check, StoreError> {
         let Some(Slot::Starting(starting)) = self.tasks.get(&id) else {
             return Err(StoreError::Busy);
         };
-        let (Some(store), Step::Bounds(group)) = (&starting.store, &starting.step) else {
-            return Err(StoreError::Busy);
-        };
+        let Some(store) = &starting.store else { return Err(StoreError::Busy) };
         let mut position = store_positions(store.as_ref(), bounds.len())?;
         let subtopology = self.topology.subtopology(id);
         let now = self.now.wall;
@@ -111,9 +205,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 None => position.stores[index] = Some(empty_position(bounds.topic_id)),
             }
         }
-        if self.config.exactly_once
-            && let Some(reason) = self.ahead_of_group(id, &position, &group.committed)
-        {
+        if let Some(reason) = self.disagrees(id, &position.inputs, group) {
             return Ok(Check::Refuse(reason));
         }
         if too_old {
@@ -124,23 +216,54 @@ impl<L: Log, E: Environment> Worker<L, E> {
         Ok(Check::Continue(position))
     }
 
-    /// Under exactly once the state can't know more than the group.
-    fn ahead_of_group(
+    /// Why a state that has seen this much of the inputs must not be continued with the group's
+    /// offsets.
+    pub(super) fn disagrees(
         &self,
         id: TaskId,
-        position: &Position,
-        committed: &[Committed],
+        seen: &[InputPosition],
+        group: &Group,
     ) -> Option<String> {
-        let inputs = &self.topology.subtopology(id).inputs;
-        let mut offsets = inputs.iter().zip(&position.inputs).zip(committed);
-        let ((input, state), group) = offsets.find(|((_, state), group)| **state > group.offset)?;
-        let topic = &self.topology.topic(input.topic).name;
-        Some(format!(
-            "the state of task {id} holds records of partition {} of `{topic}` up to offset \
-             {state}, but the group starts at {}: its offsets were reset or have expired; set \
-             them to {state}, or remove the state of the task and its changelogs to begin anew",
-            id.partition, group.offset
-        ))
+        let mut seen = seen.iter().enumerate().take(group.committed.len());
+        seen.find_map(|(place, seen)| {
+            let input = &self.topology.subtopology(id).inputs[place];
+            let topic = &self.topology.topic(input.topic).name;
+            if group.moved.contains(&place) {
+                None
+            } else if seen.topic_id.differs(group.origins.input(place)) {
+                let accepted = group.known.contains(&place)
+                    || input.on_out_of_range != OnOutOfRange::Fail
+                    || seen.offset == 0;
+                (!accepted).then(|| {
+                    format!(
+                        "the state of task {id} holds records of a topic `{topic}` that was \
+                         deleted and created again since; {INPUT_REMEDY}"
+                    )
+                })
+            } else {
+                self.ahead_of_group((id, topic), seen.offset, group.committed[place].offset)
+            }
+        })
+    }
+
+    /// Under exactly once the state can't know more than the group. At least once it may, after a
+    /// crash.
+    fn ahead_of_group(
+        &self,
+        (id, topic): (TaskId, &str),
+        seen: Offset,
+        group: Offset,
+    ) -> Option<String> {
+        (self.config.exactly_once && seen > group).then(|| {
+            format!(
+                "the state of task {id} holds records of partition {} of `{topic}` up to offset \
+                 {seen}, but the group starts at {group}: its offsets were reset or have expired, \
+                 and records would count twice; {SESSIONS}, set them to {seen} with \
+                 `kafka-consumer-groups.sh --reset-offsets`, or empty the state too with \
+                 `sidestream reset --pipeline FILE`",
+                id.partition
+            )
+        })
     }
 }
 

@@ -116,6 +116,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 if !changes.is_empty() {
                     let changelog = TopicPartition::new(store.changelog, id.partition);
                     transaction.changes.push((changelog, changes));
+                    // At least once, state may be ahead of the offsets: that says nothing.
+                    let seen = if self.config.exactly_once { part.seen.as_str() } else { "" };
+                    transaction.seen.push(seen);
                 }
             }
             transaction.offsets.extend(part.offsets.iter().cloned());
@@ -189,9 +192,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 }
                 self.rebuild(id, store, &message)
             }
-            StoreError::Busy | StoreError::Failed(_) | StoreError::Slow(_) => {
-                self.stop_task(id, error.to_string())
-            }
+            StoreError::Busy | StoreError::Failed(_) => self.open_later(id, &error),
+            StoreError::Slow(_) => self.stop_task(id, error.to_string()),
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     record::{Offset, TaskId, TopicPartition, TransformId},
-    task::{Blame, Doer, Failed, Failure, FailureKind, RecordId, StoreError, Task, Verdict, judge},
+    task::{Blame, Doer, Failed, Failure, FailureKind, RecordId, Task, Verdict, judge},
     topology::ErrorPolicy,
 };
 
@@ -225,7 +225,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let reason = self.describe(id, failure, origin);
         self.code.failed(id, &reason, blame);
         self.abort(&format!("task {id}: {reason}"))?;
-        if let Some(damage @ StoreError::Corrupt { .. }) = damage {
+        if let Some(damage) = damage {
             return self.store_failed(id, damage);
         }
         if self.judge(id.subtopology)? {

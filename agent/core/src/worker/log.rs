@@ -37,7 +37,7 @@ pub trait Log {
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
 
     /// How long each request of the look-ups ([`committed`](Self::committed),
-    /// [`start_offset`](Self::start_offset), [`changelog_bounds`](Self::changelog_bounds)) may take
+    /// [`start_offset`](Self::start_offset), [`bounds`](Self::bounds)) may take
     /// from now on, if that is less than what the log itself allows.
     fn hurry(&mut self, request_time_max: Duration);
 
@@ -52,12 +52,12 @@ pub trait Log {
     fn start_offset(&mut self, partition: TopicPartition, start: Start)
     -> Result<Offset, LogError>;
 
-    /// First and last offset of changelog partitions, in the order of `partitions`. The end is
+    /// First and last offset of inputs and changelogs, in the order of `partitions`. The end is
     /// the *read-uncommitted* one, for what is committed may not be visible yet.
-    fn changelog_bounds(
+    fn bounds(
         &mut self,
         partitions: &[TopicPartition],
-    ) -> Result<Vec<ChangelogBounds>, LogError>;
+    ) -> Result<Vec<Result<Bounds, Unreadable>>, LogError>;
 
     /// Starts reading a changelog partition from `offset`; what is read comes as
     /// [`Event::Changelog`]. `leader_epoch` is the epoch of the record before, or -1.
@@ -110,6 +110,9 @@ pub enum Event {
     Records(Fetched),
     /// Records of a changelog partition.
     Changelog(Fetched),
+    /// A partition that is read can't be read on; told once, until it is read from somewhere again.
+    /// Others go on.
+    Unreadable(TopicPartition, Unreadable),
     /// Something can't be done for now (brokers away); for people, told once until it is over.
     Waiting(String),
     /// What was waited for is there again.
@@ -128,8 +131,20 @@ pub struct Fetched {
     /// The next offset to read: above the last record, or further on where nothing visible
     /// stands in between (markers, aborted records, compaction), when the end was seen.
     pub next: Offset,
-    /// The leader epoch of the last record, or -1.
+    /// The leader epoch of the last record of a changelog, or -1.
     pub leader_epoch: i32,
+}
+
+/// Why a partition can't be read. The variants say what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Its topic is not there, or its leader is away: wait.
+    ForNow(String),
+    /// What was to be read may be gone: records were deleted, or the topic was created again. Look
+    /// at its bounds.
+    Lost(String),
+    /// Nothing that this process can do will help; says what a person can do.
+    Refused(String),
 }
 
 /// Rises with each `assign` or `seek` of a partition.
@@ -164,9 +179,9 @@ pub struct Committed {
     pub metadata: String,
 }
 
-/// First and last offset of a changelog partition.
+/// First and last offset of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChangelogBounds {
+pub struct Bounds {
     /// The first offset that is still there.
     pub start: Offset,
     /// The offset after the last record or marker, committed or not.
@@ -182,6 +197,9 @@ pub struct Transaction<'a> {
     pub outputs: Outputs,
     /// State changes, to append to the changelog partitions.
     pub changes: Vec<(TopicPartition, &'a Changes)>,
+    /// For each element of `changes`, the header [`SEEN_HEADER`](crate::task::SEEN_HEADER) of its
+    /// last record; none if it is empty.
+    pub seen: Vec<&'a str>,
     /// The offsets to commit, with what to store beside them: of every task that did any work.
     pub offsets: Vec<(TopicPartition, Committed)>,
     /// Whose offsets they are, as [`Log::assign`] returned it.
@@ -191,18 +209,9 @@ pub struct Transaction<'a> {
 /// What a commit did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
-    /// For each element of [`Transaction::changes`] that is not empty, where its last record
-    /// stands and the leader epoch it was written in (-1 if not known).
-    pub changelog_ends: Vec<(TopicPartition, ChangelogEnd)>,
-}
-
-/// Where the last record of a commit stands in a changelog partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChangelogEnd {
-    /// The offset after it.
-    pub next: Offset,
-    /// The leader epoch, or -1.
-    pub leader_epoch: i32,
+    /// For each element of [`Transaction::changes`] that is not empty, the offset after its last
+    /// record.
+    pub changelog_ends: Vec<(TopicPartition, Offset)>,
 }
 
 /// The log failed. The variants say what to do about it, not what went wrong inside.

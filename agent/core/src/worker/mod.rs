@@ -20,6 +20,7 @@ mod retry;
 mod start;
 mod swap;
 mod trial;
+mod unreadable;
 mod work;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -28,8 +29,8 @@ use self::{commit::OpenTransaction, start::Starting, swap::Code};
 pub use self::{
     environment::Environment,
     log::{
-        ChangelogBounds, ChangelogEnd, Committed, Event, Fault, FetchEpoch, FetchPosition, Fetched,
-        Log, LogError, Membership, Receipt, Refusal, Suspects, Transaction,
+        Bounds, Committed, Event, Fault, FetchEpoch, FetchPosition, Fetched, Log, LogError,
+        Membership, Receipt, Refusal, Suspects, Transaction, Unreadable,
     },
     pause::TaskPosition,
     report::{CommitNotice, Config, Notice, Now, PassedOver, Report, TaskState},
@@ -197,6 +198,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             Event::Lost => self.on_lost()?,
             Event::Records(fetched) => self.on_records(fetched)?,
             Event::Changelog(fetched) => self.on_changelog(fetched)?,
+            Event::Unreadable(partition, why) => self.on_unreadable(partition, why)?,
             Event::Waiting(reason) => self.notice(Notice::Waiting(reason)),
             Event::Recovered => self.notice(Notice::Recovered),
         }

@@ -167,8 +167,11 @@ impl<L: Log, E: Environment> Worker<L, E> {
     fn suspend(&mut self) -> Result<(), WorkerError> {
         let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
         for id in tasks {
-            if matches!(self.tasks.get(&id), Some(Slot::Starting(_))) {
-                self.restart_task(id)?;
+            match self.tasks.get(&id) {
+                Some(Slot::Starting(_)) => self.restart_task(id)?,
+                // What was told of it holds until it is closed.
+                Some(Slot::Failed(_)) => continue,
+                Some(Slot::Running(_)) | None => {}
             }
             self.task_state(id, TaskState::Suspended);
         }

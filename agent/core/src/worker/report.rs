@@ -150,6 +150,14 @@ pub enum Notice {
         /// What is not there.
         reason: String,
     },
+    /// What the group's offset of an input stands for is not there any more; the task goes on
+    /// elsewhere, as the input says.
+    Moved {
+        /// The task.
+        task: TaskId,
+        /// Why, and where it goes on.
+        reason: String,
+    },
     /// Another version of a transform's code has taken over.
     Swapped {
         /// Whose.

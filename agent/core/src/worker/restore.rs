@@ -2,13 +2,14 @@
 //! from the beginning.
 
 use super::{
-    ChangelogBounds, Environment, Fetched, Log, Notice, Slot, TaskState, Worker, WorkerError,
+    Bounds, Environment, Fetched, Log, Notice, Slot, TaskState, Worker, WorkerError,
     check::is_too_old,
-    start::{Starting, Step},
+    start::{Group, Starting, Step},
 };
 use crate::{
-    record::{Changes, Offset, TaskId, Timestamp, TopicPartition},
-    task::{Position, StateStore, StoreError, Task},
+    record::{Changes, Offset, Records, TaskId, Timestamp, TopicPartition},
+    task::{InputPosition, Position, SEEN_HEADER, StateStore, StoreError, Task, read_seen},
+    topology::Topology,
 };
 
 /// A restore under way.
@@ -39,8 +40,9 @@ impl<L: Log, E: Environment> Worker<L, E> {
     pub(super) fn restore_from(
         &mut self,
         id: TaskId,
+        group: Group,
         position: Position,
-        bounds: &[ChangelogBounds],
+        bounds: &[Bounds],
     ) -> Result<(), WorkerError> {
         let changelogs = self.changelogs_of(id);
         let ends = bounds.iter().map(|bounds| bounds.end).collect();
@@ -60,10 +62,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
         let remaining = restore.remaining();
         let Some(starting) = self.starting_mut(id) else { return Ok(()) };
-        let step = std::mem::replace(&mut starting.step, Step::Offsets);
-        if let Step::Bounds(group) = step {
-            starting.step = Step::Restoring(group, restore);
-        }
+        starting.step = Step::Restoring(Box::new(group), restore);
         if remaining > 0 {
             self.task_state(id, TaskState::Restoring);
             self.notice(Notice::Restoring { task: id, remaining });
@@ -75,10 +74,19 @@ impl<L: Log, E: Environment> Worker<L, E> {
     pub(super) fn on_changelog(&mut self, fetched: Fetched) -> Result<(), WorkerError> {
         let Some(changelog) = fetched.partition else { return Ok(()) };
         let Some((id, store)) = self.store_of(changelog) else { return Ok(()) };
+        if fetched.records.keys.lengths().iter().any(|&length| length < 0) {
+            let name = &self.topology.topic(changelog.topic).name;
+            let reason = format!(
+                "the changelog `{name}` has a record without a key, which the agent did not write; \
+                 let nobody else write to it"
+            );
+            return self.stop_task(id, reason);
+        }
+        let topology = std::sync::Arc::clone(&self.topology);
         let now = self.now.wall;
         let age_max = self.config.position_age_max;
         let Some(starting) = self.starting_mut(id) else { return Ok(()) };
-        let Starting { store: Some(state), step: Step::Restoring(_, restore), .. } = starting
+        let Starting { store: Some(state), step: Step::Restoring(group, restore), .. } = starting
         else {
             return Ok(());
         };
@@ -88,10 +96,19 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if is_too_old(&restore.position, now, age_max) {
             return self.restore_too_slow(id, store);
         }
+        see(&mut restore.position.inputs, &fetched.records, &topology, (id, group));
         match restore_batch(state.as_mut(), restore, store, fetched) {
             Ok(()) => {}
             Err(error) => return self.store_failed(id, error),
         }
+        if let Some(Slot::Starting(starting)) = self.tasks.get(&id)
+            && let Step::Restoring(group, restore) = &starting.step
+            && let Some(reason) = self.disagrees(id, &restore.position.inputs, group)
+        {
+            return self.refuse(id, reason);
+        }
+        let Some(Slot::Starting(starting)) = self.tasks.get(&id) else { return Ok(()) };
+        let Step::Restoring(_, restore) = &starting.step else { return Ok(()) };
         let (remaining, store_done) = (restore.remaining(), restore.is_done(store));
         self.notice(Notice::Restoring { task: id, remaining });
         if store_done {
@@ -132,7 +149,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let stores = restore.ends.len();
         // What was written since the restore began is further on.
         let committed_at = restore.began_at;
-        let position = Position { inputs: offsets.clone(), committed_at, ..restore.position };
+        let inputs = group.origins.positions(&offsets);
+        let position = Position { inputs, committed_at, ..restore.position };
         let applied = match stores {
             0 => Ok(()),
             _ => state.apply(&vec![Changes::default(); stores], &position),
@@ -142,7 +160,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             return self.store_failed(id, error);
         }
         let topology = std::sync::Arc::clone(&self.topology);
-        let mut task = Task::new(id, topology, &group.committed, state);
+        let mut task = Task::new(id, topology, (&group.committed, group.origins), state);
         if group.fresh {
             task.touch();
             self.transaction.begin(self.now.monotonic);
@@ -182,17 +200,14 @@ impl<L: Log, E: Environment> Worker<L, E> {
     pub(super) fn stop_restores(&mut self, id: TaskId) -> Result<(), WorkerError> {
         let restoring = match self.tasks.get(&id) {
             Some(Slot::Starting(starting)) => match &starting.step {
-                Step::Restoring(_, restore) => {
-                    (0..restore.ends.len()).filter(|&store| !restore.is_done(store)).collect()
-                }
-                Step::Bounds(_) => (0..self.topology.subtopology(id).stores.len()).collect(),
-                Step::Open | Step::Offsets => Vec::new(),
+                Step::Restoring(..) | Step::Bounds(_) => true,
+                Step::Open | Step::Offsets => false,
             },
-            _ => Vec::new(),
+            _ => false,
         };
-        let changelogs = self.changelogs_of(id);
-        for store in restoring {
-            self.log.stop_restore(changelogs[store]).or_else(|error| self.postpone(error))?;
+        // Also those at their end: what brought them there may not be in the state.
+        for changelog in self.changelogs_of(id).into_iter().filter(|_| restoring) {
+            self.log.stop_restore(changelog).or_else(|error| self.postpone(error))?;
         }
         Ok(())
     }
@@ -202,7 +217,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         stores.map(|store| TopicPartition::new(store.changelog, id.partition)).collect()
     }
 
-    fn store_of(&self, changelog: TopicPartition) -> Option<(TaskId, usize)> {
+    pub(super) fn store_of(&self, changelog: TopicPartition) -> Option<(TaskId, usize)> {
         let subtopologies = self.topology.subtopologies.iter().zip(0u16..);
         subtopologies.into_iter().find_map(|(subtopology, index)| {
             let mut stores = subtopology.stores.iter();
@@ -210,6 +225,35 @@ impl<L: Log, E: Environment> Worker<L, E> {
             let partition = changelog.partition;
             Some((TaskId { subtopology: index, partition }, store))
         })
+    }
+}
+
+/// Takes note of what the state of a task has seen of its inputs, as its changelog says. Compaction
+/// may have taken some of the headers, so it has seen this much at least.
+fn see(
+    seen: &mut Vec<InputPosition>,
+    records: &Records,
+    topology: &Topology,
+    (id, group): (TaskId, &Group),
+) {
+    let inputs = &topology.subtopology(id).inputs;
+    seen.resize(inputs.len(), InputPosition::default());
+    let headers = records.headers.names.iter().zip(&records.headers.values);
+    let values = headers
+        .filter(|(name, _)| *name == Some(SEEN_HEADER.as_bytes()))
+        .filter_map(|(_, value)| value);
+    for (name, at) in values.flat_map(read_seen) {
+        let is_of = |input: &crate::topology::Input| topology.topic(input.topic).name == name;
+        let Some(place) = inputs.iter().position(is_of) else { continue };
+        // Of a topic that was created again since, offsets are another matter.
+        let is_of_before = |at: &InputPosition| at.topic_id.differs(group.origins.input(place));
+        let before = &mut seen[place];
+        if match is_of_before(&at) == is_of_before(before) {
+            true => at.offset > before.offset,
+            false => is_of_before(before) || before.offset == 0,
+        } {
+            *before = at;
+        }
     }
 }
 
@@ -221,15 +265,10 @@ fn restore_batch(
     fetched: Fetched,
 ) -> Result<(), StoreError> {
     let Some(at) = &mut restore.position.stores[store] else { return Ok(()) };
-    if fetched.records.keys.lengths().iter().any(|&length| length < 0) {
-        let message = "the changelog has a record without a key; it was not written by the agent";
-        return Err(StoreError::Failed(message.to_owned()));
-    }
     at.offset = at.offset.max(fetched.next);
     if fetched.leader_epoch >= 0 {
         at.leader_epoch = fetched.leader_epoch;
     }
-    restore.position.inputs.clear();
     let mut changes = vec![Changes::default(); restore.ends.len()];
     changes[store] = Changes { keys: fetched.records.keys, values: fetched.records.values };
     state.apply(&changes, &restore.position)

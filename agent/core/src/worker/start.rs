@@ -10,12 +10,15 @@
 use std::time::Duration;
 
 use super::{
-    ChangelogBounds, Committed, Environment, Log, RETRY, Slot, Worker, WorkerError, check::Check,
+    Bounds, Committed, Environment, Log, LogError, Notice, RETRY, Slot, TaskState, Unreadable,
+    Worker, WorkerError,
+    check::{Check, Place},
     restore::Restore,
 };
 use crate::{
     record::{TaskId, TopicPartition},
-    task::{StateStore, Stateless, StoreError},
+    task::{Failed, Mark, Origins, StateStore, Stateless, StoreError},
+    topology::{OnOutOfRange, Start},
 };
 
 /// While tasks run, no step of another begins after those of a turn have taken this long.
@@ -24,37 +27,58 @@ const PORTION: Duration = Duration::from_millis(100);
 /// While tasks run, a request of a step may take this part of a transaction's timeout.
 const REQUEST_SHARE: u32 = 10;
 
+/// How long to wait before a partition that can't be read for now is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often state that can't be read or written is opened again: with waits that double from a
+/// tenth of a second up to a minute, for some minutes.
+const OPENED_MAX: u32 = 12;
+
 /// A task that is not ready yet.
 pub(super) struct Starting {
     /// Its state, once it is open.
     pub(super) store: Option<Box<dyn StateStore>>,
     pub(super) step: Step,
-    retry_at: Duration,
+    /// The topics that it worked with before, if it did here.
+    pub(super) before: Origins,
+    /// Why it can't go on from these committed offsets, if they are still the same.
+    refused: Option<(Vec<Option<Committed>>, String)>,
+    pub(super) retry_at: Duration,
 }
 
 pub(super) enum Step {
     Open,
     Offsets,
-    Bounds(Group),
-    Restoring(Group, Restore),
+    Bounds(Vec<Option<Committed>>),
+    Restoring(Box<Group>, Restore),
 }
 
 /// What the group knows of a task.
 pub(super) struct Group {
+    /// As it was read.
+    found: Vec<Option<Committed>>,
+    /// Where each input is read on.
     pub(super) committed: Vec<Committed>,
-    /// Some input has no committed offset yet.
+    /// The topics that they are of, and those of the stores.
+    pub(super) origins: Origins,
+    /// Some input has no committed offset yet, or another one from now on.
     pub(super) fresh: bool,
+    /// Inputs that are read from elsewhere than the group's offset says, as they are told to.
+    pub(super) moved: Vec<usize>,
+    /// Inputs whose offset was committed by a task that knew the topic.
+    pub(super) known: Vec<usize>,
 }
 
 impl Starting {
     /// A task whose state has to be opened.
     pub(super) fn new() -> Self {
-        Self { store: None, step: Step::Open, retry_at: Duration::ZERO }
+        let (before, retry_at) = (Origins::default(), Duration::ZERO);
+        Self { store: None, step: Step::Open, before, refused: None, retry_at }
     }
 
     /// A task whose state is open, but may be behind.
     pub(super) fn again(store: Box<dyn StateStore>) -> Self {
-        Self { store: Some(store), step: Step::Offsets, retry_at: Duration::ZERO }
+        Self { store: Some(store), step: Step::Offsets, ..Self::new() }
     }
 
     /// When to go on; `None` while it waits for the log.
@@ -99,13 +123,13 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let tasks = self.starting(|step| matches!(step, Step::Offsets));
         if !tasks.is_empty() {
             self.log.hurry(self.request_time_max(hurry));
-            self.read_offsets(&tasks, until)?;
+            self.read_offsets(&tasks)?;
             self.look_at_clock();
         }
         let tasks = self.starting(|step| matches!(step, Step::Bounds(_)));
         if !tasks.is_empty() && self.now.monotonic < until {
             self.log.hurry(self.request_time_max(hurry));
-            self.read_bounds(&tasks)?;
+            self.read_bounds(&tasks, until)?;
         }
         Ok(())
     }
@@ -148,22 +172,46 @@ impl<L: Log, E: Environment> Worker<L, E> {
         };
         match opened {
             Ok(store) => {
-                self.tasks.insert(id, Slot::Starting(Box::new(Starting::again(store))));
+                if let Some(starting) = self.starting_mut(id) {
+                    (starting.store, starting.step) = (Some(store), Step::Offsets);
+                }
                 Ok(())
             }
             Err(StoreError::Busy) => {
                 self.retry_later(&[id]);
                 Ok(())
             }
-            Err(
-                error @ (StoreError::Corrupt { .. } | StoreError::Failed(_) | StoreError::Slow(_)),
-            ) => self.stop_task(id, error.to_string()),
+            Err(error @ (StoreError::Corrupt { .. } | StoreError::Slow(_))) => {
+                self.stop_task(id, error.to_string())
+            }
+            Err(error @ StoreError::Failed(_)) => self.open_later(id, &error),
         }
     }
 
-    /// Reads the stable committed offsets of these tasks; what has none starts where its input
-    /// says.
-    fn read_offsets(&mut self, tasks: &[TaskId], until: Duration) -> Result<(), WorkerError> {
+    /// The state of a task can't be read or written: it is given back and opened anew after a
+    /// while, for a full disk may have room again by then. After some attempts the task stops.
+    pub(super) fn open_later(&mut self, id: TaskId, error: &StoreError) -> Result<(), WorkerError> {
+        self.restart_task(id)?;
+        let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
+        let failures = self.failures.entry(id).or_default();
+        let attempts = failures.count(now, backoff, Failed::default());
+        let retry_at = failures.retry_at;
+        if attempts >= OPENED_MAX {
+            return self.stop_task(id, format!("{error}; gave up after {attempts} attempts"));
+        }
+        let Some(starting) = self.starting_mut(id) else { return Ok(()) };
+        let before = std::mem::take(&mut starting.before);
+        let anew = Starting { before, retry_at, ..Starting::new() };
+        if let Some(store) = std::mem::replace(starting, anew).store {
+            self.environment.close(id, store);
+        }
+        self.task_state(id, TaskState::Created);
+        self.notice(Notice::Retrying { task: id, attempts, reason: error.to_string() });
+        Ok(())
+    }
+
+    /// Reads the stable committed offsets of these tasks.
+    fn read_offsets(&mut self, tasks: &[TaskId]) -> Result<(), WorkerError> {
         let partitions: Vec<TopicPartition> =
             tasks.iter().flat_map(|&id| self.partitions_of(id)).collect();
         let committed = match self.log.committed(&partitions) {
@@ -174,57 +222,41 @@ impl<L: Log, E: Environment> Worker<L, E> {
             }
         };
         let mut committed = committed.into_iter();
-        for (place, &id) in tasks.iter().enumerate() {
-            if place > 0 && (self.clock)().monotonic >= until {
-                return Ok(());
-            }
+        for &id in tasks {
             let inputs = self.topology.subtopology(id).inputs.len();
             let found: Vec<Option<Committed>> = committed.by_ref().take(inputs).collect();
-            match self.resolve(id, &found) {
-                Ok(group) => {
-                    if let Some(starting) = self.starting_mut(id) {
-                        starting.step = Step::Bounds(group);
-                    }
-                }
-                Err(error) => {
-                    // Those after it would meet the same, each for as long.
-                    self.retry_later(&tasks[place..]);
-                    return self.postpone(error);
-                }
+            let Some(starting) = self.starting_mut(id) else { continue };
+            match starting.refused.take() {
+                Some((before, reason)) if before == found => self.stop_task(id, reason)?,
+                _ => starting.step = Step::Bounds(found),
             }
         }
         Ok(())
     }
 
-    fn resolve(
-        &mut self,
-        id: TaskId,
-        found: &[Option<Committed>],
-    ) -> Result<Group, super::LogError> {
-        let topology = std::sync::Arc::clone(&self.topology);
-        let mut committed = Vec::with_capacity(found.len());
-        for (input, found) in topology.subtopology(id).inputs.iter().zip(found) {
-            committed.push(match found {
-                Some(found) => found.clone(),
-                None => {
-                    let partition = TopicPartition::new(input.topic, id.partition);
-                    let offset = self.log.start_offset(partition, input.start)?;
-                    Committed { offset, metadata: String::new() }
-                }
-            });
+    /// A task can't go on from the committed offsets as they were read. If they are read once more
+    /// and are the same, that is true, and it stops; if not, others have gone on meanwhile, and
+    /// what was held against them is newer than they are.
+    pub(super) fn refuse(&mut self, id: TaskId, reason: String) -> Result<(), WorkerError> {
+        let Some(starting) = self.starting_mut(id) else { return Ok(()) };
+        let found = match &starting.step {
+            Step::Bounds(found) => found.clone(),
+            Step::Restoring(group, _) => group.found.clone(),
+            Step::Open | Step::Offsets => return Ok(()),
+        };
+        self.restart_task(id)?;
+        if let Some(starting) = self.starting_mut(id) {
+            starting.refused = Some((found, reason));
         }
-        Ok(Group { committed, fresh: found.iter().any(Option::is_none) })
+        Ok(())
     }
 
-    /// Reads how far the changelogs of these tasks go, and starts to restore what is missing.
-    fn read_bounds(&mut self, tasks: &[TaskId]) -> Result<(), WorkerError> {
-        let changelogs: Vec<TopicPartition> =
-            tasks.iter().flat_map(|&id| self.changelogs_of(id)).collect();
-        let bounds = match changelogs.is_empty() {
-            true => Ok(Vec::new()),
-            false => self.log.changelog_bounds(&changelogs),
-        };
-        let bounds = match bounds {
+    /// Reads how far the inputs and changelogs of these tasks go, and starts to restore what is
+    /// missing, the last one before `until`.
+    fn read_bounds(&mut self, tasks: &[TaskId], until: Duration) -> Result<(), WorkerError> {
+        let of_task = |&id: &TaskId| [self.partitions_of(id), self.changelogs_of(id)].concat();
+        let partitions: Vec<Vec<TopicPartition>> = tasks.iter().map(of_task).collect();
+        let bounds = match self.log.bounds(&partitions.concat()) {
             Ok(bounds) => bounds,
             Err(error) => {
                 self.retry_later(tasks);
@@ -232,32 +264,139 @@ impl<L: Log, E: Environment> Worker<L, E> {
             }
         };
         let mut bounds = bounds.into_iter();
-        for &id in tasks {
-            let stores = self.topology.subtopology(id).stores.len();
-            let of_task: Vec<ChangelogBounds> = bounds.by_ref().take(stores).collect();
-            self.begin_restore(id, &of_task)?;
+        let mut found = Vec::with_capacity(tasks.len());
+        for (place, (&id, partitions)) in tasks.iter().zip(partitions).enumerate() {
+            if place > 0 && (self.clock)().monotonic >= until {
+                break;
+            }
+            let of_task = bounds.by_ref().take(partitions.len());
+            match of_task.collect::<Vec<_>>().into_iter().collect::<Result<Vec<Bounds>, _>>() {
+                Ok(bounds) => found.push((id, bounds)),
+                Err(Unreadable::Refused(reason)) => self.stop_task(id, reason)?,
+                Err(Unreadable::ForNow(reason) | Unreadable::Lost(reason)) => {
+                    let retry_at = self.now.monotonic + LOOK_AGAIN;
+                    if let Some(starting) = self.starting_mut(id) {
+                        (starting.step, starting.retry_at) = (Step::Offsets, retry_at);
+                    }
+                    self.notice(Notice::Waiting(reason));
+                }
+            }
         }
-        Ok(())
+        self.begin_restores(found, until)
     }
 
-    fn begin_restore(&mut self, id: TaskId, bounds: &[ChangelogBounds]) -> Result<(), WorkerError> {
-        match self.check_position(id, bounds) {
-            Ok(Check::Continue(position)) => self.restore_from(id, position, bounds),
+    /// Goes on with tasks whose inputs, then changelogs, have these bounds. Brokers are asked before
+    /// the first of them runs.
+    fn begin_restores(
+        &mut self,
+        found: Vec<(TaskId, Vec<Bounds>)>,
+        until: Duration,
+    ) -> Result<(), WorkerError> {
+        let mut groups = Vec::with_capacity(found.len());
+        for (place, (id, bounds)) in found.into_iter().enumerate() {
+            if place > 0 && (self.clock)().monotonic >= until {
+                break;
+            }
+            let Some(starting) = self.starting_mut(id) else { continue };
+            let Step::Bounds(found) = &starting.step else { continue };
+            let (found, before) = (found.clone(), starting.before.clone());
+            let (inputs, changelogs) = bounds.split_at(found.len());
+            match self.find_group(id, (found, &before), inputs, changelogs) {
+                Ok(Ok(group)) => groups.push((id, group, changelogs.to_vec())),
+                Ok(Err(reason)) => self.refuse(id, reason)?,
+                Err(error) => {
+                    self.retry_later(&[id]);
+                    self.postpone(error)?;
+                    break; // Those after it would meet the same, each for as long.
+                }
+            }
+        }
+        groups
+            .into_iter()
+            .try_for_each(|(id, group, changelogs)| self.begin_restore(id, group, &changelogs))
+    }
+
+    fn begin_restore(
+        &mut self,
+        id: TaskId,
+        group: Group,
+        changelogs: &[Bounds],
+    ) -> Result<(), WorkerError> {
+        match self.check_position(id, &group, changelogs) {
+            Ok(Check::Continue(position)) => self.restore_from(id, group, position, changelogs),
             Ok(Check::Rebuild { store, reason }) => self.rebuild(id, Some(store), &reason),
-            Ok(Check::Refuse(reason)) => self.stop_task(id, reason),
+            Ok(Check::Refuse(reason)) => self.refuse(id, reason),
             Err(error) => self.store_failed(id, error),
         }
+    }
+
+    /// Where the inputs of a task are read on; what has no offset starts where its input says. The
+    /// inner error says why the task can't go on.
+    fn find_group(
+        &mut self,
+        id: TaskId,
+        (found, before): (Vec<Option<Committed>>, &Origins),
+        inputs: &[Bounds],
+        changelogs: &[Bounds],
+    ) -> Result<Result<Group, String>, LogError> {
+        let topology = std::sync::Arc::clone(&self.topology);
+        if let Some(reason) = self.other_changelog(id, &found, changelogs) {
+            return Ok(Err(reason));
+        }
+        let ids = |bounds: &[Bounds]| bounds.iter().map(|bounds| bounds.topic_id).collect();
+        let mut group = Group {
+            found: found.clone(),
+            committed: Vec::with_capacity(found.len()),
+            origins: Origins { inputs: ids(inputs), changelogs: ids(changelogs) },
+            fresh: false,
+            moved: Vec::new(),
+            known: Vec::new(),
+        };
+        for (place, input) in topology.subtopology(id).inputs.iter().enumerate() {
+            let partition = TopicPartition::new(input.topic, id.partition);
+            let found = found[place].as_ref();
+            let bounds = &inputs[place];
+            let (start, metadata, lost) =
+                match self.place(partition, found, before.input(place), bounds) {
+                    Place::Here(committed) => {
+                        if Mark::read(&committed.metadata).input == bounds.topic_id {
+                            group.known.push(place);
+                        }
+                        group.committed.push(committed);
+                        continue;
+                    }
+                    Place::Nowhere => (input.start, String::new(), None),
+                    Place::Lost { reason, remedy, metadata } => match input.on_out_of_range {
+                        OnOutOfRange::Fail => return Ok(Err(format!("{reason}; {remedy}"))),
+                        OnOutOfRange::Earliest => (Start::Earliest, metadata, Some(reason)),
+                        OnOutOfRange::Latest => (Start::Latest, metadata, Some(reason)),
+                    },
+                };
+            let offset = self.log.start_offset(partition, start)?;
+            group.committed.push(Committed { offset, metadata });
+            group.fresh = true;
+            if let Some(reason) = lost {
+                group.moved.push(place);
+                let reason = format!("{reason}; it goes on at offset {offset}");
+                self.notice(Notice::Moved { task: id, reason });
+            }
+        }
+        Ok(Ok(group))
     }
 
     /// Makes a task read its group's offsets and the missing tail of its changelogs again.
     pub(super) fn restart_task(&mut self, id: TaskId) -> Result<(), WorkerError> {
         self.stop_restores(id)?;
         let starting = match self.tasks.remove(&id) {
-            Some(Slot::Running(task)) => Starting::again(task.close()),
-            Some(Slot::Starting(starting)) => match starting.store {
-                Some(store) => Starting::again(store),
-                None => Starting::new(),
-            },
+            Some(Slot::Running(task)) => {
+                let before = task.origins().clone();
+                Starting { before, ..Starting::again(task.close()) }
+            }
+            Some(Slot::Starting(starting)) => {
+                let Starting { store, before, .. } = *starting;
+                let again = store.map_or_else(Starting::new, Starting::again);
+                Starting { before, ..again }
+            }
             Some(failed @ Slot::Failed(_)) => {
                 self.tasks.insert(id, failed);
                 return Ok(());

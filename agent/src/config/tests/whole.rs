@@ -22,7 +22,9 @@ fn hello_world_is_eight_lines_and_the_rest_has_defaults() {
     assert_eq!(transform.module, Path::new("/pipelines/hello.wasm"));
     assert_eq!(transform.config.0, "{}");
     let start = Start::Earliest;
-    assert_eq!(transform.inputs[0].source, Source::Topic { name: "names".into(), start });
+    let on_out_of_range = OnOutOfRange::Fail;
+    let source = Source::Topic { name: "names".into(), start, on_out_of_range };
+    assert_eq!(transform.inputs[0].source, source);
     let name = "greetings".into();
     assert_eq!(transform.outputs[0].target, Target::Topic { name, latest_per_key: false });
 }
@@ -52,7 +54,7 @@ log: { level: debug, format: json }
 transforms:
   - name: split
     module: /modules/split.wasm
-    inputs: [{ topic: lines, start: 2026-01-31T12:00:00Z }]
+    inputs: [{ topic: lines, start: 2026-01-31T12:00:00Z, on_out_of_range: latest }]
     outputs:
       words: { repartition: words, partitions: 4 }
       lengths:
@@ -80,7 +82,9 @@ transforms:
     assert_eq!(split.module, Path::new("/modules/split.wasm"));
     assert_eq!(split.config.0, r#"{"limit":3,"nested":[{"of":"x3"}],"token":"hunter2"}"#);
     let start = Start::At(1_769_860_800_000);
-    assert_eq!(split.inputs[0].source, Source::Topic { name: "lines".into(), start });
+    let on_out_of_range = OnOutOfRange::Latest;
+    let source = Source::Topic { name: "lines".into(), start, on_out_of_range };
+    assert_eq!(split.inputs[0].source, source);
     let words = Target::Repartition { name: "words".into(), partitions: Some(4) };
     assert_eq!(split.outputs[0].target, words);
     assert_eq!(split.outputs[1].target, Target::Transforms);

@@ -98,12 +98,12 @@ impl Client {
             .collect())
     }
 
-    /// Describes topics, in order; `None` for one that is not there.
+    /// Describes topics, in order; `None` for one that is not there. Each may fail for itself.
     pub(in crate::kafka) fn describe_topics(
         &self,
         topics: &[&str],
         timeout: Duration,
-    ) -> Result<Vec<Option<TopicDescription>>, Failure> {
+    ) -> Result<Vec<Result<Option<TopicDescription>, Failure>>, Failure> {
         let names = c_strings(topics)?;
         let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
         let operation = Operation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
@@ -119,8 +119,8 @@ impl Client {
             }
             Ok(())
         })?;
-        let described = answer.topics()?;
-        Ok(topics.iter().map(|&topic| described.get(topic).copied()).collect())
+        let mut described = answer.topics();
+        Ok(topics.iter().map(|&topic| described.remove(topic).transpose()).collect())
     }
 
     /// Creates topics; for each, in order, what became of it.
@@ -263,7 +263,7 @@ impl Answer {
         }
     }
 
-    fn topics(&self) -> Result<BTreeMap<String, TopicDescription>, Failure> {
+    fn topics(&self) -> BTreeMap<String, Result<TopicDescription, Failure>> {
         let mut topics = BTreeMap::new();
         let mut count = 0;
         // SAFETY: the event is of this kind, alive, and owns what is read.
@@ -279,17 +279,19 @@ impl Answer {
                     | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => continue,
                     code => {
                         let why = text(sys::rd_kafka_error_string(error));
-                        return Err(Failure::new(code, format!("topic {name}: {why}")));
+                        let failure = Failure::new(code, format!("topic {name}: {why}"));
+                        topics.insert(name, Err(failure));
+                        continue;
                     }
                 }
                 let mut partitions = 0;
                 sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
                 let id = topic_id(sys::rd_kafka_TopicDescription_topic_id(topic));
                 let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-                topics.insert(name, TopicDescription { partitions, id });
+                topics.insert(name, Ok(TopicDescription { partitions, id }));
             }
         }
-        Ok(topics)
+        topics
     }
 
     fn created(&self) -> BTreeMap<String, Result<(), Failure>> {

@@ -37,6 +37,8 @@ const NOT_ADDED: &str = "ADDPARTS";
 pub(in crate::kafka) struct Context {
     /// How many connections the client has closed or lost so far.
     closed_connections: AtomicU64,
+    /// When the last one was.
+    closed_at: Mutex<Option<Instant>>,
     errors: Mutex<Vec<(Code, String)>>,
     connection_errors: Mutex<VecDeque<(Instant, Code, String)>>,
     /// Answer rebalances inside the callback: nobody will answer them later.
@@ -135,6 +137,11 @@ impl Context {
     /// How many connections the client has closed or lost so far.
     pub(in crate::kafka) fn closed_connections(&self) -> u64 {
         self.closed_connections.load(Ordering::Acquire)
+    }
+
+    /// How long ago a connection was closed or lost last.
+    pub(in crate::kafka) fn last_closed(&self) -> Option<Duration> {
+        lock(&self.closed_at).map(|at| at.elapsed())
     }
 
     /// Takes the errors that the client reported since the last call.
@@ -267,6 +274,7 @@ unsafe extern "C" fn on_close_socket(socket: c_int, opaque: *mut c_void) -> c_in
     // SAFETY: librdkafka passes the opaque that the client was made with.
     let context = unsafe { Context::of(opaque) };
     context.closed_connections.fetch_add(1, Ordering::AcqRel);
+    *lock(&context.closed_at) = Some(Instant::now());
     // SAFETY: librdkafka hands the socket over to be closed and does not use it again.
     drop(unsafe { std::os::fd::OwnedFd::from_raw_fd(socket) });
     0

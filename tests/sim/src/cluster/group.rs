@@ -52,6 +52,8 @@ pub(crate) struct Group {
     pending: BTreeMap<u64, Vec<OffsetEntry>>,
     /// What went wrong, for the checks.
     pub(crate) violation: Option<String>,
+    /// Offsets may go back: what they stood for is lost.
+    pub(crate) may_go_back: bool,
     rebalance_timeout: u64,
     session_timeout: u64,
     /// The topics of the subscription, with their partitions.
@@ -224,6 +226,7 @@ impl Group {
     pub(crate) fn commit(&mut self, partition: TopicPartition, committed: Committed) {
         if let Some(before) = self.offsets.get(&partition)
             && before.offset > committed.offset
+            && !self.may_go_back
         {
             self.violation = Some(format!(
                 "the committed offset of {partition:?} went back from {} to {}",

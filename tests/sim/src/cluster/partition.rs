@@ -105,9 +105,17 @@ impl PartitionLog {
         self.entries.push(entry);
     }
 
+    /// Loses everything from an entry on.
+    pub(crate) fn cut(&mut self, left: usize) {
+        self.entries.truncate(left);
+        let end = self.end();
+        self.open.retain(|_, first| *first < end);
+        self.start = self.start.min(end);
+    }
+
     /// Reads committed records from `from` on, at most `limit`.
     pub(crate) fn read(&self, from: Offset, limit: usize) -> Slice {
-        let from = from.max(self.start);
+        let from = from.max(self.start).min(self.end());
         let end = self.stable_end().max(from);
         let mut slice = Slice { records: Vec::new(), next: end, leader_epoch: -1 };
         for (entry, offset) in self.entries[index(from)..index(end)].iter().zip(from..) {

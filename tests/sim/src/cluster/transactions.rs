@@ -156,17 +156,17 @@ impl Cluster {
     }
 
     /// Appends a record in the open transaction of `id`; opens one if there is none. Returns the
-    /// record's offset and leader epoch.
+    /// record's offset.
     pub(crate) fn produce(
         &mut self,
         id: &str,
         epoch: i16,
         partition: TopicPartition,
         record: LogRecord,
-    ) -> Result<(i64, i32), Refusal> {
+    ) -> Result<i64, Refusal> {
         let producer = self.begin(id, epoch, Target::Partition(partition))?;
         let log = self.partition_mut(partition);
-        let at = (log.end(), log.leader_epoch);
+        let at = log.end();
         log.append(producer, record);
         Ok(at)
     }

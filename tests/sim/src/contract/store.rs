@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, ops::Bound, time::Duration};
 use sidestream_core::{
     column::Column,
     record::Changes,
-    task::{Entries, Position, Scan, StateStore, StorePosition, TopicId},
+    task::{Entries, InputPosition, Position, Scan, StateStore, StorePosition, TopicId},
 };
 
 /// How many stores the task under test has.
@@ -304,7 +304,7 @@ fn position(offset: i64) -> Position {
     let store = StorePosition { offset, topic_id: TopicId([9; 16]), leader_epoch: 2 };
     Position {
         stores: vec![Some(store); STORES],
-        inputs: vec![offset * 10],
+        inputs: vec![InputPosition { offset: offset * 10, topic_id: TopicId([5; 16]) }],
         committed_at: offset * 1_000,
     }
 }

@@ -2,7 +2,7 @@
 
 use sidestream_core::{
     record::{Records, TopicPartition},
-    worker::{Event, Fetched, LogError},
+    worker::{Event, Fetched, LogError, Unreadable},
 };
 
 use super::{Fetch, SimLog};
@@ -16,20 +16,33 @@ const FETCHED_MAX: usize = 12;
 const SLOW: u64 = 2;
 
 impl SimLog {
-    /// Fetches something of some partitions that are not paused.
-    pub(super) fn fetch(&mut self) {
+    /// Fetches something of some partitions that are not paused; tells of those that can't be read
+    /// from where they are.
+    pub(super) fn fetch(&mut self, events: &mut Vec<Event>) {
         let mut state = self.world.lock();
         let faults = state.faults().clone();
         for (&partition, fetch) in &mut self.fetches {
-            if fetch.paused || self.fetched.len() >= FETCHED_MAX || state.prng.one_in(3) {
+            if fetch.paused
+                || fetch.lost
+                || self.fetched.len() >= FETCHED_MAX
+                || state.prng.one_in(3)
+            {
                 continue;
             }
             let limit = state.prng.between(1, 10).try_into().expect("small");
+            let topic_id = state.topic_id(partition.topic);
+            let is_another = self.known.get(&partition.topic).is_some_and(|id| *id != topic_id);
             let log = state.cluster.partition(partition);
-            let mut from = fetch.offset;
-            if fetch.offset < log.start {
-                from = log.start; // `auto.offset.reset` of a purged topic: the earliest.
+            let is_there = (log.start..=log.end()).contains(&fetch.offset);
+            if is_another || !is_there || state.doubts(partition) {
+                (fetch.lost, self.failed_since_assigned) = (true, true);
+                let reason = format!("{partition:?} at {}", fetch.offset);
+                state.note(self.pod, format_args!("can't read {reason}"));
+                events.push(Event::Unreadable(partition, Unreadable::Lost(reason)));
+                continue;
             }
+            let log = state.cluster.partition(partition);
+            let from = fetch.offset;
             let mut slice = log.read(from, limit);
             if !slice.records.is_empty() && state.prng.one_in(faults.overlap) {
                 let log = state.cluster.partition(partition);
@@ -80,7 +93,8 @@ impl SimLog {
             let limit = state.prng.between(1, 10).try_into().expect("small");
             let slice = state.cluster.partition(partition).read(*offset, limit);
             *offset = slice.next;
-            let fetch = Fetch { offset: slice.next, epoch: 0, paused: false, end_told: false };
+            let (offset, epoch) = (slice.next, 0);
+            let fetch = Fetch { offset, epoch, paused: false, end_told: false, lost: false };
             let fetched = fetched(partition, &fetch, slice);
             state.note(self.pod, format_args!("restores {}", told(&fetched)));
             events.push(Event::Changelog(fetched));

@@ -16,11 +16,12 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Offset, Outputs, TopicPartition},
+    record::{Offset, Outputs, TopicIndex, TopicPartition},
+    task::TopicId,
     topology::Start,
     worker::{
-        ChangelogBounds, Committed, Event, FetchPosition, Fetched, Log, LogError, Membership,
-        Receipt, Transaction,
+        Bounds, Committed, Event, FetchPosition, Fetched, Log, LogError, Membership, Receipt,
+        Transaction, Unreadable,
     },
 };
 
@@ -44,6 +45,8 @@ struct Fetch {
     paused: bool,
     /// Whether the end was told since the last record.
     end_told: bool,
+    /// It can't be read on from here.
+    lost: bool,
 }
 
 /// Where the member is in a rebalance.
@@ -71,9 +74,11 @@ pub(crate) struct SimLog {
     /// Fetched and not delivered; also what was fetched before a seek.
     fetched: VecDeque<Fetched>,
     restores: BTreeMap<TopicPartition, Offset>,
+    /// The ids of topics as they were told last.
+    known: BTreeMap<TopicIndex, TopicId>,
     producer: Producer,
     waiting_told: bool,
-    /// Whether work was dropped since the last assignment.
+    /// Whether work was dropped, or a task began anew, since the last assignment.
     failed_since_assigned: bool,
     /// How long a look-up may take.
     look_up_max: u64,
@@ -98,6 +103,7 @@ impl SimLog {
             fetches: BTreeMap::new(),
             fetched: VecDeque::new(),
             restores: BTreeMap::new(),
+            known: BTreeMap::new(),
             producer: Producer::new(name),
             waiting_told: false,
             failed_since_assigned: false,
@@ -320,7 +326,7 @@ impl Log for SimLog {
             events.push(event);
             return Ok(());
         }
-        self.fetch();
+        self.fetch(events);
         self.deliver(events);
         self.note_delivered(events);
         self.deliver_changelogs(events);
@@ -342,7 +348,7 @@ impl Log for SimLog {
         self.drop_some_fetched();
         for position in positions {
             let FetchPosition { partition, offset, epoch } = *position;
-            let fetch = Fetch { offset, epoch, paused: true, end_told: false };
+            let fetch = Fetch { offset, epoch, paused: true, end_told: false, lost: false };
             self.fetches.insert(partition, fetch);
         }
         let membership = self.membership();
@@ -372,7 +378,7 @@ impl Log for SimLog {
             let fetch = self.fetches.get_mut(&position.partition).expect("checked");
             fetch.offset = position.offset;
             fetch.epoch = position.epoch;
-            fetch.end_told = false;
+            (fetch.end_told, fetch.lost) = (false, false);
         }
         Ok(())
     }
@@ -434,22 +440,27 @@ impl Log for SimLog {
         })
     }
 
-    fn changelog_bounds(
+    fn bounds(
         &mut self,
         partitions: &[TopicPartition],
-    ) -> Result<Vec<ChangelogBounds>, LogError> {
+    ) -> Result<Vec<Result<Bounds, Unreadable>>, LogError> {
         self.check_hurry("log.bounds");
         self.reach("log.bounds")?;
         let mut state = self.world.lock();
+        let rate = 8 * state.faults().unavailable;
         let bounds = partitions
             .iter()
             .map(|&partition| {
-                let log = state.cluster.partition(partition);
+                if state.prng.one_in(rate) {
+                    return Err(Unreadable::ForNow("a topic is not there".to_owned()));
+                }
                 let topic_id = state.topic_id(partition.topic);
-                ChangelogBounds { start: log.start, end: log.end(), topic_id }
+                self.known.insert(partition.topic, topic_id);
+                let log = state.cluster.partition(partition);
+                Ok(Bounds { start: log.start, end: log.end(), topic_id })
             })
             .collect();
-        state.note(self.pod, format_args!("changelog bounds: {bounds:?}"));
+        state.note(self.pod, format_args!("bounds: {bounds:?}"));
         Ok(bounds)
     }
 
@@ -507,7 +518,7 @@ impl Log for SimLog {
         let mut state = self.world.lock();
         for &(partition, offset) in below {
             let committed = state.cluster.decided_offset(partition);
-            if offset > committed {
+            if offset > committed.max(state.cluster.partition(partition).start) {
                 state.violate(format_args!(
                     "{partition:?} was purged below {offset}, but {committed} is committed"
                 ));

@@ -2,10 +2,8 @@
 
 use sidestream_core::{
     record::{Changes, Headers, Offset, Outputs, PARTITION_BY_KEY, TopicPartition},
-    worker::{
-        ChangelogEnd, Fault, LogError, Membership, Receipt, Refusal as Refused, Suspects,
-        Transaction,
-    },
+    task::SEEN_HEADER,
+    worker::{Fault, LogError, Membership, Receipt, Refusal as Refused, Suspects, Transaction},
 };
 
 use super::SimLog;
@@ -283,15 +281,15 @@ impl SimLog {
         Ok(())
     }
 
-    /// Appends a record, in the open transaction if there are any. Returns its offset and leader
-    /// epoch.
+    /// Appends a record, in the open transaction if there are any. Returns its offset: answers to
+    /// what is produced carry no leader epoch.
     fn append(
         &self,
         state: &mut State,
         epoch: i16,
         partition: TopicPartition,
         record: LogRecord,
-    ) -> Result<(Offset, i32), LogError> {
+    ) -> Result<Offset, LogError> {
         if state.plan.config.exactly_once {
             let id = &self.producer.id;
             return self.request(state, |state| {
@@ -299,7 +297,7 @@ impl SimLog {
             });
         }
         let log = state.cluster.partition_mut(partition);
-        let at = (log.end(), log.leader_epoch);
+        let at = log.end();
         log.append(0, record);
         Ok(at)
     }
@@ -308,16 +306,20 @@ impl SimLog {
         &mut self,
         partition: TopicPartition,
         changes: &Changes,
-    ) -> Result<Option<(TopicPartition, ChangelogEnd)>, LogError> {
+        seen: &str,
+    ) -> Result<Option<(TopicPartition, Offset)>, LogError> {
         let epoch = self.epoch()?;
         let timestamp = self.world_time(&self.world.lock());
         let pairs = changes.keys.iter().zip(&changes.values);
-        let records: Vec<LogRecord> = pairs
+        let mut records: Vec<LogRecord> = pairs
             .map(|(key, value)| {
                 let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
                 LogRecord { timestamp, key, value, headers: Vec::new() }
             })
             .collect();
+        if let Some(last) = records.last_mut().filter(|_| !seen.is_empty()) {
+            last.headers.push((SEEN_HEADER.as_bytes().to_vec(), Some(seen.as_bytes().to_vec())));
+        }
         self.check_changes(partition, &records)?;
         self.producer.sent |= !changes.is_empty();
         let mut state = self.world.lock();
@@ -325,9 +327,7 @@ impl SimLog {
         for record in records {
             last = Some(self.append(&mut state, epoch, partition, record)?);
         }
-        Ok(last.map(|(offset, leader_epoch)| {
-            (partition, ChangelogEnd { next: offset + 1, leader_epoch })
-        }))
+        Ok(last.map(|offset| (partition, offset + 1)))
     }
 
     /// Refuses changes, alone or with those that are sent together with them.
@@ -387,8 +387,9 @@ impl SimLog {
         let mut receipt = Receipt::default();
         self.send()?;
         self.check_refused()?;
-        for (partition, changes) in &transaction.changes {
-            receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
+        for (slot, (partition, changes)) in transaction.changes.iter().enumerate() {
+            let seen = transaction.seen.get(slot).copied().unwrap_or_default();
+            receipt.changelog_ends.extend(self.send_changes(*partition, changes, seen)?);
         }
         self.point("commit.produced");
         let mut state = self.world.lock();
@@ -425,8 +426,9 @@ impl SimLog {
         }
         self.send()?;
         self.check_refused()?;
-        for (partition, changes) in &transaction.changes {
-            receipt.changelog_ends.extend(self.send_changes(*partition, changes)?);
+        for (slot, (partition, changes)) in transaction.changes.iter().enumerate() {
+            let seen = transaction.seen.get(slot).copied().unwrap_or_default();
+            receipt.changelog_ends.extend(self.send_changes(*partition, changes, seen)?);
         }
         self.point("commit.produced");
         let mut state = self.world.lock();

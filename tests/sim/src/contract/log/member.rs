@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use sidestream_core::{
     record::{Offset, Records, TopicPartition},
+    task::SEEN_HEADER,
     worker::{
         Committed, Event, FetchEpoch, FetchPosition, Fetched, Log, LogError, Membership, Receipt,
         Transaction,
@@ -37,6 +38,10 @@ pub struct Member<L> {
     pub epoch: FetchEpoch,
     /// Whether new partitions are resumed at once.
     pub resumes: bool,
+    /// What it read in changelogs of the inputs.
+    pub told: Vec<String>,
+    /// Which partitions it can't read on.
+    pub unreadable: Vec<TopicPartition>,
     /// Whether the brokers are away, and how often they came back.
     pub away: (bool, usize),
 }
@@ -66,6 +71,8 @@ impl<L: Log> Member<L> {
             at_revoke: None,
             epoch: 0,
             resumes: true,
+            told: Vec::new(),
+            unreadable: Vec::new(),
             away: (false, 0),
         }
     }
@@ -121,6 +128,7 @@ impl<L: Log> Member<L> {
                 Event::Lost => self.unassign(),
                 Event::Records(fetched) => self.fetched.push(fetched),
                 Event::Changelog(fetched) => self.keep(fetched),
+                Event::Unreadable(partition, _) => self.unreadable.push(partition),
                 Event::Waiting(_) => {
                     assert!(!self.away.0, "told twice that the brokers are away");
                     self.away.0 = true;
@@ -158,6 +166,11 @@ impl<L: Log> Member<L> {
 
     fn keep(&mut self, fetched: Fetched) {
         let partition = fetched.partition.expect("a partition");
+        let headers = &fetched.records.headers;
+        let told = headers.names.iter().zip(&headers.values);
+        let told = told.filter(|(name, _)| *name == Some(SEEN_HEADER.as_bytes()));
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        self.told.extend(told.filter_map(|(_, value)| value.map(text)));
         let (records, next) = self.restored.entry(partition).or_default();
         records.offsets.extend(fetched.records.offsets);
         records.keys.append(&fetched.records.keys);

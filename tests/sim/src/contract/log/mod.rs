@@ -9,7 +9,9 @@ mod records;
 
 use sidestream_core::{
     record::{Outputs, Records, TopicIndex, TopicPartition},
-    topology::{Input, Reader, Start, Store, Subtopology, Topic, TopicKind, Topology},
+    topology::{
+        Input, OnOutOfRange, Reader, Start, Store, Subtopology, Topic, TopicKind, Topology,
+    },
     worker::Log,
 };
 
@@ -73,6 +75,7 @@ pub fn topology() -> Topology {
             inputs: vec![Input {
                 topic: INPUT,
                 start: Start::Earliest,
+                on_out_of_range: OnOutOfRange::Fail,
                 readers: vec![Reader { transform: 0, input: 0 }],
             }],
             transforms: Vec::new(),
@@ -106,6 +109,9 @@ macro_rules! log_contract {
             changes_and_deletes_come_back_from_the_changelog,
             starts_are_found,
             a_change_that_is_too_large_is_refused_by_row,
+            the_bounds_of_inputs_are_told_with_their_topics,
+            a_place_that_is_gone_is_told_once_and_others_are_read_on,
+            what_changelogs_are_told_of_inputs_comes_back,
             receipts_say_where_changes_end,
             a_record_for_no_partition_is_refused_by_row,
             a_record_that_is_too_large_is_refused,

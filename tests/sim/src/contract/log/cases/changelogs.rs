@@ -2,7 +2,7 @@
 
 use sidestream_core::{
     record::TopicPartition,
-    worker::{ChangelogBounds, Log},
+    worker::{Bounds, Log},
 };
 
 use crate::contract::log::{
@@ -12,8 +12,8 @@ use crate::contract::log::{
     topology,
 };
 
-fn bounds<L: Log>(member: &mut Member<L>, partition: TopicPartition) -> ChangelogBounds {
-    member.retry(|log| log.changelog_bounds(&[partition])).remove(0)
+fn bounds<L: Log>(member: &mut Member<L>, partition: TopicPartition) -> Bounds {
+    member.retry(|log| log.bounds(&[partition])).remove(0).expect("a partition that is there")
 }
 
 fn write(harness: &mut impl Harness, values: &[&str], end: End) {
@@ -109,9 +109,24 @@ pub fn changes_and_deletes_come_back_from_the_changelog<H: Harness>() {
         let mut transaction = member.transaction(input(0), offset);
         transaction.changes = vec![(changelog(0), changes)];
         let receipt = member.log.commit(&transaction).unwrap();
-        end = receipt.changelog_ends[0].1.next;
+        end = receipt.changelog_ends[0].1;
     }
     let value = |text: &str| Some(text.to_owned());
     assert_eq!(restore_all(&mut member, 0), [value("1"), value(""), None]);
     assert_eq!(restore_all(&mut member, end), []);
+}
+
+/// The last change of a transaction carries what its changelog is told of the inputs, and no other.
+pub fn what_changelogs_are_told_of_inputs_comes_back<H: Harness>() {
+    let mut harness = H::start(&topology());
+    let mut member = Member::owner(harness.log(0));
+    let some = changes(&[("a", Some("1")), ("b", None)]);
+    for (offset, seen) in [(1, "first"), (2, ""), (3, "third")] {
+        let mut transaction = member.transaction(input(0), offset);
+        transaction.changes = vec![(changelog(0), &some)];
+        transaction.seen = vec![seen];
+        member.log.commit(&transaction).unwrap();
+    }
+    assert_eq!(restore_all(&mut member, 0).len(), 6);
+    assert_eq!(member.told, ["first", "third"]);
 }

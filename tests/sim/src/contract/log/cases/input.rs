@@ -8,7 +8,7 @@ use sidestream_core::{
 
 use crate::contract::log::{
     End, Harness, INPUT,
-    member::{Member, input},
+    member::{Member, changelog, input},
     records::{outputs, push, texts},
     topology,
 };
@@ -173,4 +173,54 @@ pub fn starts_are_found<H: Harness>() {
         let offset = find(start);
         assert!((3..=4).contains(&offset), "{start:?} is {offset}");
     }
+}
+
+/// Inputs have bounds as changelogs have, and ids that tell their topics apart.
+pub fn the_bounds_of_inputs_are_told_with_their_topics<H: Harness>() {
+    let mut harness = H::start(&topology());
+    write(&mut harness, 0, &["a", "b", "c"], End::Committed);
+    let mut member = Member::owner(harness.log(0));
+    let asked = [input(0), input(1), changelog(0)];
+    let bounds: Vec<_> =
+        member.retry(|log| log.bounds(&asked)).into_iter().map(|bounds| bounds.unwrap()).collect();
+    assert_eq!((bounds[0].start, bounds[1].end), (0, 0));
+    assert!((3..=4).contains(&bounds[0].end), "{bounds:?}");
+    assert_eq!(bounds[0].topic_id, bounds[1].topic_id);
+    assert!(bounds[0].topic_id.differs(bounds[2].topic_id), "{bounds:?}");
+}
+
+/// A partition that is read from where no records are any more says so, once; others come, and so
+/// does it from where there are some.
+pub fn a_place_that_is_gone_is_told_once_and_others_are_read_on<H: Harness>() {
+    let mut harness = H::start(&topology());
+    write(&mut harness, 0, &["a", "b", "c"], End::Committed);
+    let mut member = Member::owner(harness.log(0));
+    member.wait_for("three records", |member| read_values(member, 0).len() == 3);
+    member.commit_offset(input(0), 2).unwrap();
+    member.log.purge(&[(input(0), 2)]);
+    let starts = |member: &mut Member<H::Log>| {
+        member.retry(|log| log.bounds(&[input(0)])).remove(0).unwrap().start
+    };
+    for _ in 0..1_000 {
+        if starts(&mut member) == 2 {
+            break;
+        }
+        member.turn();
+    }
+    assert_eq!(starts(&mut member), 2);
+    let seek = |member: &mut Member<H::Log>, offset| {
+        member.epoch += 1;
+        let position = FetchPosition { partition: input(0), offset, epoch: member.epoch };
+        member.retry(|log| log.seek(&[position]));
+        member.forget();
+    };
+    seek(&mut member, 0);
+    member.wait_for("the lost place", |member| !member.unreadable.is_empty());
+    write(&mut harness, 1, &["other"], End::Committed);
+    member.wait_for("the other partition", |member| read_values(member, 1) == ["other"]);
+    assert_eq!(member.unreadable, [input(0)]);
+    assert_eq!(read_values(&member, 0), Vec::<String>::new());
+    seek(&mut member, 2);
+    member.wait_for("what is there", |member| read_values(member, 0) == ["c"]);
+    assert_eq!(member.unreadable, [input(0)]);
 }

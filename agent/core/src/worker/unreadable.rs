@@ -1,0 +1,70 @@
+//! Partitions that can't be read on, while all others can.
+
+use super::{
+    Environment, Log, Notice, Slot, TaskState, Unreadable, Worker, WorkerError, start::Step,
+};
+use crate::{
+    record::{TaskId, TopicPartition},
+    task::Failed,
+};
+
+impl<L: Log, E: Environment> Worker<L, E> {
+    /// A partition that is read can't be read on. What concerns it is its task's alone.
+    pub(super) fn on_unreadable(
+        &mut self,
+        partition: TopicPartition,
+        why: Unreadable,
+    ) -> Result<(), WorkerError> {
+        let input = self.sources.get(&partition).map(|(id, _)| *id);
+        let changelog = || self.store_of(partition).map(|(id, _)| id);
+        let Some(id) = input.or_else(changelog) else { return Ok(()) };
+        let is_read = match self.tasks.get(&id) {
+            Some(Slot::Running(_)) => input.is_some() && self.assigned,
+            Some(Slot::Starting(starting)) => {
+                input.is_none() && matches!(starting.step, Step::Restoring(..))
+            }
+            Some(Slot::Failed(_)) | None => false,
+        };
+        match why {
+            Unreadable::ForNow(reason) => self.notice(Notice::Waiting(reason)),
+            Unreadable::Lost(reason) if is_read => self.look_again(id, &reason)?,
+            Unreadable::Refused(reason) if is_read => {
+                self.drop_own_work(id, &reason)?;
+                self.stop_task(id, reason)?;
+            }
+            // It will be looked for when it is read again.
+            Unreadable::Lost(_) | Unreadable::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What a task reads may be gone. It starts again, which tells: it stops, goes on elsewhere, or
+    /// reads on if all of it is there.
+    fn look_again(&mut self, id: TaskId, reason: &str) -> Result<(), WorkerError> {
+        self.drop_own_work(id, reason)?;
+        let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
+        let failures = self.failures.entry(id).or_default();
+        let attempts = failures.count(now, backoff, Failed::default());
+        let retry_at = failures.retry_at;
+        if attempts > self.config.attempts_max {
+            return self.stop_task(id, format!("{reason}; gave up after {attempts} attempts"));
+        }
+        self.restart_task(id)?;
+        if let Some(starting) = self.starting_mut(id) {
+            starting.retry_at = retry_at;
+        }
+        self.task_state(id, TaskState::Created);
+        self.notice(Notice::Retrying { task: id, attempts, reason: reason.to_owned() });
+        Ok(())
+    }
+
+    /// Drops the open transaction if a task that is to be closed has worked in it.
+    fn drop_own_work(&mut self, id: TaskId, reason: &str) -> Result<(), WorkerError> {
+        match self.tasks.get(&id) {
+            Some(Slot::Running(task)) if task.has_work() => {
+                self.abort(&format!("task {id}: {reason}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
