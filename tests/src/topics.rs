@@ -13,8 +13,8 @@ use rdkafka::{
         AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
     },
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
-    error::RDKafkaErrorCode,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 /// How long a broker may take for one answer.
@@ -65,6 +65,47 @@ pub fn delete(bootstrap: &str, name: &str) -> Result<()> {
     let admin = admin(bootstrap)?;
     let results = block_on(admin.delete_topics(&[name], &admin_options()))??;
     outcome(results.first(), &format!("can't delete {name}"))
+}
+
+/// Deletes the records of a partition below an offset, as retention does.
+pub fn delete_records(bootstrap: &str, name: &str, partition: i32, below: i64) -> Result<()> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(name, partition, Offset::Offset(below))?;
+    let deleted = block_on(admin(bootstrap)?.delete_records(&list, &admin_options()))??;
+    deleted.elements().iter().try_for_each(|element| element.error()).map_err(Into::into)
+}
+
+/// Deletes a group with its offsets, once it has no members any more.
+pub fn delete_group(bootstrap: &str, group: &str) -> Result<()> {
+    let admin = admin(bootstrap)?;
+    crate::wait::until_true("a group without members", ANSWER_WITHIN, || {
+        let results = block_on(admin.delete_groups(&[group], &admin_options()))??;
+        match results.first() {
+            Some(Ok(_)) => Ok(true),
+            Some(Err((_, RDKafkaErrorCode::NonEmptyGroup))) => Ok(false),
+            Some(Err((_, code))) => Err(anyhow!("can't delete {group}: {code}")),
+            None => Err(anyhow!("can't delete {group}: no answer")),
+        }
+    })
+}
+
+/// Sets the offset of every partition of a topic, once the group has no members any more.
+pub fn reset_offsets(bootstrap: &str, group: &str, name: &str, offset: i64) -> Result<()> {
+    let partitions = partition_count(bootstrap, name)?.with_context(|| format!("no {name}"))?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(name, partition, Offset::Offset(offset))?;
+    }
+    let consumer = reader(bootstrap, group)?;
+    crate::wait::until_true("a group without members", ANSWER_WITHIN, || {
+        match consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) => Ok(true),
+            Err(KafkaError::ConsumerCommit(
+                RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::IllegalGeneration,
+            )) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    })
 }
 
 /// How many partitions a topic has; none if it isn't there.

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sidestream_tests::{
     agent::PATIENCE,
-    broker, load, operate,
+    broker, follow, load, operate,
     policies::POLICIES,
     random::Random,
     scene::{PARTITIONS, Play, Scene},
@@ -319,6 +319,24 @@ transforms:
     check: |_| Ok(Vec::new()),
 };
 
+/// One transform that counts, on inputs that the test sends.
+const COUNTING: Play = Play {
+    pipeline: "\
+{head}
+transforms:
+  - name: count
+    module: {modules}/count.wasm
+    inputs: ['{topic:in}']
+    stores: [counts]
+    outputs: { counts: '{topic:counts}' }
+",
+    inputs: &[("in", fine, 0)],
+    outputs: &["counts"],
+    repartitions: &[],
+    stores: &["counts"],
+    check: |_| Ok(Vec::new()),
+};
+
 fn fine(number: u64, _: &mut Random) -> load::Record {
     let value = Some(format!("fine {number}").into_bytes());
     load::Record { key: Some(number.to_string().into_bytes()), value, timestamp: None }
@@ -349,4 +367,102 @@ fn a_topic_that_is_deleted_and_made_again_costs_no_record() -> Result<()> {
     let last = format!("fine {}", sent - 1);
     ensure!(there.iter().any(|record| record.value_text() == last), "the last one came out");
     Ok(())
+}
+
+/// Waits until the group has committed all of a topic.
+fn wait_until_read(scene: &Scene, topic: &str) -> Result<()> {
+    let all = || Ok(follow::lag(scene.bootstrap(), scene.application(), topic)? == 0);
+    wait::until_true("everything read", PATIENCE, all).with_context(|| scene.told())
+}
+
+#[test]
+fn offsets_behind_the_state_stop_its_tasks_wherever_the_state_is() -> Result<()> {
+    let mut scene = Scene::new(&broker::embedded().bootstrap(), COUNTING)?;
+    let (bootstrap, group) = (scene.bootstrap().to_owned(), scene.application().to_owned());
+    let input = scene.topic("in");
+    load::send_all(&bootstrap, &input, (1, fine), 200)?;
+    scene.start_agents(1)?;
+    wait_until_read(&scene, &input)?;
+    scene.agents[0].terminate()?;
+    let counted = scene.read(&scene.topic("counts"))?.len();
+    for (keeps_disk, expires) in [(true, true), (false, true), (false, false)] {
+        match expires {
+            true => topics::delete_group(&bootstrap, &group)?,
+            false => topics::reset_offsets(&bootstrap, &group, &input, 0)?,
+        }
+        if !keeps_disk {
+            std::fs::remove_dir_all(scene.agents[0].state_directory())?;
+        }
+        scene.agents[0].start()?;
+        let stopped = scene.agents[0].wait_for_log("a task was stopped")?;
+        ensure!(
+            stopped.contains("but the group starts at 0")
+                && stopped.contains("sidestream reset")
+                && stopped.contains("UNKNOWN_MEMBER_ID"),
+            "{stopped}"
+        );
+        ensure!(scene.agents[0].is_running()?, "the agent goes on");
+        scene.agents[0].terminate()?;
+    }
+    ensure!(scene.read(&scene.topic("counts"))?.len() == counted, "something was counted twice");
+    Ok(())
+}
+
+#[test]
+fn what_retention_took_stops_its_task_alone_until_it_is_told_where_to_go_on() -> Result<()> {
+    let mut scene = Scene::new(&broker::embedded().bootstrap(), FAILING)?;
+    let bootstrap = scene.bootstrap().to_owned();
+    let (input, output) = (scene.topic("in"), scene.topic("out"));
+    load::send_all(&bootstrap, &input, (1, fine), 200)?;
+    scene.start_agents(1)?;
+    wait_until_read(&scene, &input)?;
+    scene.agents[0].terminate()?;
+    load::send_all(&bootstrap, &input, (2, fine), 200)?;
+    let ends = topics::ends(&bootstrap, &input)?;
+    topics::delete_records(&bootstrap, &input, 0, ends[0] - 5)?;
+    scene.agents[0].start()?;
+    let stopped = scene.agents[0].wait_for_log("a task was stopped")?;
+    ensure!(stopped.contains("on_out_of_range"), "{stopped}");
+    let of_first = || -> Result<usize> {
+        Ok(scene.read(&output)?.iter().filter(|output| output.partition == 0).count())
+    };
+    let others = || {
+        let committed = topics::committed(&bootstrap, scene.application(), &input)?;
+        Ok((1..ends.len()).all(|partition| committed[partition] == Some(ends[partition])))
+    };
+    wait::until_true("the other partitions", PATIENCE, others).with_context(|| scene.told())?;
+    let before = of_first()?;
+    let agent = &mut scene.agents[0];
+    ensure!(agent.is_running()?, "the agent goes on");
+    agent.terminate()?;
+    let file = agent.pipeline_file();
+    let pipeline = std::fs::read_to_string(&file)?;
+    let told = format!("[{{ topic: '{input}', on_out_of_range: earliest }}]");
+    std::fs::write(&file, pipeline.replace(&format!("['{input}']"), &told))?;
+    agent.start()?;
+    wait_until_read(&scene, &input)?;
+    let after = scene.read(&output)?.iter().filter(|output| output.partition == 0).count();
+    ensure!(after == before + 5, "{after} instead of {}", before + 5);
+    scene.agents[0].terminate().map(drop)
+}
+
+#[test]
+fn an_input_that_is_gone_for_a_while_is_waited_for() -> Result<()> {
+    let mut scene = Scene::new(&broker::embedded().bootstrap(), FAILING)?;
+    let bootstrap = scene.bootstrap().to_owned();
+    let (input, output) = (scene.topic("in"), scene.topic("out"));
+    load::send_all(&bootstrap, &input, (1, fine), 100)?;
+    scene.start_agents(1)?;
+    wait_until_read(&scene, &input)?;
+    topics::delete(&bootstrap, &input)?;
+    let waiting = scene.agents[0].wait_for_log("are not all there")?;
+    ensure!(waiting.contains(&input), "{waiting}");
+    let closed = || Ok(scene.agents[0].log().matches("\"closed\"").count() >= 4);
+    wait::until_true("its tasks to be closed", PATIENCE, closed).with_context(|| scene.told())?;
+    topics::create(&bootstrap, &input, PARTITIONS, &[])?;
+    load::send_all(&bootstrap, &input, (2, fine), 300)?;
+    let all = || Ok(scene.read(&output)?.len() == 400);
+    wait::until_true("what came after it", PATIENCE, all).with_context(|| scene.told())?;
+    ensure!(scene.agents[0].is_running()?, "the agent goes on");
+    scene.agents[0].terminate().map(drop)
 }
