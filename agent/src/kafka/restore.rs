@@ -90,8 +90,8 @@ impl Restore {
         Ok(())
     }
 
-    /// Copies messages into columns; says whether there was any record. A place that a broker says
-    /// is gone is asked for once more, for brokers have said it of places that were there.
+    /// Copies messages into columns; says whether there was any record. A place that is
+    /// said to be gone is read once more, without a leader epoch; see `place`.
     fn collect(&mut self, events: &mut Vec<Event>) -> bool {
         let mut places: HashMap<TopicPartition, usize> = HashMap::new();
         let mut last = None;
