@@ -1,5 +1,8 @@
 //! A worker's producer, and how a transaction ends.
 
+mod enqueue;
+mod failed;
+
 use std::{
     ffi::CString,
     sync::Arc,
@@ -7,22 +10,16 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Changes, NO_TIMESTAMP, Outputs, Timestamp, TopicIndex, TopicPartition},
-    task::SEEN_HEADER,
-    worker::{Fault, LogError, Receipt, Refusal, Suspects, Transaction},
+    record::{Outputs, TopicPartition},
+    worker::{LogError, Receipt, Transaction},
 };
 
 use super::{
     config::Config,
     connections::{NO_COORDINATOR, in_time, unanswered},
     consumer::Consumer,
-    error::remedy,
     names::Names,
-    native::{
-        Code, FailedDelivery, Failure, GroupName, PartitionList, ProducerClient, ProducerRecord,
-        Tag,
-    },
-    refusal::{advice, fault},
+    native::{FailedDelivery, GroupName, PartitionList, ProducerClient},
 };
 use crate::crash_point::CrashPoint;
 
@@ -332,197 +329,10 @@ impl Producer {
         }
     }
 
-    /// A call within a transaction failed before its end was asked for. It may be the consequence
-    /// of a record that was refused, of which the abort tells.
-    fn failed(&mut self, failure: &Failure) -> LogError {
-        if failure.fatal || self.client.client().fatal_error().is_some() {
-            return self.broken(&failure.message);
-        }
-        let aborted = match self.abort_open() {
-            Ok(failed) => failed.and_then(|failed| self.refusal(&failed)),
-            Err(error) => return error,
-        };
-        aborted.unwrap_or_else(|| {
-            let advice = remedy(failure.code).map_or_else(String::new, |text| format!("; {text}"));
-            LogError::Aborted(format!("{failure}{advice}"))
-        })
-    }
-
-    /// The offsets could not be made part of the transaction. Whether another process has taken
-    /// this one's identity, the consumer finds out.
-    fn offsets_failed(&mut self, failure: &Failure, transaction: &Transaction<'_>) -> LogError {
-        if let Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE = failure.code
-            && let Some((partition, _)) =
-                transaction.offsets.iter().max_by_key(|(_, committed)| committed.metadata.len())
-        {
-            let suspects = Suspects::Offset(*partition);
-            return refused(failure, suspects, Fault::Lasting, false);
-        }
-        self.serve();
-        if let Some(failed) = self.client.client().context().failed_delivery() {
-            return self.undelivered(&failed);
-        }
-        self.failed_for_good(failure).unwrap_or_else(|| self.failed(failure))
-    }
-
-    /// A transaction that can only be aborted, since one of its topics may not be written or read.
-    fn failed_for_good(&self, failure: &Failure) -> Option<LogError> {
-        let fault = fault(failure.code, false).filter(|fault| !fault.is_of_record())?;
-        let context = self.client.client().context();
-        let message = context.take_not_added().unwrap_or_else(|| failure.message.clone());
-        let failure = Failure { message, ..failure.clone() };
-        Some(refused(&failure, Suspects::Anything, fault, false))
-    }
-
     fn broken(&mut self, why: &str) -> LogError {
         self.state = State::Broken;
         why.clone_into(&mut self.why_broken);
         LogError::Unknown(why.to_owned())
-    }
-
-    /// Some records were not delivered.
-    fn undelivered(&mut self, failed: &FailedDelivery) -> LogError {
-        if let Some(refusal) = self.refusal(failed) {
-            return refusal;
-        }
-        let cause = match self.config.exactly_once && failed.is_consequence() {
-            true => self.client.transaction_error(),
-            false => None,
-        };
-        if let Some(refusal) = cause.as_ref().and_then(|cause| self.failed_for_good(cause)) {
-            return refusal;
-        }
-        let why = describe_delivery(failed);
-        self.failed(&cause.unwrap_or_else(|| Failure::new(failed.code, why)))
-    }
-
-    /// What was refused, if records were. Where it is one of several, they are sent apart from now
-    /// on.
-    fn refusal(&mut self, failed: &FailedDelivery) -> Option<LogError> {
-        let is_change = matches!(failed.tags.first(), Some(Tag::Change(..)));
-        let fault = fault(failed.code, is_change)?;
-        let (mut rows, mut changelog) = (Vec::new(), None);
-        for tag in &failed.tags {
-            match *tag {
-                Tag::Output(row) if !is_change => rows.push(row),
-                Tag::Change(slot, row) if is_change => {
-                    changelog = changelog.or_else(|| self.changelogs.get(slot).copied());
-                    rows.push(row);
-                }
-                Tag::Output(_) | Tag::Change(..) => {}
-            }
-        }
-        if rows.len() > 1 && fault.is_of_record() {
-            self.together = self.together.min(rows.len()).div_ceil(NARROWER);
-        }
-        let suspects = match changelog {
-            Some(partition) => Suspects::Changes(partition, rows),
-            None => Suspects::Outputs(rows),
-        };
-        let failure = Failure::new(failed.code, describe_delivery(failed));
-        Some(refused(&failure, suspects, fault, is_change))
-    }
-
-    /// A record was not taken. That may be the consequence of another one that was not delivered.
-    fn not_taken(&mut self, tag: Tag, topic: TopicIndex, failure: &Failure) -> LogError {
-        self.serve();
-        if let Some(failed) = self.client.client().context().failed_delivery() {
-            return self.undelivered(&failed);
-        }
-        let message = format!("topic {}: {failure}", self.names.name(topic));
-        let failure = Failure { message, ..failure.clone() };
-        let (suspects, is_change) = match tag {
-            Tag::Output(row) => (Suspects::Outputs(vec![row]), false),
-            Tag::Change(slot, row) => (Suspects::Changes(self.changelogs[slot], vec![row]), true),
-        };
-        match fault(failure.code, is_change) {
-            Some(fault) => refused(&failure, suspects, fault, is_change),
-            None => self.failed(&failure),
-        }
-    }
-
-    /// Hands a record over. Where one of those sent together was refused before, waits for the last
-    /// few to be delivered, so that it can be told which.
-    fn enqueue(&mut self, topic: TopicIndex, record: ProducerRecord<'_>) -> Result<(), LogError> {
-        let timeout = self.config.commit_timeout;
-        self.client
-            .produce(record, timeout)
-            .map_err(|failure| self.not_taken(record.tag, topic, &failure))?;
-        self.sent += 1;
-        if self.sent < self.together {
-            return Ok(());
-        }
-        self.sent = 0;
-        let flushed = self.client.flush(timeout);
-        if let Some(failed) = self.client.client().context().failed_delivery() {
-            return Err(self.undelivered(&failed));
-        }
-        flushed.map_err(|failure| self.failed(&failure))
-    }
-
-    fn enqueue_outputs(&mut self, outputs: &Outputs) -> Result<(), LogError> {
-        let first = self.rows;
-        self.rows += outputs.len();
-        let headers = &outputs.headers;
-        let mut pairs = headers
-            .names
-            .iter()
-            .zip(&headers.values)
-            .map(|(name, value)| (name.unwrap_or_default(), value));
-        let mut row_headers = Vec::new();
-        let rows = outputs.keys.iter().zip(&outputs.values).enumerate();
-        for (row, (key, value)) in rows {
-            let count = headers.counts.get(row).map_or(0, |&count| count as usize);
-            row_headers.clear();
-            row_headers.extend(pairs.by_ref().take(count));
-            let topic = outputs.topics[row];
-            self.client.open_topic(usize::from(topic.0), self.names.c_name(topic));
-            let Some(timestamp) = timestamp(outputs.timestamps[row]) else {
-                let time = outputs.timestamps[row];
-                let name = self.names.name(topic);
-                return Err(LogError::Refused(Refusal {
-                    suspects: Suspects::Outputs(vec![first + row]),
-                    fault: Fault::Time,
-                    message: format!("topic {name}: the timestamp {time} is negative"),
-                }));
-            };
-            let record = ProducerRecord {
-                topic: usize::from(topic.0),
-                partition: outputs.partitions[row],
-                timestamp,
-                key,
-                value,
-                headers: &row_headers,
-                tag: Tag::Output(first + row),
-            };
-            self.enqueue(topic, record)?;
-        }
-        Ok(())
-    }
-
-    fn enqueue_changes(
-        &mut self,
-        slot: usize,
-        changes: &Changes,
-        seen: &str,
-    ) -> Result<(), LogError> {
-        let TopicPartition { topic, partition } = self.changelogs[slot];
-        self.client.open_topic(usize::from(topic.0), self.names.c_name(topic));
-        let header = [(SEEN_HEADER.as_bytes(), Some(seen.as_bytes()))];
-        for (row, (key, value)) in changes.keys.iter().zip(&changes.values).enumerate() {
-            let is_told = row + 1 == changes.len() && !seen.is_empty();
-            let record = ProducerRecord {
-                topic: usize::from(topic.0),
-                partition,
-                timestamp: 0,
-                key,
-                value,
-                headers: if is_told { &header } else { &[] },
-                tag: Tag::Change(slot, row),
-            };
-            self.enqueue(topic, record)?;
-        }
-        Ok(())
     }
 
     fn time_left(&self, started: &Started) -> Duration {
@@ -534,29 +344,4 @@ impl Producer {
 struct Started {
     at: Instant,
     connections: u64,
-}
-
-/// As librdkafka takes it, for which 0 means now. The first millisecond of 1970 becomes the
-/// second; a record without a time gets the present one; other negative times are refused.
-fn timestamp(timestamp: Timestamp) -> Option<Timestamp> {
-    match timestamp {
-        NO_TIMESTAMP => Some(0),
-        0.. => Some(timestamp.max(1)),
-        _ => None,
-    }
-}
-
-/// Where records were not delivered to, and why.
-fn describe_delivery(failed: &FailedDelivery) -> String {
-    let FailedDelivery { code, topic, partition, .. } = failed;
-    let why = Failure::check(*code).err().map_or_else(String::new, |failure| failure.message);
-    format!("topic {topic} [{partition}]: {why}")
-}
-
-fn refused(failure: &Failure, suspects: Suspects, fault: Fault, is_change: bool) -> LogError {
-    let message = match advice(failure.code, is_change) {
-        Some(advice) => format!("{failure}; {advice}"),
-        None => failure.to_string(),
-    };
-    LogError::Refused(Refusal { suspects, fault, message })
 }
