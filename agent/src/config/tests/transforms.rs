@@ -163,7 +163,7 @@ fn records_do_not_go_in_circles() {
 fn transforms_agree_on_what_they_share() {
     check_transforms(
         "  - {name: a, module: m, inputs: [{topic: x, start: latest}]}\n  - {name: b, module: m, inputs: [x]}\n",
-        "5:35: `a` starts elsewhere in the topic `x`; give both the same `start`",
+        "5:35: `a` starts elsewhere in the topic `x`; give both the same `start` and `on_out_of_range`",
     );
     check_transforms(
         "  - {name: a, module: m, inputs: [x], outputs: {r: {repartition: r, partitions: 3}}}\n  - {name: b, module: m, inputs: [y, repartition: r], outputs: {q: {repartition: r, partitions: 4, allow_loop: true}}}\n",
