@@ -79,7 +79,8 @@ impl Watch {
     }
 
     /// Tells what has changed: topics that are missing or there again, and for each of the
-    /// `assigned` partitions whether its topic was created again. Returns whether there was anything,
+    /// `assigned` partitions whether its topic is gone or was created again, so that nothing is read
+    /// on in the new one where it was in the old. Returns whether there was anything,
     /// so that clients have to look at topics as well.
     pub(super) fn report(
         &mut self,
@@ -90,18 +91,19 @@ impl Watch {
         let before = self.missing.clone();
         let mut has_changed = false;
         for (topic, id) in look {
-            let Some(id) = id else {
-                has_changed |= self.missing.insert(topic);
-                continue;
+            let what = match id {
+                None if self.missing.insert(topic) => "is gone",
+                None => continue,
+                Some(id) => {
+                    has_changed |= self.missing.remove(&topic);
+                    let known = self.known.get_mut(&topic).filter(|known| known.differs(id));
+                    let Some(known) = known else { continue };
+                    *known = id;
+                    "was deleted and created again"
+                }
             };
-            has_changed |= self.missing.remove(&topic);
-            let Some(known) = self.known.get_mut(&topic).filter(|known| known.differs(id)) else {
-                continue;
-            };
-            *known = id;
             has_changed = true;
-            let reason =
-                format!("the topic `{}` was deleted and created again", self.names.name(topic));
+            let reason = format!("the topic `{}` {what}", self.names.name(topic));
             let of_topic = assigned.clone().filter(|at| at.topic == topic);
             events
                 .extend(of_topic.map(|at| Event::Unreadable(at, Unreadable::Lost(reason.clone()))));
