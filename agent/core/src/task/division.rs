@@ -10,7 +10,7 @@ use std::{
 use crate::{
     record::{Offset, TopicIndex},
     task::{
-        Doer, Failure, Processor, RecordId, Turn,
+        Doer, Failure, FailureKind, Processor, RecordId, Turn,
         dead_letter::DeadLetter,
         failures::{Verdict, judge},
         routing::{Inbox, Roots},
@@ -33,16 +33,37 @@ struct Parts {
     rows: Vec<Range<usize>>,
     /// Rows that failed: they are tried on their own, on a fresh instance.
     failed: BTreeSet<usize>,
+    /// The next row, if it failed alone just now and is to be judged.
+    on_judgement: Option<usize>,
     given_up: BTreeMap<usize, Failure>,
 }
 
 impl Parts {
-    fn new(inbox: &Inbox) -> Self {
+    /// The whole of an inbox, in parts of at most `records_max`.
+    fn new(inbox: &Inbox, records_max: usize) -> Self {
+        let records_max = records_max.max(1);
+        let firsts = (0..inbox.len()).step_by(records_max).rev();
         Self {
-            rows: std::iter::once(0..inbox.len()).collect(),
+            rows: firsts.map(|row| row..inbox.len().min(row.saturating_add(records_max))).collect(),
             failed: BTreeSet::new(),
+            on_judgement: None,
             given_up: BTreeMap::new(),
         }
+    }
+
+    /// Puts every row that failed on its own.
+    fn set_apart(&mut self) {
+        let mut rows = Vec::new();
+        for part in self.rows.drain(..) {
+            let mut end = part.end;
+            for &row in self.failed.range(part.clone()).rev() {
+                rows.extend([row + 1..end, row..row + 1]);
+                end = row;
+            }
+            rows.push(part.start..end);
+        }
+        rows.retain(|part| !part.is_empty());
+        self.rows = rows;
     }
 
     /// Puts a part back with `row` on its own.
@@ -62,6 +83,9 @@ impl<P: Processor> Task<P> {
     /// Lets `transform` process its inbox. Records that failed before are on their own from the
     /// start, and those that were given up are passed over. A record is judged only by how it fails
     /// on an instance that has done nothing else: what others left in one's memory is not its fault.
+    /// Once a call has failed, or where there are several, the time is looked at before each: when it
+    /// is used up, that is no record's failure. One that has just failed alone is judged all the same,
+    /// so that each try gets further.
     pub(super) fn process_inbox(
         &mut self,
         transform: usize,
@@ -69,7 +93,7 @@ impl<P: Processor> Task<P> {
         round: &mut Round,
         turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
-        let mut parts = Parts::new(inbox);
+        let mut parts = Parts::new(inbox, turn.division.part_records_max);
         self.isolate_known(transform, inbox, round, turn, &mut parts);
         while let Some(part) = parts.rows.pop() {
             if part.len() == 1
@@ -77,6 +101,11 @@ impl<P: Processor> Task<P> {
             {
                 self.pass_over(transform, &inbox.part(&part, &round.roots), &failure, round, turn);
                 continue;
+            }
+            let is_in_time = parts.on_judgement.take() == Some(part.start);
+            let divides = turn.division.has_failed || part.len() < inbox.len();
+            if divides && !is_in_time && turn.is_out_of_time() {
+                return Err(self.out_of_time(transform, turn));
             }
             if part.len() == 1 && parts.failed.contains(&part.start) {
                 self.renew(transform);
@@ -92,6 +121,7 @@ impl<P: Processor> Task<P> {
                 }
             };
             let Err(failure) = done else { continue };
+            turn.division.has_failed = true;
             self.undo(transform, &savepoint);
             if !failure.kind.is_of_record() || self.state.has_failed() {
                 turn.failed(transform, &failure);
@@ -116,6 +146,8 @@ impl<P: Processor> Task<P> {
                         let record = round.roots.id(transform, inbox, row);
                         self.settle(transform, record, &failure, turn)?;
                         parts.given_up.insert(row, failure);
+                    } else if part.len() == 1 {
+                        parts.on_judgement = Some(row);
                     }
                     parts.failed.insert(row);
                     parts.isolate(&part, row);
@@ -141,12 +173,17 @@ impl<P: Processor> Task<P> {
             let Some(known) = id.and_then(|id| turn.failures.known(id)) else { continue };
             parts.failed.insert(row);
             parts.given_up.extend(known.map(|failure| (row, failure.clone())));
-            if let Some(rest) = parts.rows.pop() {
-                parts.rows.extend([rest.start..row, row..row + 1, row + 1..rest.end]);
-            }
         }
-        parts.rows.retain(|part| !part.is_empty());
-        parts.rows.reverse();
+        parts.set_apart();
+    }
+
+    /// There is no time to divide a batch any further.
+    fn out_of_time(&mut self, transform: usize, turn: &mut Turn<'_, P>) -> Failure {
+        turn.division.is_out_of_time = true;
+        self.blame(Some(Doer::new(transform, None)));
+        let message = "calls took so long, and so many failed, that there was no time to try every \
+                       part of a batch; fail sooner, or lower `limits.batch_time_max`";
+        Failure { kind: FailureKind::Deadline, record: None, message: message.to_owned() }
     }
 
     /// A record failed: gives it up, or hands the failure on if it is to be tried again or to stop
@@ -170,6 +207,7 @@ impl<P: Processor> Task<P> {
             }
             (Verdict::GiveUp, Some(record)) => {
                 turn.failures.give_up(record, self.positions(), failure.clone());
+                turn.division.judged += 1;
                 Ok(())
             }
             (Verdict::GiveUp, None) => Ok(()),
@@ -244,5 +282,24 @@ fn describe(failure: &Failure, source: Option<(&str, Offset)>, partition: i32) -
             format!("{failure}, at offset {offset} of partition {partition} of {topic}")
         }
         None => format!("{failure}, at a record that a punctuation caused"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inbox_begins_in_parts_and_rows_that_failed_are_on_their_own() {
+        let inbox = Inbox { roots: vec![0; 7], ..Inbox::default() };
+        let in_order = |parts: &Parts| {
+            parts.rows.iter().rev().map(|part| (part.start, part.end)).collect::<Vec<_>>()
+        };
+        let mut parts = Parts::new(&inbox, 3);
+        assert_eq!(in_order(&parts), [(0, 3), (3, 6), (6, 7)]);
+        parts.failed = [1, 2, 6].into();
+        parts.set_apart();
+        assert_eq!(in_order(&parts), [(0, 1), (1, 2), (2, 3), (3, 6), (6, 7)]);
+        assert_eq!(in_order(&Parts::new(&inbox, usize::MAX)), [(0, 7)]);
     }
 }

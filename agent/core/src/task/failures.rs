@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     record::Offset,
-    task::{Failure, FailureKind, dead_letter::Cut},
+    task::{Division, Failure, FailureKind, dead_letter::Cut},
     topology::{ErrorPolicy, OnError, Retry},
     worker::Fault,
 };
@@ -47,6 +47,8 @@ pub(crate) struct Failures {
     counts: BTreeMap<Option<RecordId>, Count>,
     /// How often work was dropped, less the commits since.
     drops: u32,
+    /// How often that was for want of time to divide a batch, less the commits since.
+    cuts: u32,
     /// Something up to these offsets was refused, and it is not known what.
     vague_until: Vec<Offset>,
     /// How often, since the last commit.
@@ -200,7 +202,34 @@ impl Failures {
 
     /// How many records a batch may have, of at most `max`.
     pub(crate) fn batch_records_max(&self, max: usize) -> usize {
-        max.checked_shr(self.drops).unwrap_or(0).max(1)
+        halved(max, self.drops)
+    }
+
+    /// There was no time to divide what comes before these offsets as far as needed, and the work
+    /// was dropped: its parts begin half as large, in a transaction of its own.
+    pub(crate) fn ran_out_of_time(&mut self, now: Duration, until: Vec<Offset>) {
+        self.vague_until = until;
+        self.retry_at = now;
+        if self.cuts < DROPS_MAX {
+            self.cuts += 1;
+        }
+    }
+
+    /// How a batch of at most `max` records is divided, until `ends_at`: it begins in parts if there
+    /// was no time to divide one.
+    pub(crate) fn division(&self, max: usize, ends_at: Duration) -> Division {
+        let part_records_max = match self.cuts {
+            0 => usize::MAX,
+            cuts => halved(max, cuts),
+        };
+        Division {
+            ends_at,
+            part_records_max,
+            is_smallest: part_records_max == 1 && self.batch_records_max(max) == 1,
+            has_failed: false,
+            judged: 0,
+            is_out_of_time: false,
+        }
     }
 
     /// Forgets what `transform` failed at, and what failed of no known record: another version of
@@ -210,7 +239,7 @@ impl Failures {
         let is_before = |record: &RecordId| usize::from(record.transform) < transform;
         self.counts.retain(|record, _| record.as_ref().is_some_and(is_before));
         self.retry_at = Duration::ZERO;
-        (self.drops, self.vague, self.waits) = (0, 0, 0);
+        (self.drops, self.cuts, self.vague, self.waits) = (0, 0, 0, 0);
         self.vague_until.clear();
     }
 
@@ -219,6 +248,7 @@ impl Failures {
     pub(crate) fn settle(&mut self, committed: &[Offset], has_records: bool) {
         if has_records {
             self.drops = self.drops.saturating_sub(1);
+            self.cuts = self.cuts.saturating_sub(1);
             (self.vague, self.waits) = (0, 0);
         }
         let is_over =
@@ -228,6 +258,11 @@ impl Failures {
             self.vague_until.clear();
         }
     }
+}
+
+/// So many records, halved so often: one at least, and no more if that is as often as can be.
+fn halved(max: usize, times: u32) -> usize {
+    if times < DROPS_MAX { (max >> times).max(1) } else { 1 }
 }
 
 #[cfg(test)]
@@ -334,6 +369,35 @@ mod tests {
         assert_eq!(failures.batch_records_max(1_000), 3);
         (0..8).for_each(|_| failures.settle(&[1], true));
         assert_eq!(failures.batch_records_max(1_000), 1_000);
+    }
+
+    #[test]
+    fn what_there_was_no_time_for_comes_back_alone_in_parts_until_it_is_committed() {
+        let mut failures = Failures::default();
+        let parts = |failures: &Failures, max| {
+            let Division { part_records_max, is_smallest, .. } =
+                failures.division(max, Duration::ZERO);
+            (part_records_max, is_smallest)
+        };
+        assert_eq!(parts(&failures, 1_000), (usize::MAX, false));
+        let sizes: Vec<usize> = (0..20)
+            .map(|_| {
+                failures.ran_out_of_time(Duration::ZERO, vec![9]);
+                parts(&failures, 1_000).0
+            })
+            .collect();
+        assert_eq!(sizes[..3], [500, 250, 125]);
+        assert_eq!(sizes[19], 1);
+        assert_eq!(parts(&failures, 1 << 30), (1, false), "however large batches may be");
+        (0..20).for_each(|_| failures.dropped());
+        assert_eq!(parts(&failures, 1 << 30), (1, true), "batches are as small");
+        assert!(failures.is_alone() && failures.is_empty(), "no record failed");
+        failures.settle(&[8], true);
+        assert!(failures.is_alone());
+        failures.settle(&[9], true);
+        assert!(!failures.is_alone());
+        (0..14).for_each(|_| failures.settle(&[9], true));
+        assert_eq!(parts(&failures, 1_000).0, usize::MAX);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod dead_letter;
 mod division;
+#[cfg(test)]
+mod division_tests;
 mod failures;
 mod opinion;
 mod origin;
@@ -23,7 +25,7 @@ pub(crate) use self::{
     part::{Part, empty_position, store_positions},
     queue::Readiness,
     run::Task,
-    turn::{Doer, Produced, Punctuated, Share, Turn},
+    turn::{Division, Doer, Produced, Punctuated, Share, Turn},
 };
 pub use self::{
     origin::SEEN_HEADER,

@@ -31,6 +31,34 @@ pub(crate) struct Turn<'a, P> {
     pub(crate) passed_over: bool,
     /// The first call in which a transform's code broke off, and how.
     pub(crate) broke: Option<(usize, String)>,
+    /// Batches that are divided because calls fail.
+    pub(crate) division: Division,
+}
+
+/// How far batches are divided in one turn. Calls that fail by their time limit take so long that no
+/// transaction lasts until each record of a batch has been judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Division {
+    /// After this moment no part is begun, unless it is a record that is about to be judged.
+    pub(super) ends_at: Duration,
+    /// How many records the parts begin with at most: fewer, the more often the time was used up.
+    pub(super) part_records_max: usize,
+    /// Whether neither batches nor parts can be smaller.
+    pub(super) is_smallest: bool,
+    /// Whether a call failed.
+    pub(super) has_failed: bool,
+    /// How many records were given up that will be known to be, even if the work is dropped.
+    pub(super) judged: u32,
+    /// Whether it ended for want of time. No record failed then: the work is to be dropped, and to
+    /// be tried again in smaller parts.
+    pub(crate) is_out_of_time: bool,
+}
+
+impl Division {
+    /// Whether another try would come no further than this one, which ended for want of time.
+    pub(crate) const fn is_vain(&self) -> bool {
+        self.is_smallest && self.judged == 0
+    }
 }
 
 /// What a turn may take before other tasks have theirs.
@@ -60,6 +88,11 @@ impl<P> Turn<'_, P> {
     pub(super) fn is_used_up(&self, held: usize) -> bool {
         let Share { time, ends_at, bytes_max, handed_over } = &self.share;
         held + handed_over + self.produced.outputs.bytes() >= *bytes_max || time() >= *ends_at
+    }
+
+    /// Whether the time is used up in which batches may be divided.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        (self.share.time)() >= self.division.ends_at
     }
 
     /// The version of a transform that is on probation, if one is.

@@ -263,6 +263,27 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
     }
 
+    /// There was no time to divide a batch of a task until each record that fails is known: its work
+    /// is dropped, and comes back in smaller parts. That is no failure, unless it can't get further:
+    /// its batch was a single record, its parts too, and none of them was judged.
+    pub(super) fn out_of_time(
+        &mut self,
+        id: TaskId,
+        failure: &Failure,
+        is_vain: bool,
+    ) -> Result<(), WorkerError> {
+        if is_vain {
+            return self.fail(id, failure, None);
+        }
+        let until = self.come_as_far_as([id]);
+        self.abort(&format!("task {id} begins again with smaller batches: {failure}"))?;
+        for (id, positions) in until {
+            let failures = self.failures.entry(id).or_default();
+            failures.ran_out_of_time(self.now.monotonic, positions);
+        }
+        self.judge(id.subtopology).map(|_| ())
+    }
+
     fn describe(&self, id: TaskId, failure: &Failure, origin: Option<Doer>) -> String {
         let subtopology = self.topology.subtopology(id);
         let topics = subtopology.inputs.iter();

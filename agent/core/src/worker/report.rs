@@ -66,6 +66,13 @@ impl Config {
         }
     }
 
+    /// Until when a batch that is begun `now` may be divided, in a transaction whose first work was
+    /// done at `since`. Without transactions it is as long, counted from the batch.
+    pub(super) fn divide_until(&self, since: Duration, now: Duration) -> Duration {
+        let from = if self.exactly_once { since } else { now };
+        from.saturating_add(self.transaction_timeout / 2)
+    }
+
     /// How often to try what failed.
     pub(super) const fn retry(&self) -> Retry {
         Retry { attempts_max: self.attempts_max, backoff: self.retry_backoff }

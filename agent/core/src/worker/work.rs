@@ -6,8 +6,8 @@ use super::{Environment, Fetched, Log, Slot, Worker, WorkerError};
 use crate::{
     record::{TaskId, TransformId},
     task::{
-        Clock, Failure, Failures, Processor, Produced, Punctuated, Readiness, Share, Task, Turn,
-        Wanted,
+        Blame, Clock, Division, Failure, Failures, Processor, Produced, Punctuated, Readiness,
+        Share, Task, Turn, Wanted,
     },
 };
 
@@ -199,6 +199,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let (versions, tallies) = self.code.of(id);
         let before = task.bytes();
         let since = self.transaction.since.unwrap_or(now.monotonic);
+        let divide_until = self.config.divide_until(since, now.monotonic);
+        let division = failures.division(self.config.batch_records_max, divide_until);
         let mut turn = Turn {
             wall_clock: now.wall,
             retry: self.config.retry(),
@@ -222,10 +224,11 @@ impl<L: Log, E: Environment> Worker<L, E> {
             produced: Produced::default(),
             passed_over: false,
             broke: None,
+            division,
         };
         let ready = task.readiness(now.monotonic, self.config.idle_max) == Readiness::Ready;
         let result = take_share(task, records_max, ready, &mut turn);
-        let Turn { produced, passed_over, broke, blame, .. } = turn;
+        let Turn { produced, passed_over, broke, blame, division, .. } = turn;
         if let Some((transform, how)) = broke {
             self.code.broke(TransformId { subtopology: id.subtopology, transform }, how);
         }
@@ -234,6 +237,17 @@ impl<L: Log, E: Environment> Worker<L, E> {
             self.transaction.begin(now.monotonic);
             self.transaction.bytes += task.bytes().saturating_sub(before);
         }
+        self.end_share(id, result, produced, (blame.as_ref(), division))
+    }
+
+    /// Does with what came of a task's work what is to be done.
+    fn end_share(
+        &mut self,
+        id: TaskId,
+        result: Result<Worked, Failure>,
+        produced: Produced,
+        (blame, division): (Option<&(usize, Blame)>, Division),
+    ) -> Result<Worked, WorkerError> {
         match result {
             Ok(_) if self.judge(id.subtopology)? => Ok(Worked::All),
             Ok(worked) => {
@@ -241,8 +255,12 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 self.produce(id, produced)?;
                 Ok(worked)
             }
+            Err(failure) if division.is_out_of_time => {
+                self.out_of_time(id, &failure, division.is_vain())?;
+                Ok(Worked::All)
+            }
             Err(failure) => {
-                self.fail(id, &failure, blame.as_ref())?;
+                self.fail(id, &failure, blame)?;
                 Ok(Worked::All)
             }
         }
