@@ -23,7 +23,7 @@ use crate::{
     plan::FAILURES_MAX,
     poison::{self, Way},
     swap::{Behaviour, Call, Owner, VERSION_HEADER},
-    time::{MORE_SCHEDULES, TimeSheet},
+    time::{MORE_SCHEDULES, TimeSheet, TurnMax},
     world::World,
 };
 
@@ -152,7 +152,10 @@ impl SimProcessor {
     }
 
     /// Tells of a call that begins.
-    fn keep_time(&self, call: impl FnOnce(&mut TimeSheet, TaskId, u64, u64) -> Result<(), String>) {
+    fn keep_time(
+        &self,
+        call: impl FnOnce(&mut TimeSheet, TaskId, u64, TurnMax) -> Result<(), String>,
+    ) {
         let mut state = self.world.lock();
         if !state.checks_workers {
             return;
@@ -403,8 +406,10 @@ impl Processor for SimProcessor {
     }
 
     fn process(&mut self, batch: &Batch, state: &mut State) -> Result<Effects, Failure> {
-        if self.name != CHAIN && self.name != SPARE {
-            self.keep_time(|sheet, task, now, max| sheet.processes(task, now, max));
+        match self.name.as_str() {
+            SPARE => {}
+            CHAIN => self.keep_time(|sheet, _, now, max| sheet.goes_on(now, max)),
+            _ => self.keep_time(|sheet, task, now, max| sheet.processes(task, now, max)),
         }
         self.world.point(self.owner.pod, "guest.process");
         self.world.lock().dawdle(|slow| slow.guest);
@@ -415,6 +420,9 @@ impl Processor for SimProcessor {
             _ => self.handle_all(batch, state),
         };
         self.failed = result.is_err();
+        if self.failed {
+            self.world.lock().hang();
+        }
         self.account(batch, result.as_ref().err());
         let (task, name, rows) = (self.task, &self.name, &batch.records.offsets);
         let (version, failure) = (self.version, result.as_ref().err());

@@ -191,8 +191,9 @@ impl Plan {
         let mut config = config(prng, &timeouts);
         let mut faults = faults(prng);
         fails_for_good(!poison.is_empty() || refusals.stops(), &mut config, &mut faults);
-        let has_all = shape.policies.rate == 0 && seed % AT_LEAST_ONCE != AT_LEAST_ONCE - 1;
-        let slow = Slow::draw(seed, timeouts.transaction).filter(|_| has_all && !refusals.stops());
+        let may_be_slow = seed % AT_LEAST_ONCE != AT_LEAST_ONCE - 1 && !refusals.stops();
+        let fails = shape.policies.rate > 0;
+        let slow = Slow::draw(seed, timeouts.transaction, fails).filter(|_| may_be_slow);
         if slow.is_some() {
             poison.clear();
             slow_down(seed, &timeouts, &mut config, &mut faults);

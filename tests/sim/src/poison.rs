@@ -14,6 +14,7 @@ use crate::{
     pipeline::{CHAIN, COUNT, SUM},
     plan::{FAILURES_MAX, Plan},
     prng::Prng,
+    time::Slow,
 };
 
 /// How a record fails.
@@ -57,7 +58,11 @@ impl Policies {
     /// Draws those of a seed.
     pub(crate) fn draw(seed: u64) -> Self {
         let mut prng = Prng::new(seed ^ 0x0D1E_D0FF);
-        let mut policies = Self { rate: prng.between(4, 20), transforms: Vec::new() };
+        let rate = match Slow::is_drawn(seed) {
+            true => prng.between(1, 4), // So that many calls hang in a row.
+            false => prng.between(4, 20),
+        };
+        let mut policies = Self { rate, transforms: Vec::new() };
         for name in [COUNT, CHAIN, SUM] {
             let retry = prng.coin().then(|| Retry {
                 attempts_max: FAILURES_MAX + 1 + u32::from(prng.coin()),
@@ -102,8 +107,8 @@ pub(crate) fn way(plan: &Plan, transform: &str, stamp: Stamp) -> Option<Way> {
     if retry.is_some() {
         ways.push(Way::Call(FailureKind::Retry));
     }
-    if plan.config.exactly_once {
-        // What others of its outputs were delivered is there to stay without transactions.
+    if plan.config.exactly_once && !plan.hangs() {
+        // Where calls hang, transactions that are refused would take too long to come to an end. What others of its outputs were delivered is there to stay without transactions.
         ways.push(Way::TooLarge);
         ways.push(Way::TooLargeState);
         ways.extend((transform != CHAIN).then_some(Way::TooLargeLatest));

@@ -19,6 +19,13 @@ use crate::{
 /// One seed in so many has slow calls; in those little else fails.
 const SLOW: u64 = 7;
 
+/// How many turns of a worker may come to nothing, one after another, where calls hang.
+const VAIN_TURNS_MAX: u32 = 40;
+
+/// How many calls may begin after the end of a turn: a batch that began in time may be followed by a
+/// punctuation of each clock. Where calls hang, a record may be tried on a fresh instance before.
+const LATE_MAX: u32 = 2;
+
 /// One seed in so many has timestamps and wall clocks from the ends of their range.
 const EXTREME: u64 = 6;
 
@@ -46,6 +53,9 @@ pub(crate) struct Slow {
     pub(crate) log: u64,
     /// A look-up, unless it has to hurry.
     pub(crate) look_up: u64,
+    /// How long a call takes that a record fails in, on top: as long as a call may take. 0 where
+    /// none fails.
+    pub(crate) hang: u64,
 }
 
 /// Schedules on top of the others where calls are slow, so that many are due at once.
@@ -61,10 +71,17 @@ pub(crate) const MORE_SCHEDULES: [(Clock, u64); 8] = [
 ];
 
 impl Slow {
-    /// Those of a seed, with this timeout of transactions.
-    pub(crate) fn draw(seed: u64, transaction: u64) -> Option<Self> {
+    /// Whether a seed has them, if it has nothing that forbids it.
+    pub(crate) const fn is_drawn(seed: u64) -> bool {
+        seed % SLOW == 3
+    }
+
+    /// Those of a seed, with this timeout of transactions, and whether calls fail for good.
+    pub(crate) fn draw(seed: u64, transaction: u64, fails: bool) -> Option<Self> {
         let (guest, log) = (transaction / 24, transaction / 40);
-        (seed % SLOW == 3).then_some(Self { guest, log, look_up: transaction })
+        let hang = Prng::new(seed ^ 0x04A6).between(transaction / 10, transaction / 2);
+        let hang = if fails { hang } else { 0 };
+        Self::is_drawn(seed).then_some(Self { guest, log, look_up: transaction, hang })
     }
 }
 
@@ -114,6 +131,15 @@ pub(crate) struct TimeSheet {
     ticks: BTreeMap<TaskId, (u64, u32)>,
     /// Work was dropped: the worker may rest until it commits again.
     rests: bool,
+    /// Turns in a row that ended with a drop.
+    vain: u32,
+}
+
+/// How long a turn may last, in milliseconds, and how many calls may begin after that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TurnMax {
+    milliseconds: u64,
+    late: u32,
 }
 
 impl TimeSheet {
@@ -137,11 +163,19 @@ impl TimeSheet {
         &mut self,
         task: TaskId,
         now: u64,
-        turn_max: u64,
+        turn_max: TurnMax,
     ) -> Result<(), String> {
         self.waiting.remove(&task);
         self.worked = true;
         self.begins(now, turn_max)
+    }
+
+    /// A transform is called for what another one handed over.
+    pub(crate) fn goes_on(&mut self, now: u64, turn_max: TurnMax) -> Result<(), String> {
+        match turn_max.late > LATE_MAX {
+            true => self.begins(now, turn_max),
+            false => Ok(()),
+        }
     }
 
     /// A transform is punctuated, by the wall clock or not.
@@ -149,7 +183,7 @@ impl TimeSheet {
         &mut self,
         (task, by_wall): (TaskId, bool),
         now: u64,
-        turn_max: u64,
+        turn_max: TurnMax,
     ) -> Result<(), String> {
         self.punctuations += 1;
         if self.punctuations > PUNCTUATIONS_MAX {
@@ -161,13 +195,12 @@ impl TimeSheet {
         self.begins(now, turn_max)
     }
 
-    fn begins(&mut self, now: u64, turn_max: u64) -> Result<(), String> {
+    fn begins(&mut self, now: u64, turn_max: TurnMax) -> Result<(), String> {
         let began = *self.began.get_or_insert(now);
-        if now > began + turn_max + 2 {
+        if now > began + turn_max.milliseconds + 2 {
             self.late += 1;
         }
-        // A batch that began in time may be followed by a punctuation of each clock.
-        match self.late > 2 {
+        match self.late > turn_max.late {
             true => Err(format!("a turn that began at {began} goes on at {now}")),
             false => Ok(()),
         }
@@ -184,6 +217,20 @@ impl TimeSheet {
             self.ticks.insert(task, (now, 0));
         } else {
             self.ticks.remove(&task);
+        }
+    }
+
+    /// A turn in which everything was dropped, or something committed. Those of the one kind must not
+    /// go on for ever.
+    fn came_to(&mut self, dropped: bool, committed: bool) -> Result<(), String> {
+        self.vain = match (committed, dropped) {
+            (true, _) => 0,
+            (false, true) => self.vain + 1,
+            (false, false) => self.vain,
+        };
+        match self.vain > VAIN_TURNS_MAX {
+            true => Err(format!("{} turns came to nothing", self.vain)),
+            false => Ok(()),
         }
     }
 
@@ -217,10 +264,16 @@ impl State {
     }
 
     /// The longest turn that is held against workers: none in which time goes by unseen.
-    pub(crate) fn turn_max(&self) -> u64 {
+    pub(crate) fn turn_max(&self) -> TurnMax {
+        let own = milliseconds(self.plan.config.turn_time_max);
         match self.plan.is_timed() {
-            true => milliseconds(self.plan.config.turn_time_max),
-            false => u64::MAX / 2,
+            true if self.plan.hangs() => {
+                // A batch that began in time is divided for half of a transaction's time at most.
+                let milliseconds = own + self.plan.timeouts.transaction / 2;
+                TurnMax { milliseconds, late: LATE_MAX + 1 }
+            }
+            true => TurnMax { milliseconds: own, late: LATE_MAX },
+            false => TurnMax { milliseconds: u64::MAX / 2, late: LATE_MAX },
         }
     }
 
@@ -229,6 +282,13 @@ impl State {
         if let Some(slow) = self.plan.slow {
             let milliseconds = self.prng.between(0, most(&slow));
             self.pass(milliseconds);
+        }
+    }
+
+    /// Lets a call that fails take as long as one may.
+    pub(crate) fn hang(&mut self) {
+        if let Some(slow) = self.plan.slow.filter(|slow| slow.hang > 0) {
+            self.pass(slow.hang);
         }
     }
 
@@ -247,21 +307,24 @@ impl State {
         let drops = |notice: &Notice| matches!(notice, Notice::Dropped { .. });
         let commits = |notice: &Notice| matches!(notice, Notice::Committed(_));
         let (timed, interval) = (self.plan.is_timed(), self.plan.shape.wall_punctuation);
+        let hangs = timed && self.plan.hangs();
         let calls = self.plan.slow.map_or(0, |slow| TICK_CALLS_MAX * slow.guest);
         let due_within = interval.map(|interval| interval + TICK_LATE_MAX + calls);
         let due_within = due_within.filter(|_| self.plan.tasks_never_fail());
         let stands_still = self.clocks(owner.pod).wall == Timestamp::MAX;
         let sheet = self.time_sheet(owner);
-        sheet.rests |= notices.iter().any(drops);
+        let (dropped, committed) = (notices.iter().any(drops), notices.iter().any(commits));
+        sheet.rests |= dropped;
         if rests || sheet.rests || stands_still {
             sheet.disturbed(now);
             sheet.forget_waiting();
         }
-        sheet.rests &= !notices.iter().any(commits);
+        sheet.rests &= !committed;
         if !timed {
             sheet.forget_waiting();
         }
-        if let Err(text) = sheet.turned(now, due_within) {
+        let comes_to = if hangs { sheet.came_to(dropped, committed) } else { Ok(()) };
+        if let Err(text) = comes_to.and_then(|()| sheet.turned(now, due_within)) {
             self.violate(format_args!("{owner:?}: {text}"));
         }
     }
@@ -272,6 +335,11 @@ impl Plan {
     /// goes by in their own calls alone.
     pub(crate) fn is_timed(&self) -> bool {
         self.slow.is_some() && self.swaps.is_empty()
+    }
+
+    /// Whether calls hang that records fail in.
+    pub(crate) fn hangs(&self) -> bool {
+        self.slow.is_some_and(|slow| slow.hang > 0)
     }
 
     /// Whether no task rests for what it failed at.

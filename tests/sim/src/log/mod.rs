@@ -195,7 +195,10 @@ impl SimLog {
         let mut state = self.world.lock();
         let timeout = state.plan.timeouts.transaction;
         let age = self.producer.age(&state);
-        if state.plan.is_timed() && age.is_some_and(|age| age > timeout * 3 / 4) {
+        if state.plan.is_timed()
+            && !state.plan.hangs()
+            && age.is_some_and(|age| age > timeout * 3 / 4)
+        {
             let pod = self.pod;
             state.violate(format_args!("p{pod} commits after {age:?} of {timeout} ms"));
         }
