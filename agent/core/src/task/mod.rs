@@ -17,6 +17,7 @@ mod store;
 mod tally;
 mod time;
 mod turn;
+mod writes;
 
 pub(crate) use self::{
     failures::{Failed, Failures, RecordId, Verdict, judge},
