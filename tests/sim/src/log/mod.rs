@@ -1,6 +1,7 @@
 //! A worker's connection to the simulated brokers: a member of the group, a reader, and a
 //! transactional producer, with the habits of librdkafka that matter.
 
+mod checks;
 pub(crate) mod consumer;
 mod producer;
 
@@ -11,7 +12,6 @@ pub(crate) use self::producer::headers_of;
 use std::{
     collections::{BTreeMap, VecDeque},
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
@@ -33,9 +33,6 @@ pub(crate) const FENCED: &str = "another process has this identity";
 
 /// How long a look-up may take if nobody is in a hurry, in milliseconds.
 const LOOK_UP_MAX: u64 = 500;
-
-/// How many times in a row a worker may poll without waiting when nothing happens.
-const SPINS_MAX: u32 = 8;
 
 /// What is read of an assigned partition.
 #[derive(Clone, Copy, Debug)]
@@ -145,82 +142,6 @@ impl SimLog {
             return Err(LogError::Unavailable("no broker answers".to_owned()));
         }
         Ok(())
-    }
-
-    /// What an error says of the open transaction.
-    fn note_failure(&mut self, error: Option<&LogError>) {
-        self.failed_since_assigned |= error.is_some();
-        match error {
-            Some(LogError::Aborted(_) | LogError::Unknown(_)) => self.note_dropped(),
-            Some(LogError::Refused { .. }) => {
-                self.world.lock().swaps.ledger(self.owner).something_failed();
-            }
-            Some(LogError::Unavailable(_) | LogError::Fatal(_)) | None => {}
-        }
-    }
-
-    /// Says which tasks have records now. One that reads several inputs may have to wait.
-    fn note_delivered(&self, events: &[Event]) {
-        let mut state = self.world.lock();
-        let plan = Arc::clone(&state.plan);
-        for event in events {
-            let Event::Records(fetched) = event else { continue };
-            let partition = fetched.partition.expect("always set here");
-            let current = self.fetches.get(&partition).is_some_and(|f| f.epoch == fetched.epoch);
-            let reader = plan.topology.reader(partition).map(|(task, _)| task);
-            let Some(task) = reader.filter(|_| current && !fetched.records.is_empty()) else {
-                continue;
-            };
-            if plan.topology.subtopology(task).inputs.len() == 1 {
-                state.time_sheet(self.owner).delivered(task);
-            }
-        }
-    }
-
-    /// While tasks read, nobody may keep them waiting.
-    fn check_hurry(&self, point: &str) {
-        let mut state = self.world.lock();
-        let timeout = state.plan.timeouts.transaction;
-        // A task that was dropped starts anew, and nobody paused its inputs.
-        let is_sure = !self.failed_since_assigned && state.plan.faults.corrupt == 0;
-        let others_wait = is_sure && self.fetches.values().any(|fetch| !fetch.paused);
-        if state.checks_workers && others_wait && self.look_up_max > timeout / 4 {
-            let (pod, most) = (self.pod, self.look_up_max);
-            state.violate(format_args!("p{pod} may take {most} ms in {point} while tasks run"));
-        }
-    }
-
-    /// A commit begins: the open transaction must have time left for it.
-    fn check_age(&self) {
-        let mut state = self.world.lock();
-        let timeout = state.plan.timeouts.transaction;
-        let age = self.producer.age(&state);
-        if state.plan.is_timed()
-            && !state.plan.hangs()
-            && age.is_some_and(|age| age > timeout * 3 / 4)
-        {
-            let pod = self.pod;
-            state.violate(format_args!("p{pod} commits after {age:?} of {timeout} ms"));
-        }
-    }
-
-    fn note_dropped(&self) {
-        self.world.lock().time_sheet(self.owner).forget_waiting();
-        let dropped = self.world.lock().swaps.ledger(self.owner).dropped();
-        if let Err(text) = dropped {
-            self.world.violate(format_args!("p{}: {text}", self.pod));
-        }
-    }
-
-    /// A worker with nothing to do waits.
-    fn check_wait(&mut self, wait: Duration) {
-        let lines = self.world.lock().trace.lines();
-        let (times, before) = self.spins;
-        let spins = wait.is_zero() && before == lines;
-        self.spins = (if spins { times + 1 } else { 0 }, lines);
-        if times > SPINS_MAX {
-            self.world.violate(format_args!("p{} spins", self.pod));
-        }
     }
 
     fn assigned(&self, partition: TopicPartition) {
