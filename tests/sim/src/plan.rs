@@ -191,9 +191,8 @@ impl Plan {
         let mut config = config(prng, &timeouts);
         let mut faults = faults(prng);
         fails_for_good(!poison.is_empty() || refusals.stops(), &mut config, &mut faults);
-        let may_be_slow = seed % AT_LEAST_ONCE != AT_LEAST_ONCE - 1 && !refusals.stops();
         let fails = shape.policies.rate > 0;
-        let slow = Slow::draw(seed, timeouts.transaction, fails).filter(|_| may_be_slow);
+        let slow = Slow::draw(seed, timeouts.transaction, fails).filter(|_| !refusals.stops());
         if slow.is_some() {
             poison.clear();
             slow_down(seed, &timeouts, &mut config, &mut faults);
@@ -211,7 +210,7 @@ impl Plan {
         let (identities, workers) = if slow.is_some() { (1, 1) } else { crew };
         let (static_members, durable) = (prng.coin(), prng.coin());
         let steps = prng.between(150, 500);
-        let may_swap = !refusals.stops() && leak.is_none();
+        let may_swap = !refusals.stops() && leak.is_none() && slow.is_none_or(|of| of.hang == 0);
         let swaps = if may_swap { swaps(seed, steps, &topology) } else { Vec::new() };
         if !swaps.is_empty() && (faults.transient, faults.initialise, faults.corrupt) == (0, 0, 0) {
             config.attempts_max = 3; // Nothing but a version fails: it soon stops its task.

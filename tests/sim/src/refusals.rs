@@ -11,6 +11,7 @@ use crate::{
     pipeline::{DEAD_LETTERS, Shape, TICKS},
     plan::AT_LEAST_ONCE,
     prng::Prng,
+    time::Slow,
 };
 
 /// What a seed decides about refusals.
@@ -60,7 +61,8 @@ impl Refusals {
             refusals.absent.push((outputs[prng.index(outputs.len())], from, from + long));
         }
         // Where each try costs a restart, or many tries, they would not come to an end.
-        let is_slow = nameless || seed % AT_LEAST_ONCE == AT_LEAST_ONCE - 1;
+        let restarts = seed % AT_LEAST_ONCE == AT_LEAST_ONCE - 1;
+        let is_slow = nameless || restarts || Slow::is_drawn(seed);
         if prng.one_in(4) && !is_slow {
             refusals.letters =
                 Letters { time: prng.coin(), value: prng.coin(), key: prng.one_in(3) };

@@ -10,7 +10,7 @@ use sidestream_core::{
 };
 
 use crate::{
-    plan::{Faults, Plan},
+    plan::{AT_LEAST_ONCE, Faults, Plan},
     prng::Prng,
     swap::Owner,
     world::State,
@@ -23,7 +23,8 @@ const SLOW: u64 = 7;
 const VAIN_TURNS_MAX: u32 = 40;
 
 /// How many calls may begin after the end of a turn: a batch that began in time may be followed by a
-/// punctuation of each clock. Where calls hang, a record may be tried on a fresh instance before.
+/// punctuation of each clock. Where calls hang, a record may be tried on a fresh instance before, and
+/// where there are two readers of a batch, the second one may be late.
 const LATE_MAX: u32 = 2;
 
 /// One seed in so many has timestamps and wall clocks from the ends of their range.
@@ -73,7 +74,7 @@ pub(crate) const MORE_SCHEDULES: [(Clock, u64); 8] = [
 impl Slow {
     /// Whether a seed has them, if it has nothing that forbids it.
     pub(crate) const fn is_drawn(seed: u64) -> bool {
-        seed % SLOW == 3
+        seed % SLOW == 3 && seed % AT_LEAST_ONCE != AT_LEAST_ONCE - 1
     }
 
     /// Those of a seed, with this timeout of transactions, and whether calls fail for good.
@@ -140,6 +141,8 @@ pub(crate) struct TimeSheet {
 pub(crate) struct TurnMax {
     milliseconds: u64,
     late: u32,
+    /// Whether calls hang that records fail in.
+    hangs: bool,
 }
 
 impl TimeSheet {
@@ -172,7 +175,7 @@ impl TimeSheet {
 
     /// A transform is called for what another one handed over.
     pub(crate) fn goes_on(&mut self, now: u64, turn_max: TurnMax) -> Result<(), String> {
-        match turn_max.late > LATE_MAX {
+        match turn_max.hangs {
             true => self.begins(now, turn_max),
             false => Ok(()),
         }
@@ -266,15 +269,15 @@ impl State {
     /// The longest turn that is held against workers: none in which time goes by unseen.
     pub(crate) fn turn_max(&self) -> TurnMax {
         let own = milliseconds(self.plan.config.turn_time_max);
-        match self.plan.is_timed() {
-            true if self.plan.hangs() => {
-                // A batch that began in time is divided for half of a transaction's time at most.
-                let milliseconds = own + self.plan.timeouts.transaction / 2;
-                TurnMax { milliseconds, late: LATE_MAX + 1 }
-            }
-            true => TurnMax { milliseconds: own, late: LATE_MAX },
-            false => TurnMax { milliseconds: u64::MAX / 2, late: LATE_MAX },
-        }
+        let hangs = self.plan.hangs();
+        let milliseconds = match self.plan.is_timed() {
+            // A batch that began in time is divided for half of a transaction's time at most.
+            true if hangs => own + self.plan.timeouts.transaction / 2,
+            true => own,
+            false => u64::MAX / 2,
+        };
+        let late = LATE_MAX + u32::from(hangs) + u32::from(self.plan.shape.spare.is_some());
+        TurnMax { milliseconds, late, hangs }
     }
 
     /// Lets a slow call take its time.
