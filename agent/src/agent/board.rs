@@ -71,6 +71,8 @@ pub(super) struct WorkerBoard {
     pub(super) metrics: Arc<WorkerMetrics>,
     /// What its thread is in.
     pub(super) doing: Arc<Doing>,
+    /// Its thread runs: its loop has to turn.
+    runs: AtomicBool,
     /// It was told that its loop does not turn.
     stands: AtomicBool,
     /// It was told to pause and has committed everything.
@@ -209,10 +211,21 @@ impl WorkerBoard {
         seen.1.elapsed()
     }
 
+    /// Its thread begins. It may have been long since the board was made.
+    pub(super) fn begins(&self) {
+        *lock(&self.seen) = (self.metrics.turns.load(Ordering::Relaxed), Instant::now());
+        self.runs.store(true, Ordering::Relaxed);
+    }
+
+    /// Its thread has ended.
+    pub(super) fn ends(&self) {
+        self.runs.store(false, Ordering::Relaxed);
+    }
+
     /// What its loop has not come back from for a while, and for how long.
     pub(super) fn stands_in(&self, topology: Option<&Topology>) -> Option<(Duration, String)> {
         let ago = self.turned_ago();
-        if ago < TOLD_TURN_TIME {
+        if ago < TOLD_TURN_TIME || !self.runs.load(Ordering::Relaxed) {
             return None;
         }
         let told = self.doing.told(topology);
@@ -237,6 +250,7 @@ impl Board {
         let worker = |metrics: &Arc<WorkerMetrics>| WorkerBoard {
             metrics: Arc::clone(metrics),
             doing: Arc::default(),
+            runs: AtomicBool::new(false),
             stands: AtomicBool::new(false),
             rests: AtomicBool::new(false),
             seen: Mutex::new((0, Instant::now())),
@@ -473,6 +487,7 @@ mod tests {
     fn board() -> Board {
         let board = Board::new(Arc::new(Metrics::new(1, [])), Arc::default());
         board.started.store(true, Ordering::Relaxed);
+        board.workers[0].begins();
         board
     }
 
@@ -560,6 +575,12 @@ mod tests {
         drop(during);
         stood(121);
         let told = "worker 0 has not turned for 121 s: it is in its own code";
+        assert_eq!(board.live(), Err(told.to_owned()));
+        own.ends();
+        assert_eq!(board.live(), Ok(()), "it has drained");
+        own.begins();
+        check_works(&board, "fine");
+        stood(121);
         assert_eq!(board.live(), Err(told.to_owned()));
         own.metrics.turns.store(1, Ordering::Relaxed);
         check_works(&board, "fine");

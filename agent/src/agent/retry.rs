@@ -111,7 +111,8 @@ impl Stopped<'_> {
     }
 }
 
-/// Whether nothing is left for a task to read, as far as that was looked up.
+/// Whether nothing is left that a task could read now, as far as that was looked up: what an open
+/// transaction holds back may come at any time or never.
 fn has_read_all(board: &Board, id: TaskId, task: &TaskView) -> bool {
     let Some(topology) = board.topology.get() else { return false };
     let inputs = &topology.subtopology(id).inputs;
@@ -119,6 +120,6 @@ fn has_read_all(board: &Board, id: TaskId, task: &TaskView) -> bool {
         && inputs.iter().zip(&task.offsets).all(|(input, &at)| {
             board
                 .end(TopicPartition::new(input.topic, id.partition))
-                .is_some_and(|known| at >= known.end.last)
+                .is_some_and(|known| at >= known.end.stable)
         })
 }

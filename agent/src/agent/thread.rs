@@ -69,22 +69,28 @@ pub(super) struct Setup {
 /// Starts the thread of a worker. It ends when the worker has drained, or with the reason why it
 /// can't go on; then it asks the others to stop.
 pub(super) fn start(setup: Setup) -> std::io::Result<JoinHandle<Result<(), String>>> {
+    setup.board.workers[setup.worker].begins();
     std::thread::Builder::new()
         .name(format!("worker-{}", setup.worker))
         .stack_size((2 << 20) + setup.guest_stack_bytes)
         .spawn(move || {
-            let stop = setup.stop.clone();
-            let _stop_others = StopOnExit(stop);
+            let (stop, board) = (setup.stop.clone(), Arc::clone(&setup.board));
+            let _at_exit = AtExit { stop, board, worker: setup.worker };
             run(setup)
         })
 }
 
-/// Also when the thread panics.
-struct StopOnExit(Stop);
+/// What comes when a worker's thread ends, also by a panic.
+struct AtExit {
+    stop: Stop,
+    board: Arc<Board>,
+    worker: usize,
+}
 
-impl Drop for StopOnExit {
+impl Drop for AtExit {
     fn drop(&mut self) {
-        self.0.request(false);
+        self.board.workers[self.worker].ends();
+        self.stop.request(false);
     }
 }
 

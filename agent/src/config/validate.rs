@@ -203,11 +203,7 @@ fn check_latest(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
         Target::Topic { name, latest_per_key } => Some((name, *latest_per_key, output.at)),
         Target::Repartition { .. } | Target::Transforms => None,
     });
-    let letters = pipeline.transforms.iter().filter_map(|t| match &t.on_error {
-        OnError::DeadLetter { topic, at } => Some((topic, false, *at)),
-        OnError::GiveUp(_) => None,
-    });
-    for (name, latest, at) in outputs.chain(letters) {
+    for (name, latest, at) in outputs {
         let (theirs, there) = *first.entry(name).or_insert((latest, at));
         if theirs != latest {
             problems.push(Problem::new(
@@ -217,7 +213,7 @@ fn check_latest(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
                      that records of a key would change places",
                     there.line
                 ),
-                "give both outputs the same `latest_per_key`, and dead letters a topic of their own",
+                "give both outputs the same `latest_per_key`",
             ));
         }
     }

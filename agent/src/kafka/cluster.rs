@@ -1,7 +1,10 @@
 //! What keeps a cluster from serving a pipeline, as far as it can be seen from outside: brokers that
 //! are away, replicas that are missing, internal topics that can't be made.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{
     Admin, Error,
@@ -11,6 +14,10 @@ use super::{
 
 /// How long one of the requests may take.
 const TIME_MAX: Duration = Duration::from_secs(2);
+/// How long to look into topics, one after another.
+const TOPICS_TIME_MAX: Duration = Duration::from_secs(4);
+/// How many troubles are told: of a broker that is away, each topic tells the same.
+const TROUBLES_MAX: usize = 8;
 
 /// The brokers' own topic of transactions, and of the offsets of groups.
 const TRANSACTIONS: Internal = Internal {
@@ -53,7 +60,7 @@ pub struct Trouble {
 
 impl Admin {
     /// What keeps the cluster from serving a pipeline with these topics; nothing if all is well, or
-    /// it can't be told for want of rights. Takes some seconds at most.
+    /// it can't be told for want of rights. The first few, within some seconds.
     pub fn troubles(&self, topics: &[&str]) -> Result<Vec<Trouble>, Error> {
         let client = self.client();
         let failed = |failure| call_failed("looking at the cluster", &failure);
@@ -63,8 +70,11 @@ impl Admin {
         let names = topics.iter().copied().chain(internal.iter().map(|of| of.topic));
         let names: Vec<&str> = names.collect();
         let found = client.partitions_of(&names, TIME_MAX).map_err(failed)?;
-        let mut troubles = Vec::new();
+        let (mut troubles, since) = (Vec::new(), Instant::now());
         for (topic, partitions) in &found {
+            if troubles.len() >= TROUBLES_MAX || since.elapsed() >= TOPICS_TIME_MAX {
+                break;
+            }
             let of = internal.iter().find(|of| of.topic == topic);
             let setting = of.map_or(MIN_IN_SYNC, |of| of.in_sync_min);
             troubles.extend(without_leader(topic, partitions));
@@ -75,6 +85,7 @@ impl Admin {
             let settings = settings.get_or_insert_with(|| settings_of_one(client, &brokers));
             troubles.extend(of.cannot_be_made(settings, brokers.len()));
         }
+        troubles.truncate(TROUBLES_MAX);
         Ok(troubles)
     }
 

@@ -90,7 +90,6 @@ pub fn internal_names(pipeline: &Pipeline) -> Vec<String> {
     names
 }
 
-/// The topic with the state of a store.
 /// The topics that the pipeline reads, its own repartition topics among them.
 #[must_use]
 pub fn input_names(pipeline: &Pipeline) -> BTreeSet<String> {
@@ -103,6 +102,7 @@ pub fn input_names(pipeline: &Pipeline) -> BTreeSet<String> {
     inputs.filter_map(name).collect()
 }
 
+/// The topic with the state of a store.
 fn changelog_name(application: &str, store: &str) -> String {
     format!("{application}-{store}-changelog")
 }

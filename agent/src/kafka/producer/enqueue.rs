@@ -7,7 +7,10 @@ use sidestream_core::{
 };
 
 use super::{
-    super::native::{ProducerRecord, Tag},
+    super::{
+        connections::in_time,
+        native::{ProducerRecord, Tag},
+    },
     Producer,
 };
 
@@ -32,7 +35,7 @@ impl Producer {
         if let Some(failed) = self.client.client().context().failed_delivery() {
             return Err(self.undelivered(&failed));
         }
-        flushed.map_err(|failure| self.failed(&failure))
+        flushed.map_err(|failure| self.failed(&in_time("delivering records", failure, timeout)))
     }
 
     pub(super) fn enqueue_outputs(&mut self, outputs: &Outputs) -> Result<(), LogError> {
