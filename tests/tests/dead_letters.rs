@@ -283,11 +283,43 @@ fn check_homeless(letters: &Letters) -> Result<()> {
     Ok(())
 }
 
+/// Says in a partition of a dead-letter topic, as a replay does, that letters were put back.
+fn send_marks(bootstrap: &str, topic: &str, partition: i32, marks: &[&str]) -> Result<()> {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    for &mark in marks {
+        let header = Header { key: "__sidestream.put.back", value: Some(mark) };
+        let record = BaseRecord::<[u8], str>::to(topic).partition(partition).payload("nowhere");
+        let record = record.headers(OwnedHeaders::new().insert(header));
+        producer.send(record).map_err(|(error, _)| error)?;
+    }
+    Ok(producer.flush(PATIENCE)?)
+}
+
+/// Whoever else writes a mark makes a replay pass over a letter at most, which is told.
+fn check_forged_marks(letters: &Letters) -> Result<()> {
+    let list = letters.verb(&["list", "--transform", "first", "--limit", "1"])?.json()?;
+    let place = text(&list["letters"][0]["place"]);
+    let parts: Vec<&str> = place.rsplitn(3, ':').collect();
+    let [offset, partition, topic] = parts.as_slice() else { bail!("{place} is no place") };
+    let marks = [offset, "1000000", "-1", "9223372036854775807", "x"];
+    send_marks(letters.scene.bootstrap(), topic, partition.parse()?, &marks)?;
+    let poison = BAD + BOOM + 1;
+    let dry = letters.verb(&["replay", "--transform", "first", "--dry-run"])?.json()?;
+    ensure!(dry["put_back_before"] == 1 && dry["foreign_marks"] == 3, "{dry}");
+    ensure!(dry["put_back"][letters.scene.topic("in")] == poison - 1, "{dry}");
+    ensure!(letters.verb(&["list"])?.json()?["foreign_marks"] == 3, "they are told");
+    let again = letters.verb(&["replay", &place, "--again"])?.json()?;
+    ensure!(again["put_back"][letters.scene.topic("in")] == 1, "{again}");
+    Ok(())
+}
+
 #[test]
 fn replays_at_once_put_nothing_back_twice() -> Result<()> {
     const AT_ONCE: usize = 4;
     let mut letters = Letters::made(Scene::new(&broker::shared().bootstrap(), POISONED)?)?;
     ensure!(letters.scene.agents[0].terminate()?.success(), "{}", letters.scene.told());
+    check_forged_marks(&letters)?;
     std::thread::scope(|scope| {
         let replay = || letters.verb(&["replay", "--transform", "first"]);
         let replays: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(replay)).collect();

@@ -147,7 +147,7 @@ impl Letter {
 impl Mark {
     /// Whether it stands where a replay puts it.
     pub(super) const fn is_behind_its_letter(&self) -> bool {
-        self.letter < self.offset
+        0 <= self.letter && self.letter < self.offset
     }
 
     /// The parts of the record that is a mark: its key, its value and its header. The key is
@@ -262,7 +262,9 @@ mod tests {
         };
         let mark = Mark { offset: 50, letter: 41, time: 9, to: "words".to_owned() };
         assert!(mark.is_behind_its_letter());
-        assert!(!Mark { letter: 50, ..mark.clone() }.is_behind_its_letter());
+        for letter in [50, 51, -1, i64::MIN] {
+            assert!(!Mark { letter, ..mark.clone() }.is_behind_its_letter(), "{letter}");
+        }
         assert_eq!(Content::of(record, "bad", 2), Content::Mark(mark));
         assert_eq!(content(&[("__sidestream.put.back", "x")]), Content::Other);
         assert_eq!(content(&[("trace", "1")]), Content::Other);

@@ -4,6 +4,10 @@
 //! also writes a mark into the letter's own partition, behind it. So a letter and its mark share
 //! their fate whatever dies when, letters can be put back in any order, and a topic's retention
 //! never takes a mark before its letter.
+//!
+//! Brokers do not tell readers who wrote a record, so whoever may write to the topic can write a mark
+//! as well. All that comes of it is that a letter is passed over, which is counted and told, until it
+//! is put back with `again`.
 
 mod letter;
 mod list;
@@ -148,6 +152,8 @@ impl DeadLetters {
                 marks.foreign += 1;
                 Ok(())
             }
+            // Of a letter that is there no more.
+            Content::Mark(mark) if mark.letter < parts[part].range.start => Ok(()),
             Content::Mark(mark) if !marks.insert(part, mark.letter) => Err(problem(
                 "too many letters were put back one by one to remember them all".to_owned(),
                 "let old ones expire: set `retention.ms` of the dead-letter topic",

@@ -36,6 +36,9 @@ pub struct Replayed {
     pub put_back: BTreeMap<String, u64>,
     /// How many of those that are meant were put back before, and were left alone.
     pub before: u64,
+    /// How many records say that a letter was put back, and were not written by a replay; they don't
+    /// count.
+    pub foreign_marks: u64,
     /// How many of those that are meant can't go back.
     pub homeless: Homeless,
     /// Places at which there is no letter. If there are any, nothing was put back.
@@ -135,7 +138,7 @@ impl DeadLetters {
         (parts, marks): (&[Part], &Marks),
         progress: &mut Progress<'_>,
     ) -> Result<Replayed, Error> {
-        let mut planned = Replayed::default();
+        let mut planned = Replayed { foreign_marks: marks.foreign, ..Replayed::default() };
         let inputs = self.inputs.clone();
         let mut missing: BTreeSet<Place> = replay.selection.places.iter().cloned().collect();
         self.walk(parts, progress, &mut |part, content| {

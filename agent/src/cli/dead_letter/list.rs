@@ -53,13 +53,7 @@ fn lines(listing: &Listing) -> Vec<String> {
     if listing.counts.is_empty() {
         lines.push("no dead letters".to_owned());
     }
-    if listing.foreign_marks > 0 {
-        lines.push(format!(
-            "{} records say that a letter was put back which comes after them: no replay wrote them, and \
-             they don't count; somebody else writes to the dead-letter topic",
-            listing.foreign_marks
-        ));
-    }
+    lines.extend(text::foreign_marks(listing.foreign_marks));
     for Count { transform, exception, waiting, put_back } in &listing.counts {
         let (exception, place) = (text::clean(exception, MESSAGE_CHARS_MAX), place(transform));
         lines.push(format!("{exception} in {place}: {waiting} waiting, {put_back} put back"));

@@ -64,6 +64,7 @@ fn lines(replayed: &Replayed, dry_run: bool) -> Vec<String> {
         let before = replayed.before;
         lines.push(format!("{before} were put back before; `--again` puts them back once more"));
     }
+    lines.extend(text::foreign_marks(replayed.foreign_marks));
     lines.push(format!("{} {} left", replayed.left, if dry_run { "would be" } else { "are" }));
     lines
 }
@@ -103,6 +104,7 @@ fn details(replayed: &Replayed, dry_run: bool) -> Value {
         "dry_run": dry_run,
         "put_back": replayed.put_back,
         "put_back_before": replayed.before,
+        "foreign_marks": replayed.foreign_marks,
         "without_topic": {
             "handed_over": replayed.homeless.handed_over,
             "without_source": replayed.homeless.without_source,
@@ -131,6 +133,8 @@ mod tests {
         );
         assert_eq!(lines(&replayed, true)[0], "would put back 12 into words");
         assert_eq!(lines(&Replayed::default(), false), ["nothing to put back", "0 are left"]);
+        let forged = Replayed { foreign_marks: 5, ..Replayed::default() };
+        assert!(lines(&forged, false)[1].starts_with("5 records say that a letter was put back"));
         assert!(findings(&replayed).is_empty());
         assert_eq!(details(&replayed, false)["put_back"]["words"], 12);
     }

@@ -87,6 +87,16 @@ pub(super) fn one_line(bytes: &[u8]) -> String {
     }
 }
 
+/// That so many records are not what they say, if there are any.
+pub(super) fn foreign_marks(count: u64) -> Option<String> {
+    (count > 0).then(|| {
+        format!(
+            "{count} records say that a letter was put back which does not stand before them: no replay \
+             wrote them, and they don't count; let the agents alone write to the dead-letter topic"
+        )
+    })
+}
+
 /// Bytes on many lines: as they are if they are text that a terminal can show, else in hexadecimal.
 pub(super) fn whole(bytes: &[u8]) -> Vec<String> {
     let shows = |c: char| !steers(c) || matches!(c, '\n' | '\t');
