@@ -1,7 +1,6 @@
 //! Who may use the control service.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
@@ -10,9 +9,12 @@ use sha2::{Digest, Sha256};
 use tonic::{Request, Status};
 
 use super::Error;
+use crate::config::read_regular;
 
 /// The fewest bytes of a token, so that it can't be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
+/// The most bytes of its file, so that not just any file is one.
+const FILE_BYTES_MAX: u64 = 4_096;
 
 /// Lets those pass who bring the token, or everyone if there is none.
 #[derive(Clone, Debug, Default)]
@@ -72,10 +74,44 @@ pub(super) fn lock_read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 
 fn read(key: &'static str, path: &Path) -> Result<[u8; 32], Error> {
     let failed = |reason| Error::File { key, path: path.to_owned(), reason };
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let content = read_regular(path, FILE_BYTES_MAX).map_err(|error| failed(error.to_string()))?;
+    let text = str::from_utf8(&content)
+        .map_err(|_| failed("it is not text: write the token into it, and nothing else".into()))?;
     let token = text.trim();
     if token.len() < TOKEN_BYTES_MIN {
-        return Err(failed(format!("a token has at least {TOKEN_BYTES_MIN} characters")));
+        return Err(failed(format!(
+            "a token has at least {TOKEN_BYTES_MIN} bytes: make one with `openssl rand -hex 32`"
+        )));
     }
     Ok(Sha256::digest(token).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use super::*;
+
+    #[test]
+    fn a_token_comes_from_a_small_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let read = || match Access::read("control.token_file", Some(&path)) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        for (content, expected) in [
+            (&b"a token that nobody guesses\n"[..], ""),
+            (b"short\n", "a token has at least 16 bytes"),
+            (b"\xff\xfe0123456789abcdef", "it is not text"),
+            (&[b'x'; 5_000], "it is larger than 4096 bytes"),
+        ] {
+            fs::write(&path, content).unwrap();
+            let told = read();
+            assert!(told.contains(expected) && told.is_empty() == expected.is_empty(), "{told}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(read().contains("it is not a file"), "a pipe would keep the agent waiting");
+    }
 }

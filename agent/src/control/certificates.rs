@@ -2,11 +2,12 @@
 //! and again, so that what is renewed or revoked counts for the next connection.
 
 use std::{
-    fmt, fs,
+    fmt,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
 
+use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use tokio_rustls::{
     TlsAcceptor,
@@ -18,13 +19,19 @@ use tokio_rustls::{
     },
 };
 
-use super::{Error, access::lock_read};
-use crate::config::Tls;
+use super::{Error, access::lock_read, validity::Validity};
+use crate::config::{Tls, read_regular};
 
 /// The keys of the pipeline file that name the files.
 const CERTIFICATE: &str = "control.tls.certificate";
 const KEY: &str = "control.tls.key";
 const CLIENT_CA: &str = "control.tls.client_ca";
+/// The most bytes of one of them.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// How long before its end it is told that a certificate has to be renewed; of one that lasts for
+/// days alone, when this part of its time is left.
+const ENDING_TIME: SignedDuration = SignedDuration::from_hours(7 * 24);
+const ENDING_PART: i32 = 5;
 /// What clients and server agree to speak.
 const PROTOCOL: &[u8] = b"h2";
 
@@ -39,6 +46,8 @@ struct Current {
     config: Arc<ServerConfig>,
     /// Of all files.
     digest: [u8; 32],
+    /// Of the certificate, and of those between it and its root, the one that ends first.
+    validity: Option<Validity>,
 }
 
 impl Certificates {
@@ -64,6 +73,33 @@ impl Certificates {
         TlsAcceptor::from(self.current().config)
     }
 
+    /// That the certificate ends soon, or has ended, in words, and whether it has.
+    pub(super) fn ending(&self, now: Timestamp) -> Option<(String, bool)> {
+        let Validity { from, until } = self.current().validity?;
+        let left = until.duration_since(now);
+        if left > ENDING_TIME.min(until.duration_since(from) / ENDING_PART) {
+            return None;
+        }
+        let has_ended = left.is_negative();
+        let path = self.files.certificate.display();
+        let (ends, clients) = match has_ended {
+            true => ("has ended", "clients refuse it"),
+            false => ("ends", "from then on clients refuse it"),
+        };
+        Some((
+            format!(
+                "the certificate of `{CERTIFICATE}` ({path}) {ends} at {until:.0}, {clients}: renew it; \
+                 what is in its files is read again within seconds"
+            ),
+            has_ended,
+        ))
+    }
+
+    /// Whether clients have to bring a certificate.
+    pub(super) const fn asks(&self) -> bool {
+        self.files.client_ca.is_some()
+    }
+
     fn current(&self) -> Current {
         lock_read(&self.current).clone()
     }
@@ -72,7 +108,7 @@ impl Certificates {
 fn read(files: &Tls) -> Result<Current, Error> {
     let mut digest = Sha256::new();
     let mut file = |key, path: &Path| {
-        let pem = fs::read(path).map_err(|error| failed(key, path, &error))?;
+        let pem = read_regular(path, FILE_BYTES_MAX).map_err(|error| failed(key, path, &error))?;
         digest.update(pem.len().to_be_bytes());
         digest.update(&pem);
         Ok(pem)
@@ -103,13 +139,15 @@ fn read(files: &Tls) -> Result<Current, Error> {
         }
     };
     let chain = certificates(CERTIFICATE, &files.certificate, &certificate)?;
+    let validities = chain.iter().filter_map(|certificate| Validity::of(certificate));
+    let validity = validities.min_by_key(|validity| validity.until);
     let key = PrivateKeyDer::from_pem_slice(&key)
         .map_err(|error| failed(KEY, &files.key, &format!("it is no key in PEM: {error}")))?;
     let mut config = builder.with_single_cert(chain, key).map_err(|error| {
         failed(KEY, &files.key, &format!("{error}; it is to be the certificate's"))
     })?;
     config.alpn_protocols.push(PROTOCOL.to_vec());
-    Ok(Current { config: Arc::new(config), digest: digest.finalize().into() })
+    Ok(Current { config: Arc::new(config), digest: digest.finalize().into(), validity })
 }
 
 fn failed(key: &'static str, path: &Path, reason: &dyn fmt::Display) -> Error {
@@ -129,5 +167,39 @@ fn certificates(
         }
         Ok(found) => Ok(found),
         Err(error) => Err(failed(key, path, &format!("it is not PEM: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{super::validity::tests::certificate, *};
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Tls {
+            certificate: folder.path().join("certificate.pem"),
+            key: folder.path().join("key.pem"),
+            client_ca: None,
+        };
+        let at = |time: &str| format!("{time}T00:00:01Z").parse::<Timestamp>().unwrap();
+        for (from, until, quiet, told) in [
+            ((2026, 1, 1), (2027, 1, 1), "2026-12-24", "2026-12-25"),
+            ((2026, 1, 1), (2026, 1, 11), "2026-01-08", "2026-01-09"),
+        ] {
+            let ([pem, key], _) = certificate(from, until);
+            fs::write(&files.certificate, pem).unwrap();
+            fs::write(&files.key, key).unwrap();
+            let read = Certificates::read(&files).unwrap();
+            assert_eq!(read.ending(at(quiet)), None);
+            let (message, has_ended) = read.ending(at(told)).unwrap();
+            let (year, month, day) = until;
+            let end = format!("ends at {year}-{month:02}-{day:02}T00:00:00Z");
+            assert!(message.contains(&end) && !has_ended, "{message}");
+            let (message, has_ended) = read.ending(at("2027-01-01")).unwrap();
+            assert!(message.contains("has ended") && has_ended, "{message}");
+        }
     }
 }

@@ -26,6 +26,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod validity;
 
 use std::{io, ops::Bound, path::PathBuf};
 
@@ -33,7 +34,7 @@ use tokio::sync::mpsc;
 
 pub use self::{
     events::{Events, now_ms},
-    server::Server,
+    server::{Server, check},
 };
 
 /// What the control service does it with: the agent. Calls may block for a bounded time.
@@ -164,6 +165,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Renew the certificate.
+    #[error("{0}")]
+    Ended(String),
     /// Its threads can't be started: look at the machine's limits.
     #[error("can't start the control interface: {0}")]
     Runtime(#[source] io::Error),

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::{Error, access::Access, certificates::Certificates};
+use super::{Error, Events, access::Access, certificates::Certificates};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -13,13 +14,18 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Renewal {
     certificates: Option<Arc<Certificates>>,
     tokens: Vec<Access>,
-    /// What was wrong with the files, when that was told last.
-    failures: Vec<String>,
+    events: Arc<Events>,
+    /// The kinds of events, and what was told, by the last look.
+    told: Vec<(&'static str, String)>,
 }
 
 impl Renewal {
-    pub(super) const fn new(certificates: Option<Arc<Certificates>>, tokens: Vec<Access>) -> Self {
-        Self { certificates, tokens, failures: Vec::new() }
+    pub(super) const fn new(
+        certificates: Option<Arc<Certificates>>,
+        tokens: Vec<Access>,
+        events: Arc<Events>,
+    ) -> Self {
+        Self { certificates, tokens, events, told: Vec::new() }
     }
 
     /// Whether there is nothing to be renewed.
@@ -45,14 +51,60 @@ impl Renewal {
         let certificates = self.certificates.iter().map(|of| of.refresh());
         let looked: Vec<Result<bool, Error>> =
             certificates.chain(self.tokens.iter().map(Access::refresh)).collect();
-        let failures: Vec<String> =
-            looked.iter().filter_map(|of| Some(of.as_ref().err()?.to_string())).collect();
         if looked.iter().any(|of| matches!(of, Ok(true))) {
             info!("certificate, client root or token of the control interface were renewed");
         }
-        for failure in failures.iter().filter(|failure| !self.failures.contains(failure)) {
-            warn!(reason = failure, "what was read before stays in force");
+        let failed = |error: Error| {
+            ("control_files_unusable", format!("{error}; what was read before stays in force"))
+        };
+        let mut tell: Vec<_> = looked.into_iter().filter_map(Result::err).map(failed).collect();
+        let ending = self.certificates.as_ref().and_then(|of| of.ending(Timestamp::now()));
+        tell.extend(ending.map(|(message, _)| ("certificate_ends", message)));
+        for (kind, message) in tell.iter().filter(|one| !self.told.contains(one)) {
+            warn!(message, "the control interface");
+            self.events.tell(kind, message);
         }
-        self.failures = failures;
+        self.told = tell;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{super::validity::tests::certificate, *};
+    use crate::config::Tls;
+
+    #[test]
+    fn what_is_wrong_is_an_event_once_and_what_was_read_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let files = Tls { certificate: path("certificate"), key: path("key"), client_ca: None };
+        let write = |until| {
+            let ([pem, key], _) = certificate((2000, 1, 1), until);
+            fs::write(&files.certificate, pem).unwrap();
+            fs::write(&files.key, key).unwrap();
+        };
+        write((2100, 1, 1));
+        fs::write(path("token"), "a token that nobody guesses").unwrap();
+        let token = Access::read("control.token_file", Some(&path("token"))).unwrap();
+        let certificates = Arc::new(Certificates::read(&files).unwrap());
+        let events = Arc::new(Events::default());
+        let mut renewal = Renewal::new(Some(certificates), vec![token], Arc::clone(&events));
+        let mut look = || {
+            let before = events.after(0, usize::MAX).events.len();
+            (0..2).for_each(|_| renewal.look());
+            let told = events.after(0, usize::MAX).events.split_off(before);
+            told.into_iter().map(|event| event.kind).collect::<Vec<_>>()
+        };
+        assert!(look().is_empty());
+        fs::write(path("token"), "short").unwrap();
+        fs::write(path("key"), "broken").unwrap();
+        assert_eq!(look(), ["control_files_unusable"; 2]);
+        write((2001, 1, 1));
+        fs::write(path("token"), "a token that was made anew").unwrap();
+        assert_eq!(look(), ["certificate_ends"]);
+        write((2100, 1, 1));
+        assert!(look().is_empty());
     }
 }

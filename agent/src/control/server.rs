@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -67,6 +68,19 @@ struct Entrance<'a> {
     listen: &'a Listen,
     access: Access,
     reads_only: bool,
+}
+
+/// Whether the files that `control` names can be used; what has to be done about them soon.
+pub fn check(control: &Control) -> Result<Option<String>, Error> {
+    Access::read("control.token_file", control.token_file.as_deref())?;
+    if let Some(read_only) = &control.read_only {
+        Access::read("control.read_only.token_file", read_only.token_file.as_deref())?;
+    }
+    let Some(files) = &control.tls else { return Ok(None) };
+    match Certificates::read(files)?.ending(Timestamp::now()) {
+        Some((message, true)) => Err(Error::Ended(message)),
+        ending => Ok(ending.map(|(message, _)| message)),
+    }
 }
 
 impl Server {
@@ -151,7 +165,7 @@ impl Server {
         for entrance in &entrances {
             self.open(entrance, certificates.as_ref(), operator)?;
         }
-        let renewal = Renewal::new(certificates, tokens);
+        let renewal = Renewal::new(certificates, tokens, Arc::clone(&self.events));
         if !renewal.is_idle() {
             tokio::spawn(renewal.run());
         }
@@ -178,11 +192,12 @@ impl Server {
                     false => self.control_address = bound,
                 }
                 info!(%address, reads_only, tls = certificates.is_some(), "the control interface listens");
-                if !entrance.access.asks() && certificates.is_none() && !reads_only {
+                let asks = entrance.access.asks() || certificates.is_some_and(|of| of.asks());
+                if !asks && !reads_only {
                     warn!(
                         %address,
                         "whoever is on this machine, or in this pod, may swap modules and drain: set \
-                         `control.token_file`, or listen on a socket"
+                         `control.token_file` or `control.tls.client_ca`, or listen on a socket"
                     );
                 }
                 (Listener::Tcp(listener), certificates.cloned())

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
+use prost::Message;
 use tokio::sync::mpsc;
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
 use super::{
     client::{Client, Error, Target},
@@ -297,6 +302,7 @@ fn who_may_only_read_changes_nothing() {
     let refused = [
         ("Pause", client.pause().map(drop)),
         ("Resume", client.resume()),
+        ("Retry", client.retry(Vec::new()).map(drop)),
         ("Drain", client.drain(None)),
         ("Swap", client.swap(module(1), |_| true)),
         ("Rollback", client.rollback(RollbackRequest::default(), |_| true)),
@@ -308,6 +314,42 @@ fn who_may_only_read_changes_nothing() {
         assert!(told.contains("control.read_only") && told.contains(call), "{told}");
     }
     assert!(agent.client().resume().is_ok(), "elsewhere it may");
+}
+
+/// The names of all calls of the control service, by its description.
+fn all_calls() -> Vec<String> {
+    let files = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
+    let control = files.iter().flat_map(|file| &file.service).filter(|of| of.name() == "Control");
+    control.flat_map(|of| &of.method).map(|method| method.name().to_owned()).collect()
+}
+
+/// What comes of a call of this name, with nothing in its message.
+async fn call(channel: &Channel, name: &str) -> Result<(), tonic::Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let path = format!("/sidestream.control.v1.Control/{name}").parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    client.server_streaming(tonic::Request::new(()), path, codec).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_not_known_to_read_alone_is_refused_to_who_may_only_read() {
+    const READS: [&str; 4] = ["GetStatus", "Get", "Scan", "WatchEvents"];
+    let agent = tokio::task::spawn_blocking(|| Listening::start(|| panic!("nothing gets here")));
+    let agent = agent.await.unwrap();
+    let address = format!("http://{}", agent.reader());
+    let channel = Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+    let calls = all_calls();
+    assert!(READS.iter().all(|read| calls.iter().any(|call| call == read)), "{calls:?}");
+    assert!(["Retry", "Swap", "Drain"].iter().all(|name| calls.iter().any(|call| call == name)));
+    for name in calls.iter().map(String::as_str).chain(["Unheard"]) {
+        let refusal = call(&channel, name).await.err();
+        let is_refused = refusal.is_some_and(|told| {
+            told.code() == Code::PermissionDenied && told.message().contains("control.read_only")
+        });
+        assert_eq!(is_refused, !READS.contains(&name), "{name}");
+    }
+    tokio::task::spawn_blocking(|| drop(agent)).await.unwrap();
 }
 
 /// Waits until the server has closed a connection.
