@@ -1,30 +1,17 @@
 //! Clients that have nothing to do with librdkafka get on with the embedded broker: Apache Kafka's
 //! own console tools, and a client written in Python.
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use sidestream::dev_broker::{DevBroker, Options};
-use sidestream_tests::{agent, tools::cached};
+use sidestream_tests::{
+    agent,
+    tools::{cached, kafka_tool},
+};
 
-/// Runs one of Kafka's tools on a broker, with this on its standard input; gives what it said.
 fn tool(class: &str, broker: &DevBroker, arguments: &[&str], input: &str) -> Result<String> {
-    let jars = cached("kafka/tools-4.3.1")?.join("*");
-    let mut command = Command::new("java");
-    command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp"]).arg(jars);
-    command.arg(format!("org.apache.kafka.tools.{class}"));
-    command.args(["--bootstrap-server", &broker.bootstrap()]).args(arguments);
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = pipes.spawn().context("can't run java")?;
-    process.stdin.take().context("its input")?.write_all(input.as_bytes())?;
-    let output = process.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{class} ended with {}: {said}{complaints}", output.status);
-    Ok(said)
+    kafka_tool(class, &broker.bootstrap(), arguments, input)
 }
 
 fn create(broker: &DevBroker, topic: &str) -> Result<()> {

@@ -7,6 +7,7 @@ use sidestream_core::record::TaskId;
 use super::{Error, code, kafka_config, modules, shares, topics};
 use crate::{
     config::{KafkaProperties, Pipeline, Position, Problem},
+    control,
     guest::Module,
     kafka::{self, Admin},
     plan::{self, Plan},
@@ -67,20 +68,28 @@ pub fn check_state(pipeline: &Pipeline) -> Option<Problem> {
     })
 }
 
+/// Whether the files that `control` names can be used here; what has to be done about them soon.
+pub fn check_control(pipeline: &Pipeline) -> Result<Option<String>, Error> {
+    Ok(control::check(&pipeline.control)?)
+}
+
 /// Plans the pipeline on the topics as they are, if a broker answers, and looks whether the cluster
-/// can serve it.
+/// can serve it and the user may do what it takes.
 pub fn check_topics(pipeline: &Pipeline) -> Result<Plan, Error> {
     let config = kafka_config(pipeline, "check");
     config.validate()?;
     let admin = Admin::new(&config)?;
     let plan = topics::look(pipeline, &admin)?;
     let names: Vec<&str> = plan.topology.topics.iter().map(|topic| topic.name.as_str()).collect();
+    let mut troubles = admin.troubles(&names)?;
+    troubles.extend(admin.missing_rights(&topics::uses(&plan.topology))?);
     let problem = |trouble: kafka::Trouble| Problem {
         at: None,
         message: trouble.what,
         remedy: trouble.remedy,
     };
-    let problems: Vec<Problem> = admin.troubles(&names)?.into_iter().map(problem).collect();
+    let mut problems: Vec<Problem> = troubles.into_iter().map(problem).collect();
+    problems.extend(topics::check_creation(&plan, &admin)?);
     if problems.is_empty() { Ok(plan) } else { Err(Error::Topics(problems)) }
 }
 

@@ -44,7 +44,7 @@ use self::{
     versions::Versions,
 };
 pub use self::{
-    check::{check_modules, check_state, check_topics, kafka_properties},
+    check::{check_control, check_modules, check_state, check_topics, kafka_properties},
     thread::Stop,
 };
 /// What the verb does that the agent starts itself with, to compile a module.

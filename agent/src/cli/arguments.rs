@@ -41,7 +41,7 @@ pub enum Verb {
         /// The pipeline file.
         #[arg(env = "SIDESTREAM_PIPELINE")]
         file: PathBuf,
-        /// Ask no broker.
+        /// Ask no broker, and look at nothing else that is there only where the agent runs.
         #[arg(long)]
         offline: bool,
     },

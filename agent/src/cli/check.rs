@@ -18,8 +18,8 @@ use crate::{
     plan::Plan,
 };
 
-/// Checks a pipeline: its file, then its modules and, unless `offline`, the state directory, brokers
-/// and topics.
+/// Checks a pipeline: its file, then its modules and, unless `offline`, the state directory, the files
+/// of `control`, brokers and topics.
 pub(super) fn check(file: &Path, offline: bool, output: &mut Output) -> Exit {
     let pipeline = match load(file) {
         Ok(pipeline) => pipeline,
@@ -38,6 +38,13 @@ pub(super) fn check(file: &Path, offline: bool, output: &mut Output) -> Exit {
     if !offline && let Some(problem) = agent::check_state(&pipeline) {
         findings.push(Finding::of_problem(About::State, file, problem));
     }
+    let mut warnings = Vec::new();
+    if !offline {
+        match agent::check_control(&pipeline) {
+            Ok(warning) => warnings.extend(warning),
+            Err(error) => findings.extend(finding::of_agent(file, error)),
+        }
+    }
     let plan = match offline {
         true => None,
         false => match look_at_topics(&pipeline, &mut progress, output) {
@@ -49,10 +56,12 @@ pub(super) fn check(file: &Path, offline: bool, output: &mut Output) -> Exit {
         },
     };
     progress.end();
-    output.findings(&findings, &details(plan.as_ref()));
+    output.findings(&findings, &details(plan.as_ref(), &warnings));
     if findings.is_empty() {
         output.human(&summary(&pipeline, plan.as_ref()));
     }
+    let told: Vec<String> = warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    output.human(&told);
     finding::exit(&findings)
 }
 
@@ -65,9 +74,9 @@ fn look_at_topics(
     agent::check_topics(pipeline)
 }
 
-/// The plan as JSON.
-fn details(plan: Option<&Plan>) -> Value {
-    let Some(plan) = plan else { return json!({}) };
+/// The plan, and what has to be done soon, as JSON.
+fn details(plan: Option<&Plan>, warnings: &[String]) -> Value {
+    let Some(plan) = plan else { return json!({ "warnings": warnings }) };
     let topology = &plan.topology;
     let subtopologies = topology.subtopologies.iter().map(|subtopology| {
         let transforms: Vec<_> = subtopology.transforms.iter().map(|t| &t.name).collect();
@@ -84,6 +93,7 @@ fn details(plan: Option<&Plan>) -> Value {
     json!({
         "subtopologies": subtopologies.collect::<Vec<_>>(),
         "topics_to_create": create.collect::<Vec<_>>(),
+        "warnings": warnings,
     })
 }
 

@@ -18,7 +18,9 @@ use super::{
     config::{Config, Properties},
     connections::{NO_COORDINATOR, unanswered},
     names::Names,
-    native::{Client, Code, Failure, NewTopicSpec, OffsetAt, PartitionList, ProducerClient},
+    native::{
+        Client, Code, Effect, Failure, NewTopicSpec, OffsetAt, PartitionList, ProducerClient,
+    },
     offsets,
 };
 
@@ -89,6 +91,10 @@ impl Admin {
 
     pub(super) const fn is_exactly_once(&self) -> bool {
         self.config.exactly_once
+    }
+
+    pub(super) fn application(&self) -> &str {
+        &self.config.application
     }
 
     fn failed(&self, doing: &str, failure: &Failure) -> Error {
@@ -177,6 +183,37 @@ impl Admin {
         if topics.is_empty() {
             return Ok(BTreeMap::new());
         }
+        let outcomes = self.request_topics(topics, Effect::Lasting)?;
+        let mut creations = BTreeMap::new();
+        for (name, outcome) in outcomes {
+            let creation = creation(&name, outcome)?;
+            creations.insert(name, creation);
+        }
+        self.wait_until_visible(topics)?;
+        Ok(creations)
+    }
+
+    /// What keeps brokers from creating topics, for this user. Creates none.
+    pub fn check_creation(&self, topics: &[NewTopic]) -> Result<Vec<String>, Error> {
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut problems = Vec::new();
+        for (name, outcome) in self.request_topics(topics, Effect::CheckOnly)? {
+            match creation(&name, outcome) {
+                Ok(_) => {}
+                Err(Error::Fatal(why)) => problems.push(why),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(problems)
+    }
+
+    fn request_topics(
+        &self,
+        topics: &[NewTopic],
+        effect: Effect,
+    ) -> Result<BTreeMap<String, Result<(), Failure>>, Error> {
         let specs: Vec<_> = topics
             .iter()
             .map(|topic| NewTopicSpec {
@@ -186,17 +223,9 @@ impl Admin {
                 configs: &topic.configs,
             })
             .collect();
-        let outcomes = self
-            .client
-            .create_topics(&specs, self.config.request_timeout)
-            .map_err(|failure| self.failed("creating topics", &failure))?;
-        let mut creations = BTreeMap::new();
-        for (name, outcome) in outcomes {
-            let creation = creation(&name, outcome)?;
-            creations.insert(name, creation);
-        }
-        self.wait_until_visible(topics)?;
-        Ok(creations)
+        self.client
+            .create_topics(&specs, effect, self.config.request_timeout)
+            .map_err(|failure| self.failed("creating topics", &failure))
     }
 
     fn wait_until_visible(&self, topics: &[NewTopic]) -> Result<(), Error> {

@@ -24,6 +24,7 @@ mod place;
 mod producer;
 mod refusal;
 mod restore;
+mod rights;
 mod topic_reader;
 mod topic_writer;
 mod watch;
@@ -51,6 +52,7 @@ pub use self::{
     cluster::Trouble,
     config::{Config, Properties},
     error::Error,
+    native::Right,
     topic_reader::{End, StoredHeader, StoredRecord, TopicReader},
     topic_writer::{NewRecord, TopicWriter},
 };

@@ -4,12 +4,15 @@ use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer},
 };
-use sidestream_tests::broker::{Cluster, Options};
+use sidestream_tests::{
+    broker::{self, Cluster, Options},
+    topics,
+};
 
 use super::*;
 
 /// Words of lines, which nothing remembers.
-const SPLIT: &str = "\
+pub(super) const SPLIT: &str = "\
 application: {name}
 kafka: { bootstrap.servers: '{bootstrap}' }
 state: { directory: '{state}' }
@@ -20,7 +23,7 @@ transforms:
     outputs: { words: '{name}-words' }
 ";
 
-fn check(agent: &Agent) -> Result<(i32, String)> {
+pub(super) fn check(agent: &Agent) -> Result<(i32, String)> {
     let answer = run(&["check", &agent.pipeline_file().display().to_string()])?;
     Ok((answer.exit, answer.text))
 }

@@ -1,6 +1,10 @@
 //! Certificates and tokens that are renewed while an agent runs.
 
-use super::*;
+use std::{fs, path::Path};
+
+use sidestream::control::client::Error;
+
+use super::{access::certificates, *};
 
 /// Puts a file in the place of another one at once.
 fn replace(file: &Path, content: &[u8]) -> Result<()> {

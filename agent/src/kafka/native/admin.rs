@@ -38,6 +38,15 @@ pub(in crate::kafka) struct TopicDescription {
     pub(in crate::kafka) id: TopicId,
 }
 
+/// What comes of a request to create something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kafka) enum Effect {
+    /// It is there.
+    Lasting,
+    /// Nothing but the answer whether it could be.
+    CheckOnly,
+}
+
 /// A topic to create.
 pub(in crate::kafka) struct NewTopicSpec<'a> {
     /// Its name.
@@ -127,6 +136,7 @@ impl Client {
     pub(in crate::kafka) fn create_topics(
         &self,
         topics: &[NewTopicSpec<'_>],
+        effect: Effect,
         timeout: Duration,
     ) -> Result<BTreeMap<String, Result<(), Failure>>, Failure> {
         let mut specs = NewTopics(Vec::with_capacity(topics.len()));
@@ -135,8 +145,16 @@ impl Client {
         }
         let operation = Operation::RD_KAFKA_ADMIN_OP_CREATETOPICS;
         let answer = self.request(operation, timeout, |options, queue| {
-            // SAFETY: all are alive during the call, which copies the topics.
+            let checks_only = (effect == Effect::CheckOnly).into();
+            // SAFETY: all are alive during the calls, which copy the topics. No text is asked for, so
+            // its buffer may be null.
             unsafe {
+                Failure::check(sys::rd_kafka_AdminOptions_set_validate_only(
+                    options,
+                    checks_only,
+                    ptr::null_mut(),
+                    0,
+                ))?;
                 sys::rd_kafka_CreateTopics(
                     self.raw(),
                     specs.0.as_mut_ptr(),

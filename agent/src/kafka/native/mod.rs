@@ -14,9 +14,11 @@ mod message;
 mod partitions;
 mod producer;
 mod properties;
+mod rights;
 
+pub use self::rights::Right;
 pub(super) use self::{
-    admin::{NewTopicSpec, OffsetAt},
+    admin::{Effect, NewTopicSpec, OffsetAt},
     client::{Client, Conf, Kind},
     cluster::Partition,
     consumer::ConsumerClient,
@@ -26,6 +28,7 @@ pub(super) use self::{
     partitions::PartitionList,
     producer::{GroupName, ProducerClient, ProducerRecord},
     properties::{is_property, property_names, refusal},
+    rights::Granted,
 };
 
 /// Milliseconds as librdkafka takes them.
