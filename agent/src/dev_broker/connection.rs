@@ -23,7 +23,7 @@ use super::{
 const REQUEST_BYTES_MAX: usize = 104_857_600;
 
 /// Key, version and correlation id.
-const REQUEST_BYTES_MIN: usize = 8;
+pub(super) const REQUEST_BYTES_MIN: usize = 8;
 
 /// Serves a client until it goes.
 pub(super) async fn serve(
@@ -65,7 +65,12 @@ async fn read_frame(
     }
 }
 
-fn read_call(mut body: Bytes, peer: SocketAddr, now_ms: i64) -> Result<Call, ConnectionError> {
+/// Takes the header off a request.
+pub(super) fn read_call(
+    mut body: Bytes,
+    peer: SocketAddr,
+    now_ms: i64,
+) -> Result<Call, ConnectionError> {
     let (mut peek, size) = (body.clone(), body.len());
     if size < REQUEST_BYTES_MIN {
         return Err(ConnectionError::RequestSize(i32::try_from(size).unwrap_or(i32::MAX)));
@@ -73,7 +78,7 @@ fn read_call(mut body: Bytes, peer: SocketAddr, now_ms: i64) -> Result<Call, Con
     let (key, version) = (peek.get_i16(), peek.get_i16());
     let api = ApiKey::try_from(key).map_err(|()| ConnectionError::NotOffered { key, version })?;
     let header = RequestHeader::decode(&mut body, api.request_header_version(version))
-        .map_err(|error| ConnectionError::Codec { key, version, why: error.to_string() })?;
+        .map_err(|error| ConnectionError::Unreadable { key, version, why: error.to_string() })?;
     let client_id = header.client_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
     let client_host = format!("/{}", peer.ip());
     let context = Context { version, client_id, client_host, now_ms };

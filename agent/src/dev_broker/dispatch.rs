@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    bounded,
     cluster::Cluster,
     error::ConnectionError,
     group::{Answer, Ticket},
@@ -36,7 +37,7 @@ pub(super) struct Call {
 }
 
 /// A frame to send; none for a request that wants no answer.
-type Reply = Result<Option<BytesMut>, ConnectionError>;
+pub(super) type Reply = Result<Option<BytesMut>, ConnectionError>;
 
 /// Answered at once, under the lock.
 type Now = fn(&mut Cluster, Call) -> Reply;
@@ -44,7 +45,7 @@ type Now = fn(&mut Cluster, Call) -> Reply;
 /// May wait for something to happen.
 type Later = fn(Arc<Broker>, Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
 
-enum Handler {
+pub(super) enum Handler {
     Now(Now),
     Later(Later),
 }
@@ -131,23 +132,30 @@ fn find(key: i16) -> Option<&'static Api> {
 
 /// Answers a request.
 pub(super) async fn dispatch(broker: Arc<Broker>, mut call: Call) -> Reply {
-    let version = call.context.version;
-    let not_offered = ConnectionError::NotOffered { key: call.key, version };
-    let Some(api) = find(call.key) else { return Err(not_offered) };
-    if !(api.min..=api.max).contains(&version) {
-        if api.key != ApiKey::ApiVersions {
-            return Err(not_offered);
-        }
-        // A newer client hears which versions there are, in the oldest one.
-        call.context.version = 0;
-        let code = ResponseError::UnsupportedVersion.code();
-        return call.encode(&api_versions().with_error_code(code));
-    }
-    match api.handler {
+    match handler(&mut call)? {
         Handler::Now(handler) => broker.with(|cluster, _| handler(cluster, call)),
         Handler::Later(handler) => handler(broker, call).await,
     }
 }
+
+/// Who answers a request, if it is offered.
+pub(super) fn handler(call: &mut Call) -> Result<&'static Handler, ConnectionError> {
+    let version = call.context.version;
+    match find(call.key) {
+        Some(api) if (api.min..=api.max).contains(&version) => Ok(&api.handler),
+        Some(Api { key: ApiKey::ApiVersions, .. }) => {
+            call.context.version = 0;
+            Ok(&NEWER_CLIENT)
+        }
+        _ => Err(ConnectionError::NotOffered { key: call.key, version }),
+    }
+}
+
+/// A newer client hears which versions there are, in the oldest one.
+static NEWER_CLIENT: Handler = Handler::Now(|_, call| {
+    let code = ResponseError::UnsupportedVersion.code();
+    call.encode(&api_versions().with_error_code(code))
+});
 
 fn api_versions() -> ApiVersionsResponse {
     let offered = APIS.iter().map(|api| {
@@ -160,17 +168,21 @@ fn api_versions() -> ApiVersionsResponse {
 }
 
 impl Call {
-    fn error(&self, why: &impl ToString) -> ConnectionError {
+    pub(super) fn decode<Q: Decodable>(&self) -> Result<Q, ConnectionError> {
         let (key, version) = (self.key, self.context.version);
-        ConnectionError::Codec { key, version, why: why.to_string() }
+        bounded::decode(&self.body, version).map_err(|why| ConnectionError::Unreadable {
+            key,
+            version,
+            why,
+        })
     }
 
-    fn decode<Q: Decodable>(&self) -> Result<Q, ConnectionError> {
-        let mut body = self.body.clone();
-        Q::decode(&mut body, self.context.version).map_err(|error| self.error(&error))
+    fn unwritable(&self, why: &impl ToString) -> ConnectionError {
+        let (key, version) = (self.key, self.context.version);
+        ConnectionError::Unwritable { key, version, why: why.to_string() }
     }
 
-    fn encode<R: Encodable + HeaderVersion>(&self, response: &R) -> Reply {
+    pub(super) fn encode<R: Encodable + HeaderVersion>(&self, response: &R) -> Reply {
         let version = self.context.version;
         let mut frame = BytesMut::new();
         frame.put_i32(0);
@@ -178,10 +190,20 @@ impl Call {
             .with_correlation_id(self.correlation_id)
             .encode(&mut frame, R::header_version(version))
             .and_then(|()| response.encode(&mut frame, version))
-            .map_err(|error| self.error(&error))?;
-        let length = i32::try_from(frame.len() - 4).map_err(|error| self.error(&error))?;
+            .map_err(|error| self.unwritable(&error))?;
+        let length = i32::try_from(frame.len() - 4).map_err(|error| self.unwritable(&error))?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
         Ok(Some(frame))
+    }
+
+    /// The reply to a request that waited.
+    pub(super) fn encode_answer(&self, answer: Answer) -> Reply {
+        match answer {
+            Answer::Join(outcome) => {
+                self.encode(&membership::join_response(outcome, &self.context))
+            }
+            Answer::Sync(outcome) => self.encode(&membership::sync_response(outcome)),
+        }
     }
 
     fn answer<Q: Decodable, R: Encodable + HeaderVersion>(
@@ -228,14 +250,10 @@ async fn fetch_when_due(broker: Arc<Broker>, call: Call) -> Reply {
 
 async fn join(broker: Arc<Broker>, call: Call) -> Reply {
     let request: JoinGroupRequest = call.decode()?;
-    let context = &call.context;
     let answer = waited(&broker, |cluster, ticket, unique| {
-        membership::join(cluster, request, (ticket, unique), context)
+        membership::join(cluster, request, (ticket, unique), &call.context)
     });
-    match answer.await {
-        Answer::Join(outcome) => call.encode(&membership::join_response(outcome, context)),
-        Answer::Sync(_) => Err(call.error(&"another request's answer came")),
-    }
+    call.encode_answer(answer.await)
 }
 
 async fn sync(broker: Arc<Broker>, call: Call) -> Reply {
@@ -243,10 +261,7 @@ async fn sync(broker: Arc<Broker>, call: Call) -> Reply {
     let answer = waited(&broker, |cluster, ticket, _| {
         membership::sync(cluster, &request, ticket, &call.context)
     });
-    match answer.await {
-        Answer::Sync(outcome) => call.encode(&membership::sync_response(outcome)),
-        Answer::Join(_) => Err(call.error(&"another request's answer came")),
-    }
+    call.encode_answer(answer.await)
 }
 
 /// The answer that a group gives at once, or under a ticket later.

@@ -28,6 +28,8 @@ pub(super) enum ConnectionError {
     RequestSize(i32),
     #[error("request {key} of version {version} is not offered")]
     NotOffered { key: i16, version: i16 },
-    #[error("request {key} of version {version} can't be read or answered: {why}")]
-    Codec { key: i16, version: i16, why: String },
+    #[error("request {key} of version {version} can't be read: {why}")]
+    Unreadable { key: i16, version: i16, why: String },
+    #[error("the answer to request {key} of version {version} can't be written: {why}")]
+    Unwritable { key: i16, version: i16, why: String },
 }
