@@ -177,7 +177,9 @@ fn decode_due(text: &str) -> Option<Due> {
         "w" => Clock::WallClock,
         _ => return None,
     };
-    let interval = Duration::from_millis(fields.next()?.parse().ok().filter(|&ms| ms > 0)?);
+    // As it is written: an interval that no timestamp can hold would come back as another one.
+    let interval_ms: Timestamp = fields.next()?.parse().ok().filter(|&ms| ms > 0)?;
+    let interval = Duration::from_millis(interval_ms.unsigned_abs());
     let next = fields.next()?.parse().ok()?;
     Some(Due { transform, index, schedule: Schedule { clock, interval }, next })
 }
