@@ -105,8 +105,8 @@ impl Batch {
     fn check_records(&self, limits: &Limits, now_ms: i64) -> Result<(), Refusal> {
         let summary = self.summary(limits)?;
         let invalid = |why: String| Refusal::new(ResponseError::InvalidRecord, why);
-        if summary.count == 0 || summary.count != self.last_offset_delta() + 1 {
-            let said = self.last_offset_delta() + 1;
+        let said = i64::from(self.last_offset_delta()) + 1;
+        if summary.count == 0 || i64::from(summary.count) != said {
             return Err(invalid(format!("a batch of {} records says {said}", summary.count)));
         }
         if limits.keys_needed && summary.without_key > 0 {

@@ -46,7 +46,8 @@ pub(super) fn summary(batch: &Batch, records: &[u8]) -> Result<Summary, Refusal>
     let mut summary = Summary { count: 0, without_key: 0, max_timestamp: -1 };
     for record in iter(batch, records) {
         let record = record?;
-        if record.offset != batch.base_offset() + i64::from(summary.count) {
+        let expected = batch.base_offset().checked_add(i64::from(summary.count));
+        if Some(record.offset) != expected {
             return Err(corrupt("records of a batch are not numbered one by one"));
         }
         summary.count += 1;
