@@ -25,6 +25,9 @@ use crate::dev_broker::{
 /// The first version that names topics by their ids.
 const TOPIC_ID_VERSION_MIN: i16 = 13;
 
+/// The first version in which the answer for an offset names its leader's epoch.
+const EPOCH_VERSION_MIN: i16 = 4;
+
 /// No answer is larger, whatever a client asks for.
 const RESPONSE_BYTES_MAX: usize = 55 << 20;
 
@@ -155,7 +158,7 @@ fn data(partition: &FetchPartition, log: Option<&Log>) -> PartitionData {
 pub(in crate::dev_broker) fn list_offsets(
     cluster: &mut Cluster,
     request: ListOffsetsRequest,
-    _context: &Context,
+    context: &Context,
 ) -> ListOffsetsResponse {
     let isolation = Isolation::from(request.isolation_level);
     let topics = request.topics.into_iter().map(|topic| {
@@ -165,7 +168,8 @@ pub(in crate::dev_broker) fn list_offsets(
             match look_up(cluster, &topic.name, partition, isolation) {
                 Err(refusal) => answer.with_error_code(refusal.code.code()),
                 Ok(found) => {
-                    let epoch = if found.offset < 0 { -1 } else { LEADER_EPOCH };
+                    let is_told = context.version >= EPOCH_VERSION_MIN && found.offset >= 0;
+                    let epoch = if is_told { LEADER_EPOCH } else { -1 };
                     answer
                         .with_offset(found.offset)
                         .with_timestamp(found.timestamp)
