@@ -97,6 +97,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("agent/core", &[]),
     ("agent", &["sidestream_core"]),
     ("sdk/rust", &[]),
+    ("tests/fuzz", &["sidestream", "sidestream_core"]),
     ("tests/sim", &["sidestream_core"]),
     ("tests/verifier", &[]),
     ("tests", &["sidestream", "sidestream_core", "sidestream_sim", "sidestream_verifier"]),

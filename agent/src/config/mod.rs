@@ -10,6 +10,8 @@ mod control;
 pub mod defaults;
 pub mod file;
 mod foreign;
+#[doc(hidden)]
+pub mod fuzz;
 mod graph;
 mod homes;
 mod interpolate;

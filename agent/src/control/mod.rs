@@ -15,6 +15,8 @@ mod certificates;
 pub mod client;
 mod connections;
 mod events;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 pub mod proto;
 mod renewal;

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// The most keys of one call.
-const KEYS_MAX: usize = 1_000;
+pub(super) const KEYS_MAX: usize = 1_000;
 /// The most bytes that one call's values may come to, below what clients take by default.
 const VALUES_BYTES_MAX: usize = 3 << 20;
 /// How many reads of state go on at the same time.

@@ -66,6 +66,11 @@ impl Cluster {
         }
     }
 
+    /// How many bytes of records are held.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// What requests that waited are told now.
     pub(super) fn take_answers(&mut self) -> Vec<(Ticket, Answer)> {
         std::mem::take(&mut self.answers)

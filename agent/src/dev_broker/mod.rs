@@ -17,6 +17,8 @@ mod cluster;
 mod connection;
 mod dispatch;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod log;
 mod refusal;

@@ -25,6 +25,8 @@ mod config;
 mod engine;
 mod error;
 mod failure;
+#[doc(hidden)]
+pub mod fuzz;
 mod host;
 mod imports;
 mod instance;

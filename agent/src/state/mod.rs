@@ -21,6 +21,8 @@
 
 mod database;
 mod directory;
+#[doc(hidden)]
+pub mod fuzz;
 mod memory;
 mod position;
 mod probe;

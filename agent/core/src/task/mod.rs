@@ -5,6 +5,8 @@ mod division;
 #[cfg(test)]
 mod division_tests;
 mod failures;
+#[doc(hidden)]
+pub mod fuzz;
 mod opinion;
 mod origin;
 mod part;

@@ -1,0 +1,80 @@
+//! What a fuzzer asks of this room; the test of the corpus asks the same of what was found.
+
+use std::path::Path;
+
+use super::{KafkaProperties, Pipeline, Problem, Sources, graph, pipeline::Transform, read};
+
+/// What the Kafka clients are taken to know.
+const PROPERTIES: [&str; 8] = [
+    "bootstrap.servers",
+    "linger.ms",
+    "message.max.bytes",
+    "sasl.mechanism",
+    "sasl.password",
+    "security.protocol",
+    "session.timeout.ms",
+    "transaction.timeout.ms",
+];
+
+/// Takes `data` for a pipeline file. One that names other files is passed over: nothing is read here.
+///
+/// Panics if a refusal doesn't say what is wrong, at a place that is there, and if the same file
+/// comes to something else when it is read again.
+pub fn pipeline(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if text.contains("file:") {
+        return;
+    }
+    let sources = sources();
+    let (first, again) = (read_with(text, &sources), read_with(text, &sources));
+    match (&first, &again) {
+        (Ok(pipeline), Ok(same)) => {
+            assert_eq!(format!("{pipeline:?}"), format!("{same:?}"));
+            check_transforms(&pipeline.transforms);
+        }
+        (Err(problems), Err(same)) => {
+            assert_eq!(problems, same);
+            assert!(!problems.is_empty(), "a refusal has a reason");
+            problems.iter().for_each(|problem| check_problem(problem, text));
+        }
+        _ => assert_eq!(first.is_ok(), again.is_ok(), "read twice"),
+    }
+}
+
+fn read_with(text: &str, sources: &Sources) -> Result<Pipeline, Vec<Problem>> {
+    read(Path::new("/pipelines/pipeline.yaml"), text, sources)
+}
+
+fn sources() -> Sources {
+    let variables =
+        [("HOST", "kafka"), ("EMPTY", ""), ("WORKERS", "3"), ("ODD", "a: ${HOST}\n- b")];
+    Sources {
+        variables: variables.map(|(name, value)| (name.into(), value.into())).into(),
+        folder: "/pipelines".into(),
+        kafka_properties: Some(KafkaProperties {
+            is_known: |name| PROPERTIES.contains(&name),
+            names: PROPERTIES.map(Into::into).into(),
+            expected: |name, value| {
+                let wrong = name.ends_with(".ms") && value.parse::<u32>().is_err();
+                wrong.then(|| "write a number between 0 and 900000".into())
+            },
+        }),
+    }
+}
+
+/// What later steps rely on.
+fn check_transforms(transforms: &[Transform]) {
+    let order = graph::order(transforms).expect("a pipeline with a circle is refused");
+    let place = |transform: usize| order.iter().position(|other| *other == transform);
+    for transform in 0..transforms.len() {
+        assert!(graph::upstream(transforms, transform).all(|from| place(from) < place(transform)));
+    }
+}
+
+fn check_problem(problem: &Problem, text: &str) {
+    assert!(!problem.message.is_empty(), "{problem:?}");
+    let Some(at) = problem.at else { return };
+    let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count() as u64;
+    // What is missing at the end is missing after the last line.
+    assert!((1..=lines + 1).contains(&at.line) && at.column >= 1, "{problem:?} of {lines} lines");
+}
