@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use sidestream::dev_broker::{DevBroker, Options};
 use sidestream_tests::{
     agent,
