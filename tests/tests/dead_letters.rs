@@ -298,6 +298,14 @@ fn send_marks(bootstrap: &str, topic: &str, partition: i32, marks: &[&str]) -> R
 
 /// Whoever else writes a mark makes a replay pass over a letter at most, which is told.
 fn check_forged_marks(letters: &Letters) -> Result<()> {
+    // What ended just now is seen a little later.
+    let all = || {
+        let of_first =
+            letters.counts()?.into_iter().filter(|((transform, _), _)| transform == "first");
+        Ok(of_first.map(|(_, (waiting, back))| waiting + back).sum::<u64>()
+            == BAD as u64 + BOOM as u64 + 1)
+    };
+    wait::until_true("all letters", PATIENCE, all)?;
     let list = letters.verb(&["list", "--transform", "first", "--limit", "1"])?.json()?;
     let place = text(&list["letters"][0]["place"]);
     let parts: Vec<&str> = place.rsplitn(3, ':').collect();
