@@ -25,6 +25,9 @@ const SESSION_MS: i32 = 6_000;
 /// A subscription to nothing: Kafka 3.9 never answers a member whose subscription it can't read.
 const SUBSCRIPTION: &[u8] = &[0; 10];
 
+/// A subscription to the topic `in`.
+const ANOTHER_SUBSCRIPTION: &[u8] = b"\0\0\0\0\0\x01\0\x02in\0\0\0\0";
+
 /// A member of a group by hand, with a connection of its own.
 pub(super) struct Member {
     pub(super) wire: Wire,
@@ -32,6 +35,7 @@ pub(super) struct Member {
     pub(super) instance: Option<String>,
     pub(super) id: String,
     pub(super) generation: i32,
+    subscription: &'static [u8],
 }
 
 impl Member {
@@ -39,13 +43,14 @@ impl Member {
         let mut wire = Wire::connect(bootstrap)?;
         wire.coordinator(group, 0)?;
         let (group, instance) = (group.to_owned(), instance.map(str::to_owned));
-        Ok(Self { wire, group, instance, id: String::new(), generation: -1 })
+        let (id, subscription) = (String::new(), SUBSCRIPTION);
+        Ok(Self { wire, group, instance, id, generation: -1, subscription })
     }
 
     fn join_request(&self, protocol: &str, session_timeout_ms: i32) -> JoinGroupRequest {
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(text(protocol))
-            .with_metadata(Bytes::from_static(SUBSCRIPTION));
+            .with_metadata(Bytes::from_static(self.subscription));
         JoinGroupRequest::default()
             .with_group_id(GroupId(text(&self.group)))
             .with_session_timeout_ms(session_timeout_ms)
@@ -253,6 +258,30 @@ pub(super) fn a_static_member_takes_its_own_place(bootstrap: &str) -> Result<()>
     expect(stranger.heartbeat()?, Some(ResponseError::UnknownMemberId))?;
     expect(new.leave()?, None)?;
     expect(new.heartbeat()?, Some(ResponseError::UnknownMemberId))
+}
+
+/// No rebalance, though it asks for something else: who wants one has to leave first.
+pub(super) fn a_static_member_that_asks_for_other_topics_has_what_it_had(
+    bootstrap: &str,
+) -> Result<()> {
+    let group = topics::unique("asking");
+    let old = Member::alone(bootstrap, &group, Some("instance"))?;
+    let mut new = Member::new(bootstrap, &group, Some("instance"))?;
+    new.subscription = ANOTHER_SUBSCRIPTION;
+    new.send_join()?;
+    let joined = new.joined()?;
+    expect(joined.error_code, None)?;
+    ensure!(joined.generation_id == old.generation && *joined.leader == *old.id, "{joined:?}");
+    new.send_sync(&[])?;
+    let synced = new.synced()?;
+    ensure!(synced.assignment == b"all"[..], "{synced:?}");
+    expect(new.leave()?, None)?;
+    let mut again = Member::new(bootstrap, &group, Some("instance"))?;
+    again.subscription = ANOTHER_SUBSCRIPTION;
+    let joined = again.join()?;
+    let asked = joined.members.iter().map(|member| &member.metadata[..]).collect::<Vec<_>>();
+    ensure!(joined.leader == joined.member_id && asked == [ANOTHER_SUBSCRIPTION], "{joined:?}");
+    expect(again.leave()?, None)
 }
 
 pub(super) fn a_member_that_leaves_is_forgotten(bootstrap: &str) -> Result<()> {

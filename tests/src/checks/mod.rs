@@ -107,6 +107,7 @@ pub const ALL: &[Check] = checks![
     group_members::a_heartbeat_tells_of_a_rebalance,
     group_members::a_silent_member_is_dropped,
     group_members::a_static_member_takes_its_own_place,
+    group_members::a_static_member_that_asks_for_other_topics_has_what_it_had,
     group_members::a_member_that_leaves_is_forgotten,
     group_members::what_cannot_be_a_member_is_refused,
 ];
