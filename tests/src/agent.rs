@@ -39,13 +39,18 @@ impl Agent {
         std::fs::create_dir_all(&folder)?;
         let root = root.to_owned();
         let agent = Self { name: name.to_owned(), folder, root, process: None };
+        agent.write_pipeline(bootstrap, pipeline)?;
+        Ok(agent)
+    }
+
+    /// Gives it this pipeline file, with the same placeholders; what runs goes on as it is.
+    pub fn write_pipeline(&self, bootstrap: &str, pipeline: &str) -> Result<()> {
         let text = pipeline
             .replace("{bootstrap}", bootstrap)
-            .replace("{name}", name)
-            .replace("{state}", &agent.state_directory().display().to_string())
+            .replace("{name}", &self.name)
+            .replace("{state}", &self.state_directory().display().to_string())
             .replace("{modules}", &modules().display().to_string());
-        std::fs::write(agent.pipeline_file(), text)?;
-        Ok(agent)
+        Ok(std::fs::write(self.pipeline_file(), text)?)
     }
 
     /// Its name.

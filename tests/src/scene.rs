@@ -27,10 +27,13 @@ kafka:
     heartbeat.interval.ms: 1000
   producer:
     transaction.timeout.ms: 6000
-workers: 2
+workers: {workers}
 identity: {name}
 state:
   directory: {state}";
+
+/// How many workers an agent has, unless its file is written anew.
+const WORKERS: usize = 2;
 
 /// What a scene plays.
 #[derive(Clone, Copy)]
@@ -151,14 +154,26 @@ impl Scene {
     pub fn add_agent(&mut self) -> Result<usize> {
         let index = self.agents.len();
         let name = format!("agent-{}", char::from(b'a' + u8::try_from(index)?));
-        let mut pipeline = self.play.pipeline.replace("{head}", HEAD);
+        let pipeline = self.filled_in(self.play.pipeline, WORKERS);
+        self.agents.push(Agent::new(self.folder.path(), &name, &self.bootstrap, &pipeline)?);
+        Ok(index)
+    }
+
+    /// Gives an agent another pipeline file, written as the play's is, for when it starts next.
+    pub fn write_pipeline(&self, agent: usize, pipeline: &str, workers: usize) -> Result<()> {
+        let pipeline = self.filled_in(pipeline, workers);
+        self.agents[agent].write_pipeline(&self.bootstrap, &pipeline)
+    }
+
+    fn filled_in(&self, pipeline: &str, workers: usize) -> String {
+        let mut pipeline = pipeline.replace("{head}", HEAD);
+        pipeline = pipeline.replace("{workers}", &workers.to_string());
         pipeline = pipeline.replace("{application}", &self.application);
         let topics = self.play.inputs.iter().map(|(name, ..)| *name);
         for topic in topics.chain(self.play.outputs.iter().copied()) {
             pipeline = pipeline.replace(&format!("{{topic:{topic}}}"), &self.topic(topic));
         }
-        self.agents.push(Agent::new(self.folder.path(), &name, &self.bootstrap, &pipeline)?);
-        Ok(index)
+        pipeline
     }
 
     /// Adds and starts this many agents.
@@ -200,9 +215,14 @@ impl Scene {
     /// records of it were processed, which a group's first commits, of where it begins, don't say.
     /// Needs load.
     pub fn wait_for_progress(&self) -> Result<()> {
-        let before = wait::until("position", PATIENCE, || self.position().map(Some))?;
-        let further =
-            || Ok(self.position()?.iter().all(|(key, offset)| *offset > before[key].max(0)));
+        self.wait_for_progress_in(&self.all_topics().0)
+    }
+
+    /// The same for these topics alone, by their full names.
+    pub fn wait_for_progress_in(&self, topics: &[String]) -> Result<()> {
+        let position = || self.observer.position(topics, PARTITIONS);
+        let before = wait::until("position", PATIENCE, || position().map(Some))?;
+        let further = || Ok(position()?.iter().all(|(key, offset)| *offset > before[key].max(0)));
         wait::until_true("progress of every partition", PATIENCE, further)
             .with_context(|| self.told())
     }

@@ -11,6 +11,7 @@ mod environment;
 mod files;
 mod lag;
 mod measured;
+mod membership;
 mod memory;
 mod modules;
 mod notices;
@@ -166,6 +167,7 @@ impl Agent {
         let wait = Wait { stop: &stop, board, admin: &admin };
         let plan = wait.until("looking at the topics", || topics::prepare(pipeline, &admin))?;
         modules.fit(&plan)?;
+        membership::renew(pipeline, &plan, &stores, &wait)?;
         let workers_ever = stores.raise_worker_count(pipeline.workers)?;
         let retired = (pipeline.workers..workers_ever).map(|worker| worker as usize);
         let retired: Vec<String> = retired.map(|worker| config.transactional_id(worker)).collect();

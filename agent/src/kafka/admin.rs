@@ -85,6 +85,10 @@ impl Admin {
         &self.client
     }
 
+    pub(super) const fn config(&self) -> &Config {
+        &self.config
+    }
+
     pub(super) const fn request_timeout(&self) -> Duration {
         self.config.request_timeout
     }

@@ -435,7 +435,7 @@ impl Consumer {
 }
 
 /// A new member that asks for these topics.
-fn subscribed(
+pub(super) fn subscribed(
     config: &Config,
     worker: usize,
     topics: &[CString],

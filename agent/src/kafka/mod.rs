@@ -14,6 +14,7 @@ mod cluster;
 mod config;
 mod connections;
 mod consumer;
+mod dismissal;
 mod error;
 mod groups;
 mod health;

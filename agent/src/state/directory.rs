@@ -36,6 +36,8 @@ struct Identity {
     name: String,
     /// The highest number of workers it ever had.
     workers: u32,
+    /// What its members asked their group for last, if that is known.
+    subscription: Option<String>,
 }
 
 /// What writes here, by name and version.
@@ -75,11 +77,30 @@ impl Directory {
     /// Notes that the agent has `workers` workers; returns the most it ever had.
     pub(super) fn raise_worker_count(&mut self, workers: u32) -> Result<u32, Error> {
         if workers > self.identity.workers {
-            let raised = Identity { workers, ..self.identity.clone() };
-            replace(&self.path.join(IDENTITY), &raised.to_text())?;
-            self.identity = raised;
+            self.change(Identity { workers, ..self.identity.clone() })?;
         }
         Ok(self.identity.workers)
+    }
+
+    /// What the agent's members asked their group for last, as it was noted; none if that is not
+    /// known.
+    pub(super) fn subscription(&self) -> Option<&str> {
+        self.identity.subscription.as_deref()
+    }
+
+    /// Notes what the agent's members ask their group for from now on, in one word.
+    pub(super) fn note_subscription(&mut self, subscription: &str) -> Result<(), Error> {
+        if self.subscription() == Some(subscription) {
+            return Ok(());
+        }
+        let subscription = Some(subscription.to_owned());
+        self.change(Identity { subscription, ..self.identity.clone() })
+    }
+
+    fn change(&mut self, identity: Identity) -> Result<(), Error> {
+        replace(&self.path.join(IDENTITY), &identity.to_text())?;
+        self.identity = identity;
+        Ok(())
     }
 }
 
@@ -153,16 +174,23 @@ fn identity(directory: &Path, given: Option<&str>) -> Result<Identity, Error> {
     let identity = match (kept, given) {
         (Some(kept), None) => return Ok(kept),
         (Some(kept), Some(name)) if kept.name == name => return Ok(kept),
-        (_, Some(name)) => Identity { name: name.to_owned(), workers: 0 },
-        (None, None) => Identity { name: random_name()?, workers: 0 },
+        (_, Some(name)) => Identity::new(name.to_owned()),
+        (None, None) => Identity::new(random_name()?),
     };
     replace(&path, &identity.to_text())?;
     Ok(identity)
 }
 
 impl Identity {
+    fn new(name: String) -> Self {
+        Self { name, workers: 0, subscription: None }
+    }
+
     fn to_text(&self) -> String {
-        format!("identity {}\nworkers {}\n", self.name, self.workers)
+        let subscription = self.subscription.as_ref();
+        let subscription = subscription.map(|word| format!("subscription {word}\n"));
+        let (name, workers) = (&self.name, self.workers);
+        format!("identity {name}\nworkers {workers}\n{}", subscription.unwrap_or_default())
     }
 
     fn from_text(text: &str) -> Option<Self> {
@@ -170,7 +198,10 @@ impl Identity {
         let name = lines.next()?.strip_prefix("identity ")?;
         let workers = lines.next()?.strip_prefix("workers ")?.parse().ok()?;
         check_name(name).ok()?;
-        Some(Self { name: name.to_owned(), workers })
+        // Older agents wrote no such line.
+        let subscription = lines.next().and_then(|line| line.strip_prefix("subscription "));
+        let subscription = subscription.map(str::to_owned);
+        Some(Self { name: name.to_owned(), workers, subscription })
     }
 }
 
@@ -286,6 +317,26 @@ mod tests {
             let mut directory = open(folder.path()).unwrap();
             assert_eq!(directory.raise_worker_count(given).unwrap(), highest);
         }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_known_until_the_identity_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = "identity pod-0\nworkers 2\n";
+        fs::write(folder.path().join(IDENTITY), old).unwrap();
+        let mut directory = open(folder.path()).unwrap();
+        assert_eq!(directory.subscription(), None);
+        directory.note_subscription("1a").unwrap();
+        directory.raise_worker_count(3).unwrap();
+        drop(directory);
+        let mut directory = open(folder.path()).unwrap();
+        assert_eq!(directory.subscription(), Some("1a"));
+        assert_eq!(directory.raise_worker_count(1).unwrap(), 3);
+        directory.note_subscription("2b").unwrap();
+        assert_eq!(directory.subscription(), Some("2b"));
+        drop(directory);
+        let other = Directory::open(folder.path(), Some("pod-1")).unwrap();
+        assert_eq!(other.subscription(), None);
     }
 
     #[test]

@@ -116,6 +116,20 @@ impl Stores {
         directory.raise_worker_count(workers)
     }
 
+    /// What the agent's members asked their group for last, as it was noted; none if that is not
+    /// known.
+    #[must_use]
+    pub fn subscription(&self) -> Option<String> {
+        let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        directory.subscription().map(str::to_owned)
+    }
+
+    /// Notes what the agent's members ask their group for from now on, in one word.
+    pub fn note_subscription(&self, subscription: &str) -> Result<(), Error> {
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        directory.note_subscription(subscription)
+    }
+
     /// The folder with the state of all tasks of the application.
     #[must_use]
     pub fn folder(&self) -> &Path {
