@@ -10,8 +10,8 @@ use crate::{
         time::TaskTime,
     },
     topology::{
-        ErrorPolicy, Input, Output, Reader, Route, Start, Subtopology, Topic, TopicKind, Topology,
-        Transform,
+        ErrorPolicy, Input, OnOutOfRange, Output, Reader, Route, Start, Subtopology, Topic,
+        TopicKind, Topology, Transform,
     },
 };
 
@@ -155,7 +155,12 @@ fn topology(hands_over: bool) -> Topology {
         }],
         subtopologies: vec![Subtopology {
             partitions: PARTITIONS,
-            inputs: vec![Input { topic, start: Start::Earliest, readers }],
+            inputs: vec![Input {
+                topic,
+                start: Start::Earliest,
+                on_out_of_range: OnOutOfRange::Fail,
+                readers,
+            }],
             transforms: vec![transform("from", outputs), transform("to", Vec::new())],
             stores: Vec::new(),
         }],
