@@ -10,8 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Takes bytes, and panics if what must hold does not.
+type Function = fn(&[u8]);
+
 /// The targets, by the names of their files and folders.
-const TARGETS: [(&str, fn(&[u8])); 6] = [
+const TARGETS: [(&str, Function); 6] = [
     ("answer", sidestream::guest::fuzz::answer),
     ("frames", sidestream::dev_broker::fuzz::frames),
     ("metadata", sidestream_core::task::fuzz::metadata),
