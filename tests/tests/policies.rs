@@ -463,6 +463,9 @@ fn an_input_that_is_gone_for_a_while_is_waited_for() -> Result<()> {
     topics::delete(&bootstrap, &input)?;
     let waiting = scene.agents[0].wait_for_log("are not all there")?;
     ensure!(waiting.contains(&input), "{waiting}");
+    // Who has not seen that it is gone would read on in the new one where it was in the old.
+    let both = || Ok(scene.agents[0].log().matches("are not all there").count() >= 2);
+    wait::until_true("both workers to wait", PATIENCE, both).with_context(|| scene.told())?;
     topics::create(&bootstrap, &input, PARTITIONS, &[])?;
     load::send_all(&bootstrap, &input, (2, fine), 300)?;
     let all = || Ok(scene.read(&output)?.len() == 400);

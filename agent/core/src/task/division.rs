@@ -138,8 +138,7 @@ impl<P: Processor> Task<P> {
             }
             match named {
                 None if part.len() > 1 => parts.halve(&part),
-                // What those before it write belongs to what it is tried on.
-                Some(row) if part.len() > 1 && on_trial.is_some() => parts.isolate(&part, row),
+                // Alone it comes behind those before it: what they write belongs to what it is tried on.
                 row => {
                     let row = row.unwrap_or(part.start);
                     if is_judged {
