@@ -205,7 +205,7 @@ impl Run {
             state.jump(pod, skew);
         }
         if faults.years && state.prng.one_in(30) {
-            let skew = odd_skew(&mut state.prng);
+            let skew = odd_skew(&mut state.prng, faults.compact > 0);
             state.jump(pod, skew);
         }
         if state.prng.one_in(60) {

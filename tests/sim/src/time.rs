@@ -106,10 +106,15 @@ pub(crate) fn odd_timestamp(prng: &mut Prng) -> Option<Timestamp> {
     prng.one_in(12).then(|| odd[prng.index(odd.len())])
 }
 
-/// How far off a wall clock is that jumps by years, to the end of its range, or back.
-pub(crate) fn odd_skew(prng: &mut Prng) -> i64 {
+/// How much of a wall clock's range is left where it has to go on after a jump.
+const CLOCK_LEFT: i64 = 1_000 * YEAR;
+
+/// How far off a wall clock is that jumps by years, to the end of its range, or back. At the very
+/// end it would stand still, as no clock does, and tell no age: not where `ages` count.
+pub(crate) fn odd_skew(prng: &mut Prng, ages: bool) -> i64 {
     let years = i64::try_from(prng.between(1, 60)).expect("few") * YEAR;
     match prng.below(6) {
+        0 if ages => i64::MAX - CLOCK_LEFT,
         0 => i64::MAX,
         1 | 2 => years,
         3 => -years,
