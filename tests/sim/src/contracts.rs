@@ -1,7 +1,10 @@
 //! The simulated log, store and user code pass the suites that the real ones pass, which keeps
 //! the simulator honest.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use sidestream_core::{
     record::{Batch, NO_TIMESTAMP, Outputs, Records, TaskId, TopicPartition},
@@ -54,9 +57,9 @@ fn live(world: &World, identity: usize) -> usize {
     if state.disks.is_empty() {
         state.disks.push(Disk::default());
     }
-    let open = BTreeSet::new();
+    let (open, asked) = (BTreeSet::new(), BTreeMap::new());
     let (alive, stopped, kill, skew) = (true, false, None, 0);
-    state.pods.push(Pod { identity, disk: 0, alive, stopped, kill, skew, open });
+    state.pods.push(Pod { identity, disk: 0, alive, stopped, kill, skew, open, asked });
     state.pods.len() - 1
 }
 

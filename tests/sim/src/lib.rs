@@ -5,6 +5,7 @@
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a suite panics where a contract is broken")]
 pub mod contract;
 
+mod age;
 mod change;
 mod check;
 mod cluster;

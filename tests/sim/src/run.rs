@@ -280,6 +280,7 @@ impl Run {
             kill,
             skew,
             open: std::collections::BTreeSet::new(),
+            asked: std::collections::BTreeMap::new(),
         });
         let disk = self.disks[identity];
         state.note(pod, format_args!("starts on disk {disk}, to be killed at {kill:?}"));

@@ -15,6 +15,7 @@ use sidestream_core::{
 };
 
 use crate::{
+    age::Asked,
     change::Before,
     check,
     cluster::{Cluster, Fate},
@@ -49,6 +50,8 @@ pub(crate) struct Pod {
     pub(crate) skew: i64,
     /// Tasks whose state is open.
     pub(crate) open: BTreeSet<TaskId>,
+    /// What is known of the state of tasks whose changelogs were asked for.
+    pub(crate) asked: BTreeMap<TaskId, Asked>,
 }
 
 /// The points at which a process may be told to die; any call of a trait is one.
@@ -318,23 +321,6 @@ impl State {
         let rate = if self.plan.config.attempts_max < 60 { 0 } else { 20 * self.faults().overlap };
         let reader = self.plan.topology.reader(partition).map(|(task, _)| task);
         self.prng.one_in(rate) && reader.is_some_and(|task| self.strike(task))
-    }
-
-    /// A store is only emptied for a reason.
-    pub(crate) fn check_reset(&mut self, pod: usize, task: TaskId, store: usize) {
-        if !self.checks_workers {
-            return;
-        }
-        let wall = self.clocks(pod).wall;
-        let files = self.files(pod, task);
-        let contents = files.contents();
-        let (slack, age_max) = (2_500, i128::from(POSITION_AGE_MAX));
-        let age = i128::from(wall) - i128::from(contents.position.committed_at);
-        let is_trusted = (slack - age_max / 2..=age_max - slack).contains(&age);
-        let empty = contents.stores[store].is_empty() && contents.position.stores[store].is_none();
-        if !files.damaged[store] && !empty && is_trusted {
-            self.violate(format_args!("store {store} of {task} was wiped without need"));
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Bounds, Committed, Environment, Log, Slot, Worker, start::Group};
+use super::{Bounds, Committed, Environment, Log, Now, Slot, Worker, start::Group};
 use crate::{
     record::{Offset, TaskId, Timestamp, TopicPartition},
     task::{
@@ -96,10 +96,27 @@ fn made_again(changelog: &str, id: TaskId) -> String {
 /// Whether deletes that came after `position` may have been compacted away by `now`. One of a time
 /// that is still to come says nothing of its age: a clock was ahead when it was written, or is behind
 /// now. By less than half of the age that may be, that changes nothing.
-pub(super) fn is_too_old(position: &Position, now: Timestamp, age_max: Duration) -> bool {
-    let age = i128::from(now) - i128::from(position.committed_at);
-    let age_max = i128::try_from(age_max.as_millis()).unwrap_or(i128::MAX);
+fn is_too_old(position: &Position, now: Timestamp, age_max: Duration) -> bool {
+    let (age, age_max) = (age(position, now), milliseconds(age_max));
     age > age_max || age < -(age_max / 2)
+}
+
+/// The same, for what a restore that began at `began` has read by `now`. The clock that went further
+/// tells how long that took: the wall clock may have been set meanwhile, which makes nothing younger
+/// and says nothing against what was read, and the other one stands still in a machine that sleeps.
+pub(super) fn is_too_slow(position: &Position, began: Now, now: Now, age_max: Duration) -> bool {
+    let took = milliseconds(now.monotonic.saturating_sub(began.monotonic));
+    let by_wall_clock = i128::from(now.wall) - i128::from(began.wall);
+    age(position, began.wall) + took.max(by_wall_clock) > milliseconds(age_max)
+}
+
+/// How old a position is by the wall clock, in milliseconds.
+fn age(position: &Position, now: Timestamp) -> i128 {
+    i128::from(now) - i128::from(position.committed_at)
+}
+
+fn milliseconds(duration: Duration) -> i128 {
+    i128::try_from(duration.as_millis()).unwrap_or(i128::MAX)
 }
 
 /// Why a store that lacks something is rebuilt, by the time of its position.
@@ -289,5 +306,25 @@ mod tests {
         let position = Position { committed_at: Timestamp::MAX, ..Position::default() };
         assert!(!is_too_old(&position, Timestamp::MIN, Duration::MAX), "no age is too old then");
         assert!(why_rebuilt(&position, Timestamp::MIN, "a").contains("after the time"));
+    }
+
+    #[test]
+    fn how_long_a_restore_takes_is_told_by_the_clock_that_went_further() {
+        let age_max = Duration::from_millis(1_000);
+        let at = |monotonic, wall| Now { monotonic: Duration::from_millis(monotonic), wall };
+        let (position, began) =
+            (Position { committed_at: 900, ..Position::default() }, at(50, 1_000));
+        for (now, expected) in [
+            (at(950, 1_900), false),
+            (at(951, 1_000), true),
+            (at(951, -500_000), true),
+            (at(60, -500_000), false),
+            (at(60, Timestamp::MIN), false),
+            (at(60, 1_901), true),
+            (at(60, Timestamp::MAX), true),
+        ] {
+            assert_eq!(is_too_slow(&position, began, now, age_max), expected, "{now:?}");
+        }
+        assert!(!is_too_slow(&position, began, at(60, Timestamp::MAX), Duration::MAX));
     }
 }

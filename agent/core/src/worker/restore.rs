@@ -2,12 +2,12 @@
 //! from the beginning.
 
 use super::{
-    Bounds, Environment, Fetched, Log, Notice, Slot, TaskState, Worker, WorkerError,
-    check::is_too_old,
+    Bounds, Environment, Fetched, Log, Notice, Now, Slot, TaskState, Worker, WorkerError,
+    check::is_too_slow,
     start::{Group, Starting, Step},
 };
 use crate::{
-    record::{Changes, Offset, Records, TaskId, Timestamp, TopicPartition},
+    record::{Changes, Offset, Records, TaskId, TopicPartition},
     task::{InputPosition, Position, SEEN_HEADER, StateStore, StoreError, Task, read_seen},
     topology::Topology,
 };
@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Restore {
     position: Position,
     /// When it was asked where it ends.
-    began_at: Timestamp,
+    began: Now,
     /// Where each store's restore ends.
     ends: Vec<Offset>,
 }
@@ -46,7 +46,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     ) -> Result<(), WorkerError> {
         let changelogs = self.changelogs_of(id);
         let ends = bounds.iter().map(|bounds| bounds.end).collect();
-        let restore = Restore { position, began_at: self.now.wall, ends };
+        let restore = Restore { position, began: self.now, ends };
         for (store, &changelog) in changelogs.iter().enumerate() {
             if restore.is_done(store) {
                 continue;
@@ -83,7 +83,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             return self.stop_task(id, reason);
         }
         let topology = std::sync::Arc::clone(&self.topology);
-        let now = self.now.wall;
+        let now = self.now;
         let age_max = self.config.position_age_max;
         let Some(starting) = self.starting_mut(id) else { return Ok(()) };
         let Starting { store: Some(state), step: Step::Restoring(group, restore), .. } = starting
@@ -93,7 +93,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if restore.is_done(store) {
             return Ok(());
         }
-        if is_too_old(&restore.position, now, age_max) {
+        if is_too_slow(&restore.position, restore.began, now, age_max) {
             return self.restore_too_slow(id, store);
         }
         see(&mut restore.position.inputs, &fetched.records, &topology, (id, group));
@@ -148,7 +148,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let offsets: Vec<Offset> = group.committed.iter().map(|at| at.offset).collect();
         let stores = restore.ends.len();
         // What was written since the restore began is further on.
-        let committed_at = restore.began_at;
+        let committed_at = restore.began.wall;
         let inputs = group.origins.positions(&offsets);
         let position = Position { inputs, committed_at, ..restore.position };
         let applied = match stores {

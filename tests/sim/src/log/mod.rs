@@ -369,6 +369,7 @@ impl Log for SimLog {
         partitions: &[TopicPartition],
     ) -> Result<Vec<Result<Bounds, Unreadable>>, LogError> {
         self.check_hurry("log.bounds");
+        self.world.lock().asks(self.pod, partitions);
         self.reach("log.bounds")?;
         let mut state = self.world.lock();
         let rate = 8 * state.faults().unavailable;
@@ -395,7 +396,10 @@ impl Log for SimLog {
         _leader_epoch: i32,
     ) -> Result<(), LogError> {
         self.reach("log.restore")?;
-        self.world.lock().note(self.pod, format_args!("restores {partition:?} from {offset}"));
+        let mut state = self.world.lock();
+        state.note(self.pod, format_args!("restores {partition:?} from {offset}"));
+        state.restores(self.pod, partition);
+        drop(state);
         self.restores.insert(partition, offset);
         Ok(())
     }
