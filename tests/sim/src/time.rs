@@ -309,6 +309,11 @@ impl State {
         own.for_each(|(_, sheet)| sheet.disturbed(now));
     }
 
+    /// The wall clock of a process is set back by a year.
+    pub(crate) fn set_back(&mut self, pod: usize) {
+        self.jump(pod, self.pods[pod].skew - YEAR);
+    }
+
     /// A worker's turn is over.
     pub(crate) fn turned(&mut self, owner: Owner, notices: &[Notice], rests: bool) {
         let now = self.now;

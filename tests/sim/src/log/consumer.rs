@@ -99,12 +99,16 @@ impl SimLog {
             state.note(self.pod, format_args!("restores {}", told(&fetched)));
             events.push(Event::Changelog(fetched));
         }
-        let rate = SLOW * state.faults().leap;
+        let faults = state.faults().clone();
+        let rate = SLOW * faults.leap;
         // Nobody stands still for that long within a call: from its beginning to the end of what it
         // reads, less time goes by than lies between the age of a state and the life of deletes.
         let is_slow = !self.restores.is_empty() && state.prng.one_in(rate);
         if is_slow && !self.crew.is_held_up() {
             state.leap(self.pod, "restores slowly");
+            if faults.years && state.now.is_multiple_of(2) {
+                state.set_back(self.pod);
+            }
         }
     }
 
