@@ -255,7 +255,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
                     reason += ": swap in a module that copes with it, or give the transform an \
                                `on_error`";
                 }
-                match self.blame_trial(id.subtopology, &reason, blame)? {
+                match self.blame_trial(id.subtopology, &reason, (blame, record))? {
                     true => Ok(()),
                     false => self.stop_task(id, reason),
                 }

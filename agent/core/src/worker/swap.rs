@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     record::{TaskId, TransformId},
-    task::{Blame, OnTrial, Tally},
+    task::{Blame, OnTrial, RecordId, Tally},
     topology::Topology,
 };
 
@@ -220,18 +220,23 @@ impl<L: Log, E: Environment> Worker<L, E> {
     }
 
     /// A task of a sub-topology would have to be stopped: while one of its transforms is on
-    /// probation, that is to blame, unless the version before it fails alike. Says whether it was.
+    /// probation, that is to blame, unless the version before it fails alike, or it comes after the
+    /// one that the `record` failed in, to which it hands nothing. Says whether it was.
     pub(super) fn blame_trial(
         &mut self,
         subtopology: u16,
         reason: &str,
-        blame: Option<&(usize, Blame)>,
+        (blame, record): (Option<&(usize, Blame)>, Option<RecordId>),
     ) -> Result<bool, WorkerError> {
         let cleared = match blame {
             Some((transform, Blame::Record)) => Some(*transform),
             Some((_, Blame::Version(_))) | None => None,
         };
-        let is_blamed = |trial: &&Trial| Some(trial.transform.transform) != cleared;
+        let last = record.map_or(usize::MAX, |record| usize::from(record.transform));
+        let is_blamed = |trial: &&Trial| {
+            let transform = trial.transform.transform;
+            Some(transform) != cleared && transform <= last
+        };
         let version = self.code.compared_in(subtopology).find(is_blamed).map(|of| of.version);
         match version {
             Some(version) => self.revert_trial(version, reason).map(|()| true),

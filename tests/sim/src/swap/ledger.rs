@@ -35,8 +35,10 @@ pub(crate) struct Ledger {
     trials: BTreeMap<TransformId, Trial>,
     /// The director took these versions on probation back: the next report says so.
     taken_back: BTreeSet<Version>,
-    /// Something failed in this turn.
+    /// Something failed in this turn, and it is not known in which transform.
     failures: bool,
+    /// Which transforms failed at records in this turn, and whether that may be their versions' fault.
+    failed: BTreeMap<TransformId, bool>,
     done: BTreeMap<(TransformId, Version), Done>,
     /// Which records each version was given since it took over or came back, and in which turn.
     given: BTreeMap<(TransformId, Version, Stamp), u64>,
@@ -69,7 +71,7 @@ struct Trial {
     baseline: Done,
     /// Records that are committed with it.
     records: u64,
-    /// Whether anything failed since it took over, be it by the version or not.
+    /// Whether anything failed since it took over that may be its fault.
     failures: bool,
 }
 
@@ -191,14 +193,14 @@ impl Ledger {
         let is_on_trial = self.trials.contains_key(&transform)
             || self.asked.is_some_and(|asked| asked.transform == transform);
         // No version is to go for what all fail at.
-        self.failures |= !(call.is_poison && is_on_trial);
+        *self.failed.entry(transform).or_default() |= !(call.is_poison && is_on_trial);
     }
 
     /// What a version failed at was tried on the one before it.
     pub(crate) fn opinion(&mut self, call: &Call<'_>) {
         let Call { transform, stamps, failure, is_poison, .. } = *call;
         self.open.unasked.remove(&transform);
-        self.failures |= !is_poison;
+        *self.failed.entry(transform).or_default() |= !is_poison;
         match (failure, self.called.get(&transform)) {
             (Some(_), _) => {
                 let failed = stamps.iter().map(|&stamp| ((transform, stamp), self.turn));
@@ -262,11 +264,13 @@ impl Ledger {
             Notice::Swapped { transform, version } => self.swapped(*transform, *version),
             Notice::Reverted { transform, version, .. } => self.reverted(*transform, *version),
             Notice::Task { task, state: TaskState::Failed(reason) } => {
-                // Unless the version before failed at something as well.
+                // Unless the version before failed at something as well, or it was a transform that
+                // comes before.
                 let is_to_blame = |(id, trial): (&TransformId, &Trial)| {
                     trial.asked.compared
                         && id.subtopology == task.subtopology
                         && !self.opinions.keys().any(|(of, _)| of == id)
+                        && !self.failed.keys().any(|of| is_behind(*id, *of))
                 };
                 match self.trials.iter().any(is_to_blame) && !has_lost {
                     true => Err(format!("{task} was stopped in a probation: {reason}")),
@@ -295,10 +299,13 @@ impl Ledger {
             return Err(format!("{:?} were not taken back as it was told", self.taken_back));
         }
         self.turn += 1;
-        let failures = std::mem::take(&mut self.failures);
-        for trial in self.trials.values_mut() {
-            trial.failures |= failures;
+        let may_fail: Vec<TransformId> =
+            self.trials.keys().copied().filter(|id| self.may_have_failed(*id)).collect();
+        for id in may_fail {
+            self.trials.entry(id).and_modify(|trial| trial.failures = true);
         }
+        self.failures = false;
+        self.failed.clear();
         let expected = self.probations();
         match *probations == expected {
             true => Ok(()),
@@ -382,8 +389,22 @@ impl Ledger {
     fn may_go(&self, trial: &Trial) -> bool {
         let done = self.done.get(&(trial.asked.transform, trial.asked.version));
         let is_dear = done.is_some_and(|done| done.behaviour.is_dear());
-        trial.asked.compared && (trial.failures || self.failures || is_dear)
+        let has_failed = trial.failures || self.may_have_failed(trial.asked.transform);
+        trial.asked.compared && (has_failed || is_dear)
     }
+
+    /// Whether something failed in this turn for which a transform's version may go: its own work,
+    /// or what one behind it was handed.
+    fn may_have_failed(&self, id: TransformId) -> bool {
+        let may_be_its =
+            |(of, own): (&TransformId, &bool)| is_behind(*of, id) || (*of == id && *own);
+        self.failures || self.failed.iter().any(may_be_its)
+    }
+}
+
+/// Whether a transform comes behind another one of the same tasks.
+fn is_behind(id: TransformId, of: TransformId) -> bool {
+    id.subtopology == of.subtopology && id.transform > of.transform
 }
 
 impl Trial {
