@@ -16,8 +16,8 @@ use super::{
     restore::Restore,
 };
 use crate::{
-    record::{TaskId, TopicPartition},
-    task::{Failed, Mark, Origins, StateStore, Stateless, StoreError},
+    record::{TaskId, TopicIndex, TopicPartition},
+    task::{Failed, Mark, Origins, StateStore, Stateless, StoreError, TopicId},
     topology::{OnOutOfRange, Start},
 };
 
@@ -263,6 +263,11 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 return self.postpone(error);
             }
         };
+        let asked = partitions.concat().into_iter().zip(&bounds);
+        let told = |(at, found): (TopicPartition, &Result<Bounds, _>)| {
+            found.as_ref().ok().map(|bounds: &Bounds| (at.topic, bounds.topic_id))
+        };
+        let told: Vec<(TopicIndex, TopicId)> = asked.filter_map(told).collect();
         let mut bounds = bounds.into_iter();
         let mut found = Vec::with_capacity(tasks.len());
         for (place, (&id, partitions)) in tasks.iter().zip(partitions).enumerate() {
@@ -282,7 +287,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 }
             }
         }
-        self.begin_restores(found, until)
+        self.begin_restores(found, until)?;
+        self.told_of_topics(&told)
     }
 
     /// Goes on with tasks whose inputs, then changelogs, have these bounds. Brokers are asked before

@@ -4,8 +4,8 @@ use super::{
     Environment, Log, Notice, Slot, TaskState, Unreadable, Worker, WorkerError, start::Step,
 };
 use crate::{
-    record::{TaskId, TopicPartition},
-    task::Failed,
+    record::{TaskId, TopicIndex, TopicPartition},
+    task::{Failed, Origins, TopicId},
 };
 
 impl<L: Log, E: Environment> Worker<L, E> {
@@ -36,6 +36,42 @@ impl<L: Log, E: Environment> Worker<L, E> {
             Unreadable::Lost(_) | Unreadable::Refused(_) => {}
         }
         Ok(())
+    }
+
+    /// These topics were looked at for tasks that start. Others that read a topic of the same name
+    /// which was deleted since start again: it may be that nobody else tells them.
+    pub(super) fn told_of_topics(
+        &mut self,
+        told: &[(TopicIndex, TopicId)],
+    ) -> Result<(), WorkerError> {
+        let gone = |&id: &TaskId| {
+            let origins = self.reads_from(id)?;
+            let mut inputs = self.topology.subtopology(id).inputs.iter().enumerate();
+            let gone = inputs.find(|(place, input)| {
+                let before = origins.input(*place);
+                told.iter().any(|&(topic, now)| topic == input.topic && before.differs(now))
+            });
+            gone.map(|(_, input)| (id, input.topic))
+        };
+        let gone: Vec<(TaskId, TopicIndex)> = self.tasks.keys().filter_map(gone).collect();
+        for (id, topic) in gone {
+            let name = &self.topology.topic(topic).name;
+            let reason = format!("the topic `{name}` was deleted and created again");
+            self.look_again(id, &reason)?;
+        }
+        Ok(())
+    }
+
+    /// The topics that a task reads from, if it is that far.
+    fn reads_from(&self, id: TaskId) -> Option<&Origins> {
+        match self.tasks.get(&id)? {
+            Slot::Running(task) => Some(task.origins()),
+            Slot::Starting(starting) => match &starting.step {
+                Step::Restoring(group, _) => Some(&group.origins),
+                Step::Open | Step::Offsets | Step::Bounds(_) => None,
+            },
+            Slot::Failed(_) => None,
+        }
     }
 
     /// What a task reads may be gone. It starts again, which tells: it stops, goes on elsewhere, or
