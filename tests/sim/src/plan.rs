@@ -211,7 +211,8 @@ impl Plan {
         let (static_members, durable) = (prng.coin(), prng.coin());
         let steps = prng.between(150, 500);
         let may_swap = !refusals.stops() && leak.is_none() && slow.is_none_or(|of| of.hang == 0);
-        let swaps = if may_swap { swaps(seed, steps, &topology) } else { Vec::new() };
+        let mut swaps = if may_swap { swaps(seed, steps, &topology) } else { Vec::new() };
+        swap::may_punctuate(&mut swaps, !nameless); // As in `shape`.
         if !swaps.is_empty() && (faults.transient, faults.initialise, faults.corrupt) == (0, 0, 0) {
             config.attempts_max = 3; // Nothing but a version fails: it soon stops its task.
         }

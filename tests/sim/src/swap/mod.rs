@@ -152,6 +152,13 @@ pub(crate) fn draw(seed: u64, steps: u64, topology: &Topology) -> Vec<Planned> {
     swaps
 }
 
+/// Where nothing may be punctuated, no version is that would be where others are not.
+pub(crate) fn may_punctuate(swaps: &mut [Planned], may: bool) {
+    for swap in swaps.iter_mut().filter(|of| !may && of.behaviour == Behaviour::OtherSchedules) {
+        swap.behaviour = Behaviour::Good;
+    }
+}
+
 /// Whether what a version of a swap's transform fails at stops its task, and is not passed over.
 fn may_fail(swap: &Planned, topology: &Topology) -> bool {
     let id = swap.transform;
