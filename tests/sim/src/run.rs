@@ -47,8 +47,8 @@ pub struct Violation {
     pub tail: Vec<String>,
 }
 
-/// How many turns a worker has, without faults, to finish everything.
-const FINISH_TURNS_MAX: u64 = 6_000;
+/// How many turns a worker has, without faults, to finish everything: all may be in one partition.
+const FINISH_TURNS_MAX: u64 = 3_000;
 
 /// How many turns a worker has to stop.
 const DRAIN_TURNS_MAX: u64 = 2_000;
@@ -293,7 +293,8 @@ impl Run {
     fn finish(&mut self) {
         self.calm_down();
         while self.arrive() {}
-        for _ in 0..FINISH_TURNS_MAX {
+        let workers = self.current.len() * self.world.lock().plan.workers;
+        for _ in 0..FINISH_TURNS_MAX * workers.max(2) as u64 {
             if self.is_finished() {
                 self.drain_all();
                 return;
