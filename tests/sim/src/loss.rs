@@ -57,12 +57,7 @@ impl Run {
             }
         }
         for _ in 0..TURNS {
-            for identity in 0..self.current.len() {
-                let alive = |pod: &usize| self.world.lock().pods[*pod].alive;
-                if self.current[identity].filter(alive).is_none() {
-                    self.start(identity);
-                }
-            }
+            self.keep_up();
             self.crew.turn_some(&self.world);
             if self.world.lock().violation.is_some() {
                 return;

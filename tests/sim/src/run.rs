@@ -299,14 +299,7 @@ impl Run {
                 self.drain_all();
                 return;
             }
-            for identity in 0..self.current.len() {
-                let alive = |pod: &usize| self.world.lock().pods[*pod].alive;
-                match self.current[identity].filter(alive) {
-                    None => self.start(identity),
-                    Some(pod) if self.crew.is_done(pod) => self.end(identity, pod),
-                    Some(_) => {}
-                }
-            }
+            self.keep_up();
             self.crew.turn_some(&self.world);
             if self.world.lock().violation.is_some() {
                 return;
@@ -318,6 +311,18 @@ impl Run {
             false => check::unfinished(&state),
         };
         state.violate(format_args!("no progress without faults: {text}"));
+    }
+
+    /// Processes that died or have ended come again.
+    pub(crate) fn keep_up(&mut self) {
+        for identity in 0..self.current.len() {
+            let alive = |pod: &usize| self.world.lock().pods[*pod].alive;
+            match self.current[identity].filter(alive) {
+                None => self.start(identity),
+                Some(pod) if self.crew.is_done(pod) => self.end(identity, pod),
+                Some(_) => {}
+            }
+        }
     }
 
     fn is_finished(&self) -> bool {
