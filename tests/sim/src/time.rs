@@ -43,7 +43,10 @@ const PUNCTUATIONS_MAX: u32 = 500;
 /// have before it.
 const TICK_TURNS_MAX: u32 = 20;
 const TICK_LATE_MAX: u64 = 600;
-const TICK_CALLS_MAX: u64 = 100;
+
+/// How many slow calls may come after the end of a turn: those of user code that began before, and
+/// those of the log for a commit.
+const CALLS_AFTER: u64 = 4;
 
 /// How long calls take at most, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -321,8 +324,8 @@ impl State {
         let commits = |notice: &Notice| matches!(notice, Notice::Committed(_));
         let (timed, interval) = (self.plan.is_timed(), self.plan.shape.wall_punctuation);
         let hangs = timed && self.plan.hangs();
-        let calls = self.plan.slow.map_or(0, |slow| TICK_CALLS_MAX * slow.guest);
-        let due_within = interval.map(|interval| interval + TICK_LATE_MAX + calls);
+        let slow = self.plan.slow.map_or(0, |slow| self.plan.ticks_wait(slow));
+        let due_within = interval.map(|interval| interval + TICK_LATE_MAX + slow);
         let due_within = due_within.filter(|_| self.plan.tasks_never_fail());
         let stands_still = self.clocks(owner.pod).wall == Timestamp::MAX;
         let sheet = self.time_sheet(owner);
@@ -357,6 +360,17 @@ impl Plan {
 
     /// Whether no task rests for what it failed at.
     fn tasks_never_fail(&self) -> bool {
+    /// How long a punctuation by the wall clock may wait for others where calls are slow and more are
+    /// due than there is time for: the one that waits longest comes first, one in each share of its
+    /// task at least, and between two of those each other task has one.
+    fn ticks_wait(&self, slow: Slow) -> u64 {
+        let others = MORE_SCHEDULES.iter().filter(|(clock, _)| *clock == Clock::WallClock).count();
+        let own = 1 + u64::from(self.shape.spare.is_some());
+        let shares = (others as u64 + own) * self.tasks().len() as u64;
+        let share = milliseconds(self.config.turn_time_max) + CALLS_AFTER * (slow.guest + slow.log);
+        shares * share
+    }
+
         let Faults { transient, initialise, corrupt, .. } = self.faults;
         let passes = self.shape.policies.rate == 0 && self.poison.is_empty();
         passes && self.swaps.is_empty() && (transient, initialise, corrupt) == (0, 0, 0)
