@@ -39,8 +39,7 @@ const PASSED_OVER_MAX: u32 = 16;
 /// How many punctuations may follow one another without a look at the log.
 const PUNCTUATIONS_MAX: u32 = 500;
 
-/// How late a wall-clock punctuation may be, in turns, in milliseconds, and in calls that others
-/// have before it.
+/// How late a wall-clock punctuation may be, in turns and in milliseconds.
 const TICK_TURNS_MAX: u32 = 20;
 const TICK_LATE_MAX: u64 = 600;
 
@@ -159,9 +158,11 @@ impl TimeSheet {
         (self.began, self.late, self.punctuations) = (None, 0, 0);
     }
 
-    /// Records came for a task.
+    /// Records came for a task, which waits for its turn if it runs.
     pub(crate) fn delivered(&mut self, task: TaskId) {
-        self.waiting.entry(task).or_default();
+        if self.ticks.contains_key(&task) {
+            self.waiting.entry(task).or_default();
+        }
     }
 
     /// What was delivered counts no more.
@@ -228,6 +229,7 @@ impl TimeSheet {
             self.ticks.insert(task, (now, 0));
         } else {
             self.ticks.remove(&task);
+            self.waiting.remove(&task);
         }
     }
 
@@ -358,8 +360,6 @@ impl Plan {
         self.slow.is_some_and(|slow| slow.hang > 0)
     }
 
-    /// Whether no task rests for what it failed at.
-    fn tasks_never_fail(&self) -> bool {
     /// How long a punctuation by the wall clock may wait for others where calls are slow and more are
     /// due than there is time for: the one that waits longest comes first, one in each share of its
     /// task at least, and between two of those each other task has one.
@@ -371,6 +371,8 @@ impl Plan {
         shares * share
     }
 
+    /// Whether no task rests for what it failed at.
+    fn tasks_never_fail(&self) -> bool {
         let Faults { transient, initialise, corrupt, .. } = self.faults;
         let passes = self.shape.policies.rate == 0 && self.poison.is_empty();
         passes && self.swaps.is_empty() && (transient, initialise, corrupt) == (0, 0, 0)

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sidestream_core::worker::{Event, LogError};
+use sidestream_core::{
+    record::TopicPartition,
+    worker::{Event, LogError},
+};
 
 use super::SimLog;
 
@@ -20,6 +23,14 @@ impl SimLog {
             }
             Some(LogError::Unavailable(_) | LogError::Fatal(_)) | None => {}
         }
+    }
+
+    /// Tasks whose offsets are looked up start, whatever was told of them.
+    pub(super) fn note_starting(&self, partitions: &[TopicPartition]) {
+        let mut state = self.world.lock();
+        let (now, plan) = (state.now, Arc::clone(&state.plan));
+        let readers = partitions.iter().filter_map(|&at| plan.topology.reader(at));
+        readers.for_each(|(task, _)| state.time_sheet(self.owner).runs(task, now, false));
     }
 
     /// Says which tasks have records now. One that reads several inputs may have to wait.

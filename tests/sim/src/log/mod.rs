@@ -325,6 +325,7 @@ impl Log for SimLog {
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<Committed>>, LogError> {
         self.check_hurry("log.committed");
+        self.note_starting(partitions);
         self.reach("log.committed")?;
         for _ in 0..5 {
             let mut state = self.world.lock();
