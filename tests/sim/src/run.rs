@@ -194,6 +194,7 @@ impl Run {
         if state.pods[pod].stopped {
             let wakes = state.prng.one_in(15);
             state.pods[pod].stopped = !wakes;
+            state.disturb(pod);
             return;
         }
         if state.prng.one_in(faults.stop) {

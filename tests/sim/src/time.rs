@@ -218,7 +218,12 @@ impl TimeSheet {
         }
     }
 
-    /// The clock of the worker jumped, or it stood still: what is due by it is due anew.
+    /// The worker stood still in a call for so long, and could punctuate nobody.
+    pub(crate) fn stood_still(&mut self, milliseconds: u64) {
+        self.ticks.values_mut().for_each(|(since, _)| *since += milliseconds);
+    }
+
+    /// The clock of the worker jumped, or its process stood still: what is due by it is due anew.
     pub(crate) fn disturbed(&mut self, now: u64) {
         self.ticks.values_mut().for_each(|tick| *tick = (now, 0));
     }
@@ -307,9 +312,14 @@ impl State {
 
     /// The wall clock of a process jumps.
     pub(crate) fn jump(&mut self, pod: usize, skew: i64) {
-        let now = self.now;
         self.note(pod, format_args!("its clock is off by {skew} ms"));
         self.pods[pod].skew = skew;
+        self.disturb(pod);
+    }
+
+    /// What was due in a process is due anew.
+    pub(crate) fn disturb(&mut self, pod: usize) {
+        let now = self.now;
         let own = self.time_sheets.iter_mut().filter(|(owner, _)| owner.pod == pod);
         own.for_each(|(_, sheet)| sheet.disturbed(now));
     }

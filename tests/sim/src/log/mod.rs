@@ -119,9 +119,14 @@ impl SimLog {
             let turns = state.prng.between(1, 40);
             state.note(self.pod, format_args!("stands still in {point}, stopped: {stopped}"));
             let before = std::mem::replace(&mut state.pods[self.pod].stopped, stopped);
+            let began = state.now;
             drop(state);
             self.crew.run_others(&self.world, turns);
-            self.world.lock().pods[self.pod].stopped = before;
+            let mut state = self.world.lock();
+            state.pods[self.pod].stopped = before;
+            let milliseconds = state.now - began;
+            state.time_sheet(self.owner).stood_still(milliseconds);
+            drop(state);
             self.world.survive(self.pod);
         }
     }
