@@ -1,7 +1,10 @@
 //! Time: how long calls take, clocks that jump and timestamps that are none, and what workers owe
 //! each other in turns.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use sidestream_core::{
     record::{TIMESTAMP_MAX, TaskId, Timestamp},
@@ -36,6 +39,12 @@ const YEAR: i64 = 365 * 24 * 3_600_000;
 /// How many turns others may have before a task that could work does.
 const PASSED_OVER_MAX: u32 = 16;
 
+/// How many turns with calls others may have, for each task there is, before one that has work has
+/// its own. A turn is of healthy tasks or of one that works alone, in turns, and begins after the
+/// one of its kind that worked last: so each other one comes at most once before, and the other kind
+/// once for each of these.
+const OTHERS_TURNS_MAX: u32 = 2;
+
 /// How many punctuations may follow one another without a look at the log.
 const PUNCTUATIONS_MAX: u32 = 500;
 
@@ -46,6 +55,10 @@ const TICK_LATE_MAX: u64 = 600;
 /// How many slow calls may come after the end of a turn: those of user code that began before, and
 /// those of the log for a commit.
 const CALLS_AFTER: u64 = 4;
+
+/// How long a task waits after its first failure, and for what is not there, at most.
+const BACKOFF_MAX: u64 = 30;
+const WAIT_MAX: u64 = 5_000;
 
 /// How long calls take at most, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -137,10 +150,23 @@ pub(crate) struct TimeSheet {
     worked: bool,
     /// Tasks that run: since when their wall clock was not told, and for how many turns.
     ticks: BTreeMap<TaskId, (u64, u32)>,
+    /// Tasks that run, as far as is known: how many turns with calls others had since their own.
+    others: BTreeMap<TaskId, Others>,
+    /// Tasks that were called in this turn.
+    called: BTreeSet<TaskId>,
     /// Work was dropped: the worker may rest until it commits again.
     rests: bool,
     /// Turns in a row that ended with a drop.
     vain: u32,
+}
+
+/// What a task that runs, and has punctuations that are due, sees of others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Others {
+    /// In so many turns since its own they were called, and it was not.
+    turns: u32,
+    /// Until then it waits for its next attempt.
+    rests_until: u64,
 }
 
 /// How long a turn may last, in milliseconds, and how many calls may begin after that.
@@ -178,6 +204,7 @@ impl TimeSheet {
         turn_max: TurnMax,
     ) -> Result<(), String> {
         self.waiting.remove(&task);
+        self.calls(task);
         self.worked = true;
         self.begins(now, turn_max)
     }
@@ -198,6 +225,7 @@ impl TimeSheet {
         turn_max: TurnMax,
     ) -> Result<(), String> {
         self.punctuations += 1;
+        self.calls(task);
         if self.punctuations > PUNCTUATIONS_MAX {
             return Err(format!("{task} is punctuated without end"));
         }
@@ -205,6 +233,11 @@ impl TimeSheet {
             *tick = (now, 0);
         }
         self.begins(now, turn_max)
+    }
+
+    fn calls(&mut self, task: TaskId) {
+        self.called.insert(task);
+        self.others.insert(task, Others::default());
     }
 
     fn begins(&mut self, now: u64, turn_max: TurnMax) -> Result<(), String> {
@@ -232,10 +265,38 @@ impl TimeSheet {
     pub(crate) fn runs(&mut self, task: TaskId, now: u64, runs: bool) {
         if runs {
             self.ticks.insert(task, (now, 0));
+            self.others.insert(task, Others::default());
         } else {
             self.ticks.remove(&task);
-            self.waiting.remove(&task);
+            self.others.remove(&task);
         }
+    }
+
+    /// Which tasks have work is not known until they are called: those with open work begin again, as
+    /// after a crash, or clocks jumped.
+    pub(crate) fn forget_others(&mut self) {
+        self.others.clear();
+    }
+
+    /// A task is not tried again for a while.
+    fn rests(&mut self, task: TaskId, until: u64) {
+        self.others.entry(task).and_modify(|others| others.rests_until = until);
+    }
+
+    /// A turn is over: others must not be called in one after the other while a task has work.
+    fn took_turns(&mut self, now: u64, tasks: usize) -> Result<(), String> {
+        let called = std::mem::take(&mut self.called);
+        let max = OTHERS_TURNS_MAX * u32::try_from(tasks).expect("few tasks");
+        for (task, others) in &mut self.others {
+            let waits = !called.contains(task) && now > others.rests_until;
+            if waits && !called.is_empty() {
+                others.turns += 1;
+            }
+            if others.turns > max {
+                return Err(format!("{task} has work, but others had {} turns", others.turns));
+            }
+        }
+        Ok(())
     }
 
     /// A turn in which everything was dropped, or something committed. Those of the one kind must not
@@ -321,7 +382,10 @@ impl State {
     pub(crate) fn disturb(&mut self, pod: usize) {
         let now = self.now;
         let own = self.time_sheets.iter_mut().filter(|(owner, _)| owner.pod == pod);
-        own.for_each(|(_, sheet)| sheet.disturbed(now));
+        own.for_each(|(_, sheet)| {
+            sheet.disturbed(now);
+            sheet.forget_others();
+        });
     }
 
     /// The wall clock of a process is set back by a year.
@@ -339,6 +403,7 @@ impl State {
         let slow = self.plan.slow.map_or(0, |slow| self.plan.ticks_wait(slow));
         let due_within = interval.map(|interval| interval + TICK_LATE_MAX + slow);
         let due_within = due_within.filter(|_| self.plan.tasks_never_fail());
+        let (tasks, restarts) = (self.plan.tasks().len(), !self.plan.config.exactly_once);
         let stands_still = self.clocks(owner.pod).wall == Timestamp::MAX;
         let sheet = self.time_sheet(owner);
         let (dropped, committed) = (notices.iter().any(drops), notices.iter().any(commits));
@@ -347,12 +412,19 @@ impl State {
             sheet.disturbed(now);
             sheet.forget_waiting();
         }
+        for (task, milliseconds) in notices.iter().filter_map(rest) {
+            sheet.rests(task, now.saturating_add(milliseconds));
+        }
+        if stands_still || (dropped && restarts) {
+            sheet.forget_others();
+        }
         sheet.rests &= !committed;
         if !timed {
             sheet.forget_waiting();
         }
         let comes_to = if hangs { sheet.came_to(dropped, committed) } else { Ok(()) };
-        if let Err(text) = comes_to.and_then(|()| sheet.turned(now, due_within)) {
+        let took_turns = if timed { sheet.took_turns(now, tasks) } else { Ok(()) };
+        if let Err(text) = comes_to.and(took_turns).and_then(|()| sheet.turned(now, due_within)) {
             self.violate(format_args!("{owner:?}: {text}"));
         }
     }
@@ -386,6 +458,15 @@ impl Plan {
         let Faults { transient, initialise, corrupt, .. } = self.faults;
         let passes = self.shape.policies.rate == 0 && self.poison.is_empty();
         passes && self.swaps.is_empty() && (transient, initialise, corrupt) == (0, 0, 0)
+    }
+}
+
+/// Which task a notice says to wait, and how long at most.
+fn rest(notice: &Notice) -> Option<(TaskId, u64)> {
+    match notice {
+        Notice::Retrying { task, attempts, .. } => Some((*task, BACKOFF_MAX << attempts.min(&11))),
+        Notice::Held { task, .. } => Some((*task, WAIT_MAX)),
+        _ => None,
     }
 }
 

@@ -20,12 +20,13 @@ mod retry;
 mod start;
 mod swap;
 mod trial;
+mod turns;
 mod unreadable;
 mod work;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use self::{commit::OpenTransaction, start::Starting, swap::Code};
+use self::{commit::OpenTransaction, start::Starting, swap::Code, turns::Turns};
 pub use self::{
     environment::Environment,
     log::{
@@ -70,8 +71,7 @@ pub struct Worker<L, E: Environment> {
     /// An assignment that the log has not taken yet.
     assigning: Option<Vec<TopicPartition>>,
     tasks: BTreeMap<TaskId, Slot<E::Processor>>,
-    /// The task that worked last: the next turn begins with the one after it.
-    last_worked: Option<TaskId>,
+    turns: Turns,
     /// No step of a task that starts before this moment, so that those that run have their time.
     start_at: Duration,
     /// The input partitions of `tasks`: their task and which of its inputs they are.
@@ -137,7 +137,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             assigned: false,
             assigning: None,
             tasks: BTreeMap::new(),
-            last_worked: None,
+            turns: Turns::default(),
             start_at: Duration::ZERO,
             sources: BTreeMap::new(),
             epoch: 0,

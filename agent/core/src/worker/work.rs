@@ -119,12 +119,17 @@ impl<L: Log, E: Environment> Worker<L, E> {
         next.map(|at| at.max(self.rest.retry_at))
     }
 
-    /// Lets running tasks work, beginning after the one that worked last, until each has nothing to
-    /// do or has done its share, the transaction is full, or time is up.
+    /// Lets running tasks work in the order of their turns, until each has nothing to do or has done
+    /// its share, the transaction is full, or time is up. Of those that work alone only one does: its
+    /// transaction is committed or dropped then, and the next is for others.
     pub(super) fn work(&mut self) -> Result<(), WorkerError> {
         let ends_at = self.now.monotonic.saturating_add(self.config.turn_time_max);
-        let mut any = false;
-        for id in self.in_turn() {
+        let tasks = self.tasks.keys().map(|&id| (id, self.is_alone(id)));
+        let (mut any, mut any_alone) = (false, false);
+        for (id, is_alone) in self.turns.order(tasks) {
+            if is_alone && any_alone {
+                continue;
+            }
             for _ in 0..BATCHES_MAX {
                 if !self.may_work() || self.transaction_is_full() || self.is_late() {
                     return Ok(());
@@ -135,8 +140,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 }
                 let worked = self.work_one(id, ends_at)?;
                 if worked != Worked::Nothing {
-                    any = true;
-                    self.last_worked = Some(id);
+                    (any, any_alone) = (true, any_alone || is_alone);
+                    self.turns.worked((id, is_alone));
                     self.look_at_clock();
                 }
                 if worked != Worked::Some {
@@ -145,16 +150,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
             }
         }
         Ok(())
-    }
-
-    /// All tasks, beginning after the one that worked last; before them those that work alone, else
-    /// they would never find the others without work.
-    fn in_turn(&self) -> Vec<TaskId> {
-        let mut tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
-        let first = self.last_worked.map_or(0, |last| tasks.partition_point(|id| *id <= last));
-        tasks.rotate_left(first);
-        tasks.sort_by_key(|id| !self.is_alone(*id));
-        tasks
     }
 
     /// Whether the open transaction must be committed before anything else is done.

@@ -439,6 +439,7 @@ impl Log for SimLog {
     }
 
     fn recover(&mut self) -> Result<(), LogError> {
+        self.world.lock().time_sheet(self.owner).forget_others();
         let result = self.reach("log.recover").and_then(|()| self.renew_producer());
         if result.is_err() {
             let mut state = self.world.lock();
