@@ -268,6 +268,7 @@ impl TimeSheet {
             self.others.insert(task, Others::default());
         } else {
             self.ticks.remove(&task);
+            self.waiting.remove(&task);
             self.others.remove(&task);
         }
     }
