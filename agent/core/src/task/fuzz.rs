@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     record::{Batch, Emits, Headers, NO_TIMESTAMP, Records, TIMESTAMP_MAX, Timestamp, TopicIndex},
     task::{
-        Clock, Produced, Schedule,
+        Clock, Mark, Produced, Schedule, TopicId, read_seen,
         routing::{self, Destinations, Inbox, Latest, Roots},
         time::TaskTime,
     },
@@ -27,8 +27,10 @@ const TRANSFORMS: usize = 3;
 /// Panics if a task could not go on from there: if its times are not written as they were read, if a
 /// punctuation comes before it is due or without end, or none any more.
 pub fn metadata(data: &[u8]) {
+    check_seen(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut lines = text.lines();
+    lines.clone().for_each(check_mark);
     let mut time = TaskTime::new(INPUTS);
     for input in 0..INPUTS {
         time.decode(input, TRANSFORMS, lines.next().unwrap_or_default());
@@ -41,6 +43,23 @@ pub fn metadata(data: &[u8]) {
         }
         check_schedules(time.clone(), now);
     }
+}
+
+/// What a changelog says of inputs is written again as it was read.
+fn check_seen(data: &[u8]) {
+    for (name, position) in read_seen(data) {
+        let id = u128::from_be_bytes(position.topic_id.0);
+        let written = format!("1;{name},{},{id:032x}", position.offset);
+        assert_eq!(read_seen(written.as_bytes()), [(name, position)]);
+    }
+}
+
+/// A mark says the same wherever it stands, and nothing against topics of which no id is known.
+fn check_mark(text: &str) {
+    let mark = Mark::read(text);
+    assert!(!mark.is_of_another("store", TopicId::default()), "{text}");
+    let mark_alone = text.split(';').find(|field| field.split(',').next() == Some("of1"));
+    assert_eq!(Mark::read(mark_alone.unwrap_or_default()), mark);
 }
 
 fn check_written(time: &TaskTime) {
