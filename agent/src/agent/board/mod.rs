@@ -1,33 +1,24 @@
 //! What the workers do, as others see it. Workers write here after a turn that did something, and
 //! now and then; nothing is written for a record.
 
+mod worker;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use sidestream_core::{
-    record::{Offset, TaskId, Timestamp, TopicPartition},
-    topology::Topology,
-    worker::{Probation, Swap, TaskPosition, TaskState, Version},
-};
+use sidestream_core::{record::TopicPartition, topology::Topology, worker::TaskState};
 
 use tracing::{error, warn};
 
-use super::{
-    doing::Doing,
-    ends::{Ends, HELD_TIME_MAX, KnownEnd},
-    measured::Measured,
-};
-use crate::{
-    control::Events,
-    kafka::PartitionEnd,
-    telemetry::metrics::{Metrics, WorkerMetrics},
-};
+pub(super) use self::worker::{Instruction, SwapState, TaskView, View, WorkerBoard};
+use super::ends::{Ends, HELD_TIME_MAX, KnownEnd};
+use crate::{control::Events, kafka::PartitionEnd, telemetry::metrics::Metrics};
 
 /// How long a worker's turn may take before its loop counts as stuck: calls of several modules and
 /// of Kafka, each with its own limit, fit in it many times.
@@ -36,10 +27,6 @@ const TURN_TIME_MAX: Duration = Duration::from_secs(120);
 pub(super) const READY_TURN_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long it may take before it is told what the worker is in.
 const TOLD_TURN_TIME: Duration = Duration::from_secs(3);
-/// How many transactions in a row may be dropped before the worker does not count as ready.
-const DROPPED_MAX: u32 = 3;
-/// For how long after the last one; a worker that still fails tries once a minute.
-const DROPPED_TIME: Duration = Duration::from_secs(120);
 
 /// What the workers do, and what they were told.
 pub(super) struct Board {
@@ -66,200 +53,10 @@ struct Starting {
     waiting: Option<String>,
 }
 
-/// What one worker does.
-pub(super) struct WorkerBoard {
-    pub(super) metrics: Arc<WorkerMetrics>,
-    /// What its thread is in.
-    pub(super) doing: Arc<Doing>,
-    /// Its thread runs: its loop has to turn.
-    runs: AtomicBool,
-    /// It was told that its loop does not turn.
-    stands: AtomicBool,
-    /// It was told to pause and has committed everything.
-    pub(super) rests: AtomicBool,
-    /// How many turns were seen, and when there were more than before.
-    seen: Mutex<(u64, Instant)>,
-    view: Mutex<View>,
-    /// There is something in `mail`.
-    has_mail: AtomicBool,
-    mail: Mutex<Vec<Instruction>>,
-}
-
-/// What is known of a worker.
-#[derive(Default)]
-pub(super) struct View {
-    /// It has had an assignment of the group.
-    pub(super) joined: bool,
-    pub(super) waiting: Option<String>,
-    /// Transactions that were dropped since the last commit.
-    pub(super) dropped: Option<Dropped>,
-    pub(super) tasks: BTreeMap<TaskId, TaskView>,
-    /// What came of each version that it was told to swap in, until that is decided everywhere.
-    pub(super) swapped: BTreeMap<Version, SwapState>,
-    /// How many records each of those has processed and committed on probation.
-    pub(super) on_probation: BTreeMap<Version, u64>,
-}
-
-/// Transactions that were dropped in a row.
-pub(super) struct Dropped {
-    count: u32,
-    /// When the last one was.
-    last: Instant,
-    /// Why it was.
-    reason: String,
-}
-
-/// How far a worker is with a swap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SwapState {
-    /// The version runs, on probation.
-    TakenOver,
-    /// The version before it runs again, for this reason.
-    TakenBack(String),
-    /// The version runs for good.
-    Kept,
-}
-
-/// What a worker is told before a turn.
-pub(super) enum Instruction {
-    /// Let another version take over.
-    Swap(Box<Swap<Measured>>),
-    /// A version has passed its probation.
-    Keep(Version),
-    /// Bring the version before it back.
-    TakeBack {
-        /// Which is not to run any more.
-        version: Version,
-        /// Why.
-        reason: String,
-    },
-    /// Try tasks again that were stopped.
-    Retry(Vec<TaskId>),
-}
-
-/// What is known of a task.
-pub(super) struct TaskView {
-    pub(super) state: TaskState,
-    /// What its last failure was.
-    pub(super) failure: String,
-    pub(super) restore_remaining: u64,
-    /// Empty until it runs.
-    pub(super) offsets: Vec<Offset>,
-    pub(super) stream_time: Option<Timestamp>,
-    /// How often it was stopped.
-    pub(super) stops: u64,
-}
-
-impl WorkerBoard {
-    pub(super) fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells it something before one of its next turns.
-    pub(super) fn post(&self, instruction: Instruction) {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner).push(instruction);
-        self.has_mail.store(true, Ordering::Release);
-    }
-
-    /// Whether it has not read yet what it was told.
-    pub(super) fn has_mail(&self) -> bool {
-        self.has_mail.load(Ordering::Acquire)
-    }
-
-    /// What it was told since this was asked last.
-    pub(super) fn take_mail(&self) -> Vec<Instruction> {
-        if !self.has_mail() {
-            return Vec::new();
-        }
-        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
-        self.has_mail.store(false, Ordering::Release);
-        std::mem::take(&mut *mail)
-    }
-
-    /// How far it is with the swap to a version; `None` before it begins.
-    pub(super) fn swap_state(&self, version: Version) -> Option<SwapState> {
-        self.view().swapped.get(&version).cloned()
-    }
-
-    /// Takes in how far it is with a swap.
-    pub(super) fn set_swap_state(&self, version: Version, state: SwapState) {
-        self.view().swapped.insert(version, state);
-    }
-
-    /// Takes in how far versions are that are on probation.
-    pub(super) fn set_probations(&self, probations: &[Probation]) {
-        if !probations.is_empty() {
-            let of = probations.iter().map(|of| (of.version, of.records));
-            self.view().on_probation.extend(of);
-        }
-    }
-
-    /// It is decided what becomes of a version.
-    pub(super) fn forget_swap(&self, version: Version) {
-        let mut view = self.view();
-        view.swapped.remove(&version);
-        view.on_probation.remove(&version);
-    }
-
-    /// How long ago its loop was last seen to turn.
-    pub(super) fn turned_ago(&self) -> Duration {
-        let turns = self.metrics.turns.load(Ordering::Relaxed);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.0 != turns {
-            *seen = (turns, Instant::now());
-        }
-        seen.1.elapsed()
-    }
-
-    /// Its thread begins. It may have been long since the board was made.
-    pub(super) fn begins(&self) {
-        *lock(&self.seen) = (self.metrics.turns.load(Ordering::Relaxed), Instant::now());
-        self.runs.store(true, Ordering::Relaxed);
-    }
-
-    /// Its thread has ended.
-    pub(super) fn ends(&self) {
-        self.runs.store(false, Ordering::Relaxed);
-    }
-
-    /// What its loop has not come back from for a while, and for how long.
-    pub(super) fn stands_in(&self, topology: Option<&Topology>) -> Option<(Duration, String)> {
-        let ago = self.turned_ago();
-        if ago < TOLD_TURN_TIME || !self.runs.load(Ordering::Relaxed) {
-            return None;
-        }
-        let told = self.doing.told(topology);
-        Some((ago, told.unwrap_or_else(|| "in its own code".to_owned())))
-    }
-
-    /// Takes in how far its tasks are.
-    pub(super) fn set_positions(&self, joined: bool, positions: Vec<TaskPosition>) {
-        let mut view = self.view();
-        view.joined |= joined;
-        for position in positions {
-            if let Some(task) = view.tasks.get_mut(&position.task) {
-                task.offsets = position.offsets;
-                task.stream_time = Some(position.stream_time).filter(|&time| time >= 0);
-            }
-        }
-    }
-}
-
 impl Board {
     pub(super) fn new(metrics: Arc<Metrics>, events: Arc<Events>) -> Self {
-        let worker = |metrics: &Arc<WorkerMetrics>| WorkerBoard {
-            metrics: Arc::clone(metrics),
-            doing: Arc::default(),
-            runs: AtomicBool::new(false),
-            stands: AtomicBool::new(false),
-            rests: AtomicBool::new(false),
-            seen: Mutex::new((0, Instant::now())),
-            view: Mutex::default(),
-            has_mail: AtomicBool::new(false),
-            mail: Mutex::default(),
-        };
         Self {
-            workers: metrics.workers.iter().map(worker).collect(),
+            workers: metrics.workers.iter().map(WorkerBoard::new).collect(),
             metrics,
             events,
             topology: OnceLock::new(),
@@ -443,46 +240,17 @@ impl Board {
     }
 }
 
-impl View {
-    /// A transaction was dropped.
-    pub(super) fn drop_one(&mut self, reason: &str) {
-        let count = self.dropped.as_ref().map_or(0, |dropped| dropped.count).saturating_add(1);
-        let reason = reason.to_owned();
-        self.dropped = Some(Dropped { count, last: Instant::now(), reason });
-    }
-
-    /// What keeps it from its work, other than a restore and tasks that were stopped.
-    fn hindrance(&self) -> Option<String> {
-        let waiting = self.waiting.as_ref();
-        if !self.joined {
-            let waiting = waiting.map_or(String::new(), |reason| format!("; it waits: {reason}"));
-            return Some(format!("has had no assignment of the group yet{waiting}"));
-        }
-        let starts = self.tasks.iter().find(|(_, task)| task.state == TaskState::Created);
-        if let (Some((task, _)), Some(reason)) = (starts, waiting) {
-            return Some(format!("can't start task {task} yet; it waits: {reason}"));
-        }
-        match &self.dropped {
-            Some(Dropped { count, last, reason })
-                if *count >= DROPPED_MAX && last.elapsed() < DROPPED_TIME =>
-            {
-                Some(format!(
-                    "has dropped its last {count} transactions, their records are processed \
-                     again: {reason}"
-                ))
-            }
-            _ => None,
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::doing::Call, *};
+    use std::time::Instant;
+
+    use sidestream_core::record::TaskId;
+
+    use super::{super::doing::Call, worker::DROPPED_MAX, *};
 
     fn board() -> Board {
         let board = Board::new(Arc::new(Metrics::new(1, [])), Arc::default());

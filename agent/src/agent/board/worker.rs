@@ -1,0 +1,256 @@
+//! What one worker does, and what it is told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sidestream_core::{
+    record::{Offset, TaskId, Timestamp},
+    topology::Topology,
+    worker::{Probation, Swap, TaskPosition, TaskState, Version},
+};
+
+use super::{
+    super::{doing::Doing, measured::Measured},
+    TOLD_TURN_TIME, lock,
+};
+use crate::telemetry::metrics::WorkerMetrics;
+
+/// How many transactions in a row may be dropped before the worker does not count as ready.
+pub(super) const DROPPED_MAX: u32 = 3;
+/// For how long after the last one; a worker that still fails tries once a minute.
+const DROPPED_TIME: Duration = Duration::from_secs(120);
+
+/// What one worker does.
+pub(in crate::agent) struct WorkerBoard {
+    pub(in crate::agent) metrics: Arc<WorkerMetrics>,
+    /// What its thread is in.
+    pub(in crate::agent) doing: Arc<Doing>,
+    /// Its thread runs: its loop has to turn.
+    runs: AtomicBool,
+    /// It was told that its loop does not turn.
+    pub(super) stands: AtomicBool,
+    /// It was told to pause and has committed everything.
+    pub(in crate::agent) rests: AtomicBool,
+    /// How many turns were seen, and when there were more than before.
+    pub(super) seen: Mutex<(u64, Instant)>,
+    view: Mutex<View>,
+    /// There is something in `mail`.
+    has_mail: AtomicBool,
+    mail: Mutex<Vec<Instruction>>,
+}
+
+/// What is known of a worker.
+#[derive(Default)]
+pub(in crate::agent) struct View {
+    /// It has had an assignment of the group.
+    pub(in crate::agent) joined: bool,
+    pub(in crate::agent) waiting: Option<String>,
+    /// Transactions that were dropped since the last commit.
+    pub(in crate::agent) dropped: Option<Dropped>,
+    pub(in crate::agent) tasks: BTreeMap<TaskId, TaskView>,
+    /// What came of each version that it was told to swap in, until that is decided everywhere.
+    pub(in crate::agent) swapped: BTreeMap<Version, SwapState>,
+    /// How many records each of those has processed and committed on probation.
+    pub(in crate::agent) on_probation: BTreeMap<Version, u64>,
+}
+
+/// Transactions that were dropped in a row.
+pub(in crate::agent) struct Dropped {
+    count: u32,
+    /// When the last one was.
+    last: Instant,
+    /// Why it was.
+    reason: String,
+}
+
+/// How far a worker is with a swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::agent) enum SwapState {
+    /// The version runs, on probation.
+    TakenOver,
+    /// The version before it runs again, for this reason.
+    TakenBack(String),
+    /// The version runs for good.
+    Kept,
+}
+
+/// What a worker is told before a turn.
+pub(in crate::agent) enum Instruction {
+    /// Let another version take over.
+    Swap(Box<Swap<Measured>>),
+    /// A version has passed its probation.
+    Keep(Version),
+    /// Bring the version before it back.
+    TakeBack {
+        /// Which is not to run any more.
+        version: Version,
+        /// Why.
+        reason: String,
+    },
+    /// Try tasks again that were stopped.
+    Retry(Vec<TaskId>),
+}
+
+/// What is known of a task.
+pub(in crate::agent) struct TaskView {
+    pub(in crate::agent) state: TaskState,
+    /// What its last failure was.
+    pub(in crate::agent) failure: String,
+    pub(in crate::agent) restore_remaining: u64,
+    /// Empty until it runs.
+    pub(in crate::agent) offsets: Vec<Offset>,
+    pub(in crate::agent) stream_time: Option<Timestamp>,
+    /// How often it was stopped.
+    pub(in crate::agent) stops: u64,
+}
+
+impl WorkerBoard {
+    pub(super) fn new(metrics: &Arc<WorkerMetrics>) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            doing: Arc::default(),
+            runs: AtomicBool::new(false),
+            stands: AtomicBool::new(false),
+            rests: AtomicBool::new(false),
+            seen: Mutex::new((0, Instant::now())),
+            view: Mutex::default(),
+            has_mail: AtomicBool::new(false),
+            mail: Mutex::default(),
+        }
+    }
+
+    pub(in crate::agent) fn view(&self) -> MutexGuard<'_, View> {
+        lock(&self.view)
+    }
+
+    /// Tells it something before one of its next turns.
+    pub(in crate::agent) fn post(&self, instruction: Instruction) {
+        lock(&self.mail).push(instruction);
+        self.has_mail.store(true, Ordering::Release);
+    }
+
+    /// Whether it has not read yet what it was told.
+    pub(in crate::agent) fn has_mail(&self) -> bool {
+        self.has_mail.load(Ordering::Acquire)
+    }
+
+    /// What it was told since this was asked last.
+    pub(in crate::agent) fn take_mail(&self) -> Vec<Instruction> {
+        if !self.has_mail() {
+            return Vec::new();
+        }
+        let mut mail = lock(&self.mail);
+        self.has_mail.store(false, Ordering::Release);
+        std::mem::take(&mut *mail)
+    }
+
+    /// How far it is with the swap to a version; `None` before it begins.
+    pub(in crate::agent) fn swap_state(&self, version: Version) -> Option<SwapState> {
+        self.view().swapped.get(&version).cloned()
+    }
+
+    /// Takes in how far it is with a swap.
+    pub(in crate::agent) fn set_swap_state(&self, version: Version, state: SwapState) {
+        self.view().swapped.insert(version, state);
+    }
+
+    /// Takes in how far versions are that are on probation.
+    pub(in crate::agent) fn set_probations(&self, probations: &[Probation]) {
+        if !probations.is_empty() {
+            let of = probations.iter().map(|of| (of.version, of.records));
+            self.view().on_probation.extend(of);
+        }
+    }
+
+    /// It is decided what becomes of a version.
+    pub(in crate::agent) fn forget_swap(&self, version: Version) {
+        let mut view = self.view();
+        view.swapped.remove(&version);
+        view.on_probation.remove(&version);
+    }
+
+    /// How long ago its loop was last seen to turn.
+    pub(in crate::agent) fn turned_ago(&self) -> Duration {
+        let turns = self.metrics.turns.load(Ordering::Relaxed);
+        let mut seen = lock(&self.seen);
+        if seen.0 != turns {
+            *seen = (turns, Instant::now());
+        }
+        seen.1.elapsed()
+    }
+
+    /// Its thread begins. It may have been long since the board was made.
+    pub(in crate::agent) fn begins(&self) {
+        *lock(&self.seen) = (self.metrics.turns.load(Ordering::Relaxed), Instant::now());
+        self.runs.store(true, Ordering::Relaxed);
+    }
+
+    /// Its thread has ended.
+    pub(in crate::agent) fn ends(&self) {
+        self.runs.store(false, Ordering::Relaxed);
+    }
+
+    /// What its loop has not come back from for a while, and for how long.
+    pub(in crate::agent) fn stands_in(
+        &self,
+        topology: Option<&Topology>,
+    ) -> Option<(Duration, String)> {
+        let ago = self.turned_ago();
+        if ago < TOLD_TURN_TIME || !self.runs.load(Ordering::Relaxed) {
+            return None;
+        }
+        let told = self.doing.told(topology);
+        Some((ago, told.unwrap_or_else(|| "in its own code".to_owned())))
+    }
+
+    /// Takes in how far its tasks are.
+    pub(in crate::agent) fn set_positions(&self, joined: bool, positions: Vec<TaskPosition>) {
+        let mut view = self.view();
+        view.joined |= joined;
+        for position in positions {
+            if let Some(task) = view.tasks.get_mut(&position.task) {
+                task.offsets = position.offsets;
+                task.stream_time = Some(position.stream_time).filter(|&time| time >= 0);
+            }
+        }
+    }
+}
+
+impl View {
+    /// A transaction was dropped.
+    pub(in crate::agent) fn drop_one(&mut self, reason: &str) {
+        let count = self.dropped.as_ref().map_or(0, |dropped| dropped.count).saturating_add(1);
+        let reason = reason.to_owned();
+        self.dropped = Some(Dropped { count, last: Instant::now(), reason });
+    }
+
+    /// What keeps it from its work, other than a restore and tasks that were stopped.
+    pub(super) fn hindrance(&self) -> Option<String> {
+        let waiting = self.waiting.as_ref();
+        if !self.joined {
+            let waiting = waiting.map_or(String::new(), |reason| format!("; it waits: {reason}"));
+            return Some(format!("has had no assignment of the group yet{waiting}"));
+        }
+        let starts = self.tasks.iter().find(|(_, task)| task.state == TaskState::Created);
+        if let (Some((task, _)), Some(reason)) = (starts, waiting) {
+            return Some(format!("can't start task {task} yet; it waits: {reason}"));
+        }
+        match &self.dropped {
+            Some(Dropped { count, last, reason })
+                if *count >= DROPPED_MAX && last.elapsed() < DROPPED_TIME =>
+            {
+                Some(format!(
+                    "has dropped its last {count} transactions, their records are processed \
+                     again: {reason}"
+                ))
+            }
+            _ => None,
+        }
+    }
+}
