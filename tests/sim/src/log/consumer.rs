@@ -111,7 +111,7 @@ impl SimLog {
         let is_slow = !self.restores.is_empty() && state.prng.one_in(rate);
         if is_slow && !self.crew.is_held_up() {
             state.leap(self.pod, "restores slowly");
-            if faults.years && state.now.is_multiple_of(2) {
+            if faults.years || faults.clocks {
                 state.set_back(self.pod);
             }
         }
