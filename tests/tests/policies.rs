@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use sidestream_tests::{
-    agent::PATIENCE,
+    agent::{Agent, PATIENCE},
     broker, follow, load, operate,
     policies::POLICIES,
     random::Random,
@@ -414,6 +414,15 @@ fn offsets_behind_the_state_stop_its_tasks_wherever_the_state_is() -> Result<()>
     Ok(())
 }
 
+/// Writes into the pipeline file what the remedy of a stopped task says.
+fn go_on_at_earliest(agent: &Agent, input: &str) -> Result<()> {
+    let file = agent.pipeline_file();
+    let pipeline = std::fs::read_to_string(&file)?;
+    let told = format!("[{{ topic: '{input}', on_out_of_range: earliest }}]");
+    std::fs::write(&file, pipeline.replace(&format!("['{input}']"), &told))?;
+    Ok(())
+}
+
 #[test]
 fn what_retention_took_stops_its_task_alone_until_it_is_told_where_to_go_on() -> Result<()> {
     let mut scene = Scene::new(&broker::embedded().bootstrap(), FAILING)?;
@@ -441,10 +450,7 @@ fn what_retention_took_stops_its_task_alone_until_it_is_told_where_to_go_on() ->
     let agent = &mut scene.agents[0];
     ensure!(agent.is_running()?, "the agent goes on");
     agent.terminate()?;
-    let file = agent.pipeline_file();
-    let pipeline = std::fs::read_to_string(&file)?;
-    let told = format!("[{{ topic: '{input}', on_out_of_range: earliest }}]");
-    std::fs::write(&file, pipeline.replace(&format!("['{input}']"), &told))?;
+    go_on_at_earliest(agent, &input)?;
     agent.start()?;
     wait_until_read(&scene, &input)?;
     let after = scene.read(&output)?.iter().filter(|output| output.partition == 0).count();
@@ -458,7 +464,9 @@ fn an_input_that_is_gone_for_a_while_is_waited_for() -> Result<()> {
     let bootstrap = scene.bootstrap().to_owned();
     let (input, output) = (scene.topic("in"), scene.topic("out"));
     load::send_all(&bootstrap, &input, (1, fine), 100)?;
-    scene.start_agents(1)?;
+    scene.add_agent()?;
+    go_on_at_earliest(&scene.agents[0], &input)?;
+    scene.agents[0].start()?;
     wait_until_read(&scene, &input)?;
     topics::delete(&bootstrap, &input)?;
     let waiting = scene.agents[0].wait_for_log("are not all there")?;
