@@ -386,7 +386,9 @@ impl Log for SimLog {
                     return Err(Unreadable::ForNow("a topic is not there".to_owned()));
                 }
                 let topic_id = state.topic_id(partition.topic);
-                self.known.insert(partition.topic, topic_id);
+                let before = self.known.insert(partition.topic, topic_id);
+                // Tasks that read the one before start again.
+                self.failed_since_assigned |= before.is_some_and(|id| id != topic_id);
                 let log = state.cluster.partition(partition);
                 Ok(Bounds { start: log.start, end: log.end(), topic_id })
             })
