@@ -150,7 +150,7 @@ pub(crate) struct TimeSheet {
     worked: bool,
     /// Tasks that run: since when their wall clock was not told, and for how many turns.
     ticks: BTreeMap<TaskId, (u64, u32)>,
-    /// Tasks that run, as far as is known: how many turns with calls others had since their own.
+    /// Tasks that were called since they run: how many turns with calls others had since their own.
     others: BTreeMap<TaskId, Others>,
     /// Tasks that were called in this turn.
     called: BTreeSet<TaskId>,
@@ -263,13 +263,13 @@ impl TimeSheet {
 
     /// A task runs from now on, or does so no more.
     pub(crate) fn runs(&mut self, task: TaskId, now: u64, runs: bool) {
+        // Until it was called it may have no schedules, and so no work.
+        self.others.remove(&task);
         if runs {
             self.ticks.insert(task, (now, 0));
-            self.others.insert(task, Others::default());
         } else {
             self.ticks.remove(&task);
             self.waiting.remove(&task);
-            self.others.remove(&task);
         }
     }
 
