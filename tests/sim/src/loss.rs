@@ -43,6 +43,9 @@ impl Run {
             Loss::InputRecreated | Loss::InputExpired | Loss::InputCut => state.lose_input(loss),
         }
         let has_new_disks = loss == Loss::Vanished || state.prng.coin();
+        if loss == Loss::Recreated && !has_new_disks && self.disks.len() == 1 {
+            state.forget_marks();
+        }
         if !are_there && has_new_disks {
             for disk in &mut self.disks {
                 *disk = state.disks.len();
@@ -104,6 +107,15 @@ impl State {
         }
         if matches!(loss, Loss::Recreated | Loss::Vanished) {
             self.recreated.insert(index);
+        }
+    }
+
+    /// The group's offsets are set to what they are, by an operator or an agent of before: nothing
+    /// is said beside them of topics any more, so that only who has the state can tell.
+    fn forget_marks(&mut self) {
+        for committed in self.cluster.group.offsets.values_mut() {
+            let mark = committed.metadata.find(";of1,");
+            committed.metadata.truncate(mark.unwrap_or(committed.metadata.len()));
         }
     }
 

@@ -25,7 +25,7 @@ const SEEDS: &str = "2000";
 const COPIES: usize = 2;
 
 /// How long a build or a search may take.
-const TIME_MAX: Duration = Duration::from_secs(240);
+const TIME_MAX: Duration = Duration::from_secs(900);
 
 /// A change that breaks a rule.
 struct Bug {
