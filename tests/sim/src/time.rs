@@ -7,7 +7,7 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{TIMESTAMP_MAX, TaskId, Timestamp},
+    record::{Offset, TIMESTAMP_MAX, TaskId, Timestamp},
     task::Clock,
     worker::Notice,
 };
@@ -150,8 +150,11 @@ pub(crate) struct TimeSheet {
     worked: bool,
     /// Tasks that run: since when their wall clock was not told, and for how many turns.
     ticks: BTreeMap<TaskId, (u64, u32)>,
-    /// Tasks that were called since they run: how many turns with calls others had since their own.
+    /// Tasks that have committed calls since they run: how many turns with calls others had since
+    /// their own. Before, they may have no schedules, which are dropped with the rest.
     others: BTreeMap<TaskId, Others>,
+    /// Tasks that were called since work was dropped.
+    tried: BTreeSet<TaskId>,
     /// Tasks that were called in this turn.
     called: BTreeSet<TaskId>,
     /// Work was dropped: the worker may rest until it commits again.
@@ -237,7 +240,8 @@ impl TimeSheet {
 
     fn calls(&mut self, task: TaskId) {
         self.called.insert(task);
-        self.others.insert(task, Others::default());
+        self.tried.insert(task);
+        self.others.entry(task).and_modify(|others| *others = Others::default());
     }
 
     fn begins(&mut self, now: u64, turn_max: TurnMax) -> Result<(), String> {
@@ -263,8 +267,8 @@ impl TimeSheet {
 
     /// A task runs from now on, or does so no more.
     pub(crate) fn runs(&mut self, task: TaskId, now: u64, runs: bool) {
-        // Until it was called it may have no schedules, and so no work.
         self.others.remove(&task);
+        self.tried.remove(&task);
         if runs {
             self.ticks.insert(task, (now, 0));
         } else {
@@ -273,10 +277,17 @@ impl TimeSheet {
         }
     }
 
-    /// Which tasks have work is not known until they are called: those with open work begin again, as
+    /// Which tasks have work is not known until they commit: those with open work begin again, as
     /// after a crash, or clocks jumped.
     pub(crate) fn forget_others(&mut self) {
         self.others.clear();
+    }
+
+    /// A task has committed. If it was called before, it has schedules now, whatever is dropped.
+    fn committed(&mut self, task: TaskId) {
+        if self.tried.contains(&task) {
+            self.others.entry(task).or_default();
+        }
     }
 
     /// A task is not tried again for a while.
@@ -413,6 +424,12 @@ impl State {
             sheet.disturbed(now);
             sheet.forget_waiting();
         }
+        if dropped {
+            sheet.tried.clear();
+        }
+        for (task, ..) in notices.iter().flat_map(offsets) {
+            sheet.committed(*task);
+        }
         for (task, milliseconds) in notices.iter().filter_map(rest) {
             sheet.rests(task, now.saturating_add(milliseconds));
         }
@@ -459,6 +476,14 @@ impl Plan {
         let Faults { transient, initialise, corrupt, .. } = self.faults;
         let passes = self.shape.policies.rate == 0 && self.poison.is_empty();
         passes && self.swaps.is_empty() && (transient, initialise, corrupt) == (0, 0, 0)
+    }
+}
+
+/// The offsets that a notice says to be committed.
+fn offsets(notice: &Notice) -> &[(TaskId, usize, Offset)] {
+    match notice {
+        Notice::Committed(commit) => &commit.offsets,
+        _ => &[],
     }
 }
 
