@@ -29,6 +29,31 @@ pub fn until<T>(
     }
 }
 
+/// Looks again and again until `look` says that nothing is left. The time counts anew whenever less is
+/// left than ever before: how quick a machine is does not matter. An error of `look` says nothing.
+pub fn until_done<T: Ord>(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<()> {
+    let (mut least, mut since) = (None, Instant::now());
+    loop {
+        let failure = match look() {
+            Ok(None) => return Ok(()),
+            Ok(Some(left)) if least.as_ref().is_none_or(|least| left < *least) => {
+                (least, since) = (Some(left), Instant::now());
+                continue;
+            }
+            Ok(Some(_)) => anyhow!("nothing was done since"),
+            Err(error) => error,
+        };
+        if since.elapsed() >= patience {
+            return Err(failure).context(format!("no {what}, and no step further in {patience:?}"));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
 /// Looks again and again until `look` says yes.
 pub fn until_true(
     what: &str,
