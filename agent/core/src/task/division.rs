@@ -66,6 +66,18 @@ impl Parts {
         self.rows = rows;
     }
 
+    /// Divides parts where `rows` begin and end.
+    fn cut_out(&mut self, rows: &Range<usize>) {
+        let mut parts = Vec::with_capacity(self.rows.len() + 2);
+        for part in self.rows.drain(..) {
+            let within = |row: usize| row.clamp(part.start, part.end);
+            let (start, end) = (within(rows.start), within(rows.end));
+            parts.extend([end..part.end, start..end, part.start..start]);
+        }
+        parts.retain(|part| !part.is_empty());
+        self.rows = parts;
+    }
+
     /// Puts a part back with `row` on its own.
     fn isolate(&mut self, part: &Range<usize>, row: usize) {
         let parts = [row + 1..part.end, row..row + 1, part.start..row];
@@ -94,6 +106,9 @@ impl<P: Processor> Task<P> {
         turn: &mut Turn<'_, P>,
     ) -> Result<(), Failure> {
         let mut parts = Parts::new(inbox, turn.division.part_records_max);
+        if let Some(rows) = suspects(transform, inbox, round, turn) {
+            parts.cut_out(&rows);
+        }
         self.isolate_known(transform, inbox, round, turn, &mut parts);
         while let Some(part) = parts.rows.pop() {
             if part.len() == 1
@@ -137,7 +152,13 @@ impl<P: Processor> Task<P> {
                 turn.failed(transform, &failure);
             }
             match named {
-                None if part.len() > 1 => parts.halve(&part),
+                None if part.len() > 1 => {
+                    let id = |row| round.roots.id(transform, inbox, row);
+                    if let (Some(first), Some(last)) = (id(part.start), id(part.end - 1)) {
+                        turn.failures.suspect(first, last);
+                    }
+                    parts.halve(&part);
+                }
                 // Alone it comes behind those before it: what they write belongs to what it is tried on.
                 row => {
                     let row = row.unwrap_or(part.start);
@@ -275,6 +296,21 @@ impl<P: Processor> Task<P> {
     }
 }
 
+/// The rows that the last division got to, if there was no time for more: it goes on there.
+fn suspects<P>(
+    transform: usize,
+    inbox: &Inbox,
+    round: &Round,
+    turn: &Turn<'_, P>,
+) -> Option<Range<usize>> {
+    let (first, last) = turn.failures.suspects()?;
+    let row_of =
+        |id| (0..inbox.len()).find(|&row| round.roots.id(transform, inbox, row) == Some(id));
+    let (first, last) = (row_of(first), row_of(last));
+    first.or(last)?;
+    Some(first.unwrap_or(0)..last.map_or(inbox.len(), |last| last + 1))
+}
+
 fn describe(failure: &Failure, source: Option<(&str, Offset)>, partition: i32) -> String {
     match source {
         Some((topic, offset)) => {
@@ -299,6 +335,11 @@ mod tests {
         parts.failed = [1, 2, 6].into();
         parts.set_apart();
         assert_eq!(in_order(&parts), [(0, 1), (1, 2), (2, 3), (3, 6), (6, 7)]);
-        assert_eq!(in_order(&Parts::new(&inbox, usize::MAX)), [(0, 7)]);
+        let mut whole = Parts::new(&inbox, usize::MAX);
+        assert_eq!(in_order(&whole), [(0, 7)]);
+        whole.cut_out(&(2..4));
+        assert_eq!(in_order(&whole), [(0, 2), (2, 4), (4, 7)]);
+        whole.cut_out(&(5..7));
+        assert_eq!(in_order(&whole), [(0, 2), (2, 4), (4, 5), (5, 7)]);
     }
 }

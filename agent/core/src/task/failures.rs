@@ -49,6 +49,8 @@ pub(crate) struct Failures {
     drops: u32,
     /// How often that was for want of time to divide a batch, less the commits since.
     cuts: u32,
+    /// The first and the last record of the smallest part of a batch that failed as a whole.
+    suspects: Option<(RecordId, RecordId)>,
     /// Something up to these offsets was refused, and it is not known what.
     vague_until: Vec<Offset>,
     /// How often, since the last commit.
@@ -215,6 +217,16 @@ impl Failures {
         }
     }
 
+    /// A part of a batch from one record to another failed, and not one record is known to.
+    pub(crate) const fn suspect(&mut self, first: RecordId, last: RecordId) {
+        self.suspects = Some((first, last));
+    }
+
+    /// Between which records the one is, both included, that the last division was looking for.
+    pub(crate) const fn suspects(&self) -> Option<(RecordId, RecordId)> {
+        self.suspects
+    }
+
     /// How a batch of at most `max` records is divided, until `ends_at`: it begins in parts if there
     /// was no time to divide one.
     pub(crate) fn division(&self, max: usize, ends_at: Duration) -> Division {
@@ -240,6 +252,7 @@ impl Failures {
         self.counts.retain(|record, _| record.as_ref().is_some_and(is_before));
         self.retry_at = Duration::ZERO;
         (self.drops, self.cuts, self.vague, self.waits) = (0, 0, 0, 0);
+        self.suspects = None;
         self.vague_until.clear();
     }
 
@@ -256,6 +269,12 @@ impl Failures {
         self.counts.retain(|_, count| !is_over(&count.over_at));
         if is_over(&self.vague_until) {
             self.vague_until.clear();
+        }
+        let next = |of: RecordId| committed.get(usize::from(of.input)).copied();
+        if let Some((_, last)) = self.suspects
+            && next(last).is_some_and(|next| next > last.offset)
+        {
+            self.suspects = None;
         }
     }
 }
