@@ -223,7 +223,7 @@ pub struct PassedOver {
     pub first: String,
 }
 
-/// Where a task is in its life; see the drawing at [`Task`](crate::task).
+/// Where a task is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskState {
     /// Assigned; its state is not open yet.
