@@ -49,9 +49,7 @@ transforms:
 ",
     inputs: &[("in", record, 0), ("elsewhere", record, 0)],
     outputs: &["out"],
-    repartitions: &[],
-    stores: &[],
-    check: |_| Ok(Vec::new()),
+    ..Play::NOTHING
 };
 
 const RECORDS: u64 = 1_200;

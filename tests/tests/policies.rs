@@ -43,9 +43,7 @@ transforms:
 ",
     inputs: &[("in", record, 0)],
     outputs: &["out"],
-    repartitions: &[],
-    stores: &[],
-    check: |_| Ok(Vec::new()),
+    ..Play::NOTHING
 };
 
 /// Record 70 is poison.
@@ -94,9 +92,7 @@ transforms:
 ",
     inputs: &[("in", large_or_small, 0)],
     outputs: &["out"],
-    repartitions: &[],
-    stores: &[],
-    check: |_| Ok(Vec::new()),
+    ..Play::NOTHING
 };
 
 /// What the topic takes in one batch.
@@ -198,9 +194,8 @@ transforms:
 ",
     inputs: &[("orders", order, 0), ("customers", customer, 0)],
     outputs: &["enriched"],
-    repartitions: &[],
     stores: &["customers"],
-    check: |_| Ok(Vec::new()),
+    ..Play::NOTHING
 };
 
 fn order(number: u64, _: &mut Random) -> load::Record {
@@ -256,9 +251,7 @@ transforms:
 ",
     inputs: &[("in", of_another_time, 0)],
     outputs: &["out"],
-    repartitions: &[],
-    stores: &[],
-    check: |_| Ok(Vec::new()),
+    ..Play::NOTHING
 };
 
 /// Microseconds that are taken for milliseconds.
@@ -320,9 +313,7 @@ transforms:
 ",
     inputs: &[("in", fine, 200)],
     outputs: &["out"],
-    repartitions: &[],
-    stores: &[],
-    check: |_| Ok(Vec::new()),
+    ..Play::NOTHING
 };
 
 /// One transform that counts, on inputs that the test sends.
@@ -338,9 +329,8 @@ transforms:
 ",
     inputs: &[("in", fine, 0)],
     outputs: &["counts"],
-    repartitions: &[],
     stores: &["counts"],
-    check: |_| Ok(Vec::new()),
+    ..Play::NOTHING
 };
 
 fn fine(number: u64, _: &mut Random) -> load::Record {

@@ -26,9 +26,8 @@ transforms:
 ",
     inputs: &[("in", record, 0)],
     outputs: &["counts"],
-    repartitions: &[],
     stores: &["counts"],
-    check: |_| Ok(Vec::new()),
+    ..Play::NOTHING
 };
 
 const RECORDS: u64 = 200;

@@ -4,15 +4,26 @@ use std::path::Path;
 
 use super::{KafkaProperties, Pipeline, Problem, Sources, graph, pipeline::Transform, read};
 
-/// What the Kafka clients are taken to know.
-const PROPERTIES: [&str; 8] = [
+/// What a file may refer to here.
+const VARIABLES: [(&str, &str); 4] =
+    [("HOST", "kafka"), ("EMPTY", ""), ("WORKERS", "3"), ("ODD", "a: ${HOST}\n- b")];
+
+/// What the Kafka clients are taken to know here; those in milliseconds are checked.
+const PROPERTIES: [&str; 15] = [
     "bootstrap.servers",
+    "delivery.timeout.ms",
+    "fetch.wait.max.ms",
+    "heartbeat.interval.ms",
     "linger.ms",
+    "max.poll.interval.ms",
     "message.max.bytes",
     "sasl.mechanism",
     "sasl.password",
+    "sasl.username",
     "security.protocol",
     "session.timeout.ms",
+    "socket.timeout.ms",
+    "ssl.ca.location",
     "transaction.timeout.ms",
 ];
 
@@ -25,7 +36,7 @@ pub fn pipeline(data: &[u8]) {
     if text.contains("file:") {
         return;
     }
-    let sources = sources();
+    let sources = sources(&VARIABLES);
     let (first, again) = (read_with(text, &sources), read_with(text, &sources));
     match (&first, &again) {
         (Ok(pipeline), Ok(same)) => {
@@ -45,11 +56,10 @@ fn read_with(text: &str, sources: &Sources) -> Result<Pipeline, Vec<Problem>> {
     read(Path::new("/pipelines/pipeline.yaml"), text, sources)
 }
 
-fn sources() -> Sources {
-    let variables =
-        [("HOST", "kafka"), ("EMPTY", ""), ("WORKERS", "3"), ("ODD", "a: ${HOST}\n- b")];
+/// Where a file's references lead: to these variables, and to no file.
+pub(super) fn sources(variables: &[(&str, &str)]) -> Sources {
     Sources {
-        variables: variables.map(|(name, value)| (name.into(), value.into())).into(),
+        variables: variables.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
         folder: "/pipelines".into(),
         kafka_properties: Some(KafkaProperties {
             is_known: |name| PROPERTIES.contains(&name),

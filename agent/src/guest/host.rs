@@ -189,7 +189,7 @@ impl Host {
         let bytes_max = self.config.scan_bytes_max;
         let time_max = self.time_left()?;
         let scan = Scan { from, to, reverse: range.reverse, limit, bytes_max, time_max };
-        let entries = match is_empty(&scan) {
+        let entries = match scan.is_empty() {
             true => Entries::default(),
             false => {
                 let found = self.state.scan(store, &scan);
@@ -210,18 +210,6 @@ impl Host {
                 Breach::state(error)
             }
         }
-    }
-}
-
-/// Whether no key lies between the ends of a scan.
-fn is_empty(scan: &Scan) -> bool {
-    match (&scan.from, &scan.to) {
-        (Bound::Included(from), Bound::Included(to)) => from > to,
-        (
-            Bound::Included(from) | Bound::Excluded(from),
-            Bound::Included(to) | Bound::Excluded(to),
-        ) => from >= to,
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Bound,
     sync::{Arc, PoisonError},
 };
 
@@ -114,7 +113,7 @@ impl Memory {
 
 fn scan_map(map: &Map, scan: &Scan) -> Entries {
     let mut page = Page::new(scan);
-    if is_empty_range(scan) {
+    if scan.is_empty() {
         return page.into_entries();
     }
     let bounds = (scan.from.as_ref().map(Vec::as_slice), scan.to.as_ref().map(Vec::as_slice));
@@ -125,16 +124,4 @@ fn scan_map(map: &Map, scan: &Scan) -> Entries {
         }
     }
     page.into_entries()
-}
-
-/// Whether no key can lie in the range (`BTreeMap::range` panics on such a one).
-fn is_empty_range(scan: &Scan) -> bool {
-    match (&scan.from, &scan.to) {
-        (Bound::Included(from), Bound::Included(to)) => from > to,
-        (
-            Bound::Included(from) | Bound::Excluded(from),
-            Bound::Included(to) | Bound::Excluded(to),
-        ) => from >= to,
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-    }
 }

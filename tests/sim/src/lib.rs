@@ -17,6 +17,7 @@ mod environment;
 mod guest;
 mod log;
 mod loss;
+mod odd;
 mod pipeline;
 mod plan;
 mod poison;

@@ -12,12 +12,13 @@ use sidestream_core::{
 use crate::{
     change::{self, Change},
     cluster::LogRecord,
+    odd,
     pipeline::{self, Shape},
     poison::Policies,
     prng::Prng,
     refusals::Refusals,
     swap::{self, Planned},
-    time::{self, Slow},
+    time::Slow,
 };
 
 /// How long the simulated brokers wait for whom, in milliseconds.
@@ -197,7 +198,7 @@ impl Plan {
             poison.clear();
             slow_down(seed, &timeouts, &mut config, &mut faults);
         }
-        faults.years = time::is_extreme(seed);
+        faults.years = odd::is_extreme(seed);
         let is_free = poison.is_empty() && !refusals.stops() && slow.is_none();
         let leak = leak(seed).filter(|_| is_free && !change::is_drawn(seed));
         let named = is_free && leak.is_none() && seed % NAMED == NAMED - 1;
@@ -456,7 +457,7 @@ fn arrivals(
     shape: &Shape,
     topology: &Topology,
 ) -> (Vec<Arrival>, BTreeSet<Vec<u8>>) {
-    let mut odd = time::is_extreme(seed).then(|| Prng::new(seed ^ 0x0DD));
+    let mut odd = odd::is_extreme(seed).then(|| Prng::new(seed ^ 0x0DD));
     let keys = prng.between(1, 6);
     let batches = prng.between(10, 60);
     let drift = prng.between(1, 40);
@@ -481,7 +482,7 @@ fn arrivals(
             if poisoned && poison.is_empty() && transaction.is_none() && prng.one_in(40) {
                 poison.insert(value.clone());
             }
-            let odd = odd.as_mut().and_then(time::odd_timestamp);
+            let odd = odd.as_mut().and_then(odd::odd_timestamp);
             records.push(LogRecord {
                 timestamp: odd.unwrap_or(clock - late),
                 key: (!prng.one_in(15)).then_some(key),

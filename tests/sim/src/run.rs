@@ -10,9 +10,9 @@ use crate::{
     cluster::Delayed,
     crew::Crew,
     disk::Disk,
+    odd::odd_skew,
     plan::{Arrival, Plan},
     prng::Prng,
-    time::odd_skew,
     world::{POINTS, Pod, State, World},
 };
 

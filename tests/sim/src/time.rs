@@ -1,5 +1,4 @@
-//! Time: how long calls take, clocks that jump and timestamps that are none, and what workers owe
-//! each other in turns.
+//! Time: how long calls take, and what workers owe each other in turns.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,12 +6,13 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Offset, TIMESTAMP_MAX, TaskId, Timestamp},
+    record::{Offset, TaskId, Timestamp},
     task::Clock,
     worker::Notice,
 };
 
 use crate::{
+    odd::YEAR,
     plan::{AT_LEAST_ONCE, Faults, Plan},
     prng::Prng,
     swap::Owner,
@@ -29,12 +29,6 @@ const VAIN_TURNS_MAX: u32 = 40;
 /// punctuation of each clock. Where calls hang, a record may be tried on a fresh instance before, and
 /// where there are two readers of a batch, the second one may be late.
 const LATE_MAX: u32 = 2;
-
-/// One seed in so many has timestamps and wall clocks from the ends of their range.
-const EXTREME: u64 = 6;
-
-/// A year, in milliseconds.
-const YEAR: i64 = 365 * 24 * 3_600_000;
 
 /// How many turns others may have before a task that could work does.
 const PASSED_OVER_MAX: u32 = 16;
@@ -98,42 +92,6 @@ impl Slow {
         let hang = Prng::new(seed ^ 0x04A6).between(transaction / 10, transaction / 2);
         let hang = if fails { hang } else { 0 };
         Self::is_drawn(seed).then_some(Self { guest, log, look_up: transaction, hang })
-    }
-}
-
-/// Whether timestamps and wall clocks of a seed come from the ends of their range.
-pub(crate) const fn is_extreme(seed: u64) -> bool {
-    seed % EXTREME == 2
-}
-
-/// Now and then a timestamp that nobody would call one.
-pub(crate) fn odd_timestamp(prng: &mut Prng) -> Option<Timestamp> {
-    let odd = [
-        Timestamp::MAX,
-        Timestamp::MAX - 1,
-        Timestamp::MAX - 1_000,
-        TIMESTAMP_MAX + 1,
-        TIMESTAMP_MAX,
-        -2,
-        Timestamp::MIN + 1,
-        Timestamp::MIN,
-    ];
-    prng.one_in(12).then(|| odd[prng.index(odd.len())])
-}
-
-/// How much of a wall clock's range is left where it has to go on after a jump.
-const CLOCK_LEFT: i64 = 1_000 * YEAR;
-
-/// How far off a wall clock is that jumps by years, to the end of its range, or back. At the very
-/// end it would stand still, as no clock does, and tell no age: not where `ages` count.
-pub(crate) fn odd_skew(prng: &mut Prng, ages: bool) -> i64 {
-    let years = i64::try_from(prng.between(1, 60)).expect("few") * YEAR;
-    match prng.below(6) {
-        0 if ages => i64::MAX - CLOCK_LEFT,
-        0 => i64::MAX,
-        1 | 2 => years,
-        3 => -years,
-        _ => 0,
     }
 }
 

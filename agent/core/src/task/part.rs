@@ -106,7 +106,10 @@ impl<P: Processor> Task<P> {
         Part {
             changes: self.state.changes(),
             offsets: offsets.collect(),
-            seen: self.origins().seen(&self.topology, self.id, &self.open.offsets),
+            seen: match subtopology.stores.is_empty() {
+                true => String::new(), // There is no changelog to tell.
+                false => self.origins().seen(&self.topology, self.id, &self.open.offsets),
+            },
             records: self.work.records,
         }
     }

@@ -94,6 +94,21 @@ pub struct Scan {
     pub time_max: Duration,
 }
 
+impl Scan {
+    /// Whether no key can lie between its bounds (`BTreeMap::range` panics at such ones).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match (&self.from, &self.to) {
+            (Bound::Included(from), Bound::Included(to)) => from > to,
+            (
+                Bound::Included(from) | Bound::Excluded(from),
+                Bound::Included(to) | Bound::Excluded(to),
+            ) => from >= to,
+            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        }
+    }
+}
+
 /// Entries of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {

@@ -123,7 +123,7 @@ pub(super) fn merged_scan(
     scan: &Scan,
 ) -> Result<Entries, StoreError> {
     let mut entries = Entries::default();
-    if is_empty_range(scan) {
+    if scan.is_empty() {
         return Ok(entries);
     }
     let mut merge = Merge::new(buffer, scan);
@@ -146,18 +146,6 @@ pub(super) fn merged_scan(
     }
     merge.rest(&mut entries);
     Ok(entries)
-}
-
-/// Whether no key can lie in the range (`BTreeMap::range` panics on such a one).
-fn is_empty_range(scan: &Scan) -> bool {
-    match (&scan.from, &scan.to) {
-        (Bound::Included(from), Bound::Included(to)) => from > to,
-        (
-            Bound::Included(from) | Bound::Excluded(from),
-            Bound::Included(to) | Bound::Excluded(to),
-        ) => from >= to,
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-    }
 }
 
 type Written<'a> = (&'a [u8], Option<&'a [u8]>);

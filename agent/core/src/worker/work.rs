@@ -175,12 +175,13 @@ impl<L: Log, E: Environment> Worker<L, E> {
     /// looked at.
     fn work_one(&mut self, id: TaskId, ends_at: Duration) -> Result<Worked, WorkerError> {
         let now = self.now;
-        let (is_alone, has_company) = (self.is_alone(id), self.has_company(id));
+        let is_alone = self.is_alone(id);
+        let must_wait = is_alone && self.has_company(id);
         let failures = self.failures.entry(id).or_default();
         if failures.retry_at > now.monotonic {
             return Ok(Worked::Nothing);
         }
-        if is_alone && has_company {
+        if must_wait {
             self.transaction.is_urgent = true;
             return Ok(Worked::Nothing);
         }

@@ -34,39 +34,8 @@ transforms:
     }
 }
 
-/// What the Kafka clients are taken to know here; those in milliseconds are checked.
-const PROPERTIES: [&str; 15] = [
-    "bootstrap.servers",
-    "delivery.timeout.ms",
-    "fetch.wait.max.ms",
-    "heartbeat.interval.ms",
-    "linger.ms",
-    "max.poll.interval.ms",
-    "message.max.bytes",
-    "sasl.mechanism",
-    "sasl.password",
-    "sasl.username",
-    "security.protocol",
-    "session.timeout.ms",
-    "socket.timeout.ms",
-    "ssl.ca.location",
-    "transaction.timeout.ms",
-];
-
 fn sources() -> Sources {
-    let variables = [("BROKERS", "kafka:9092"), ("PASSWORD", "hunter2"), ("WORKERS", "3")];
-    Sources {
-        variables: variables.map(|(name, value)| (name.into(), value.into())).into(),
-        folder: "/pipelines".into(),
-        kafka_properties: Some(KafkaProperties {
-            is_known: |name| PROPERTIES.contains(&name),
-            names: PROPERTIES.map(Into::into).into(),
-            expected: |name, value| {
-                let wrong = name.ends_with(".ms") && value.parse::<u32>().is_err();
-                wrong.then(|| "write a number between 0 and 900000".into())
-            },
-        }),
-    }
+    fuzz::sources(&[("BROKERS", "kafka:9092"), ("PASSWORD", "hunter2"), ("WORKERS", "3")])
 }
 
 fn parse(yaml: &str) -> Result<Pipeline, String> {

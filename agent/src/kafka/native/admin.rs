@@ -107,16 +107,18 @@ impl Client {
             .collect())
     }
 
-    /// Describes topics, in order; `None` for one that is not there. Each may fail for itself.
-    pub(in crate::kafka) fn describe_topics(
+    /// What brokers answer to who asks about topics, with what `set` makes of the request.
+    pub(super) fn described(
         &self,
         topics: &[&str],
         timeout: Duration,
-    ) -> Result<Vec<Result<Option<TopicDescription>, Failure>>, Failure> {
+        set: impl FnOnce(*mut sys::rd_kafka_AdminOptions_t) -> Result<(), Failure>,
+    ) -> Result<Answer, Failure> {
         let names = c_strings(topics)?;
         let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
         let operation = Operation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let answer = self.request(operation, timeout, |options, queue| {
+        self.request(operation, timeout, |options, queue| {
+            set(options)?;
             // SAFETY: the names live during the call and are copied; the collection is freed.
             unsafe {
                 let collection = sys::rd_kafka_TopicCollection_of_topic_names(
@@ -127,8 +129,16 @@ impl Client {
                 sys::rd_kafka_TopicCollection_destroy(collection);
             }
             Ok(())
-        })?;
-        let mut described = answer.topics();
+        })
+    }
+
+    /// Describes topics, in order; `None` for one that is not there. Each may fail for itself.
+    pub(in crate::kafka) fn describe_topics(
+        &self,
+        topics: &[&str],
+        timeout: Duration,
+    ) -> Result<Vec<Result<Option<TopicDescription>, Failure>>, Failure> {
+        let mut described = self.described(topics, timeout, |_| Ok(()))?.topics();
         Ok(topics.iter().map(|&topic| described.remove(topic).transpose()).collect())
     }
 

@@ -49,21 +49,7 @@ impl Client {
         topics: &[&str],
         timeout: Duration,
     ) -> Result<BTreeMap<String, Vec<Partition>>, Failure> {
-        let names = c_strings(topics)?;
-        let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
-        let operation = Operation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let answer = self.request(operation, timeout, |options, queue| {
-            // SAFETY: the names live during the call and are copied; the collection is freed.
-            unsafe {
-                let collection = sys::rd_kafka_TopicCollection_of_topic_names(
-                    pointers.as_mut_ptr(),
-                    pointers.len(),
-                );
-                sys::rd_kafka_DescribeTopics(self.raw(), collection, options, queue);
-                sys::rd_kafka_TopicCollection_destroy(collection);
-            }
-            Ok(())
-        })?;
+        let answer = self.described(topics, timeout, |_| Ok(()))?;
         let mut found = BTreeMap::new();
         let mut count = 0;
         // SAFETY: the event is of this kind, alive, and owns what is read.

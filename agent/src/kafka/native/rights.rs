@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use rdkafka::bindings as sys;
 
 use super::{
-    admin::{Answer, Operation, array, c_string, c_strings},
+    admin::{Answer, Operation, array, c_string},
     client::Client,
     failure::{Code, Failure, text},
 };
@@ -42,22 +42,9 @@ impl Client {
         topics: &[&str],
         timeout: Duration,
     ) -> Result<BTreeMap<String, Granted>, Failure> {
-        let names = c_strings(topics)?;
-        let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
-        let operation = Operation::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let answer = self.request(operation, timeout, |options, queue| {
-            // SAFETY: the names live during the call and are copied; the collection is freed.
-            unsafe {
-                with_rights(options)?;
-                let collection = sys::rd_kafka_TopicCollection_of_topic_names(
-                    pointers.as_mut_ptr(),
-                    pointers.len(),
-                );
-                sys::rd_kafka_DescribeTopics(self.raw(), collection, options, queue);
-                sys::rd_kafka_TopicCollection_destroy(collection);
-            }
-            Ok(())
-        })?;
+        // SAFETY: the options are alive when they are set.
+        let set = |options| unsafe { with_rights(options) };
+        let answer = self.described(topics, timeout, set)?;
         Ok(answer.rights_to_topics())
     }
 
