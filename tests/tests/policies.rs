@@ -338,16 +338,44 @@ fn fine(number: u64, _: &mut Random) -> load::Record {
     load::Record { key: Some(number.to_string().into_bytes()), value, timestamp: None }
 }
 
+/// Else librdkafka waits for half a minute before it says that a topic is gone.
+fn gone_topics_are_told_soon(agent: &Agent) -> Result<()> {
+    let file = agent.pipeline_file();
+    let pipeline = std::fs::read_to_string(&file)?;
+    let soon = "  producer:\n    topic.metadata.propagation.max.ms: 0\n";
+    std::fs::write(&file, pipeline.replacen("  producer:\n", soon, 1))?;
+    Ok(())
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_nothing_goes_there_costs_no_record() -> Result<()> {
+    let mut scene =
+        Scene::new(&broker::shared().bootstrap(), Play { inputs: &[("in", fine, 0)], ..SKIPPING })?;
+    let (bootstrap, input, out) =
+        (scene.bootstrap().to_owned(), scene.topic("in"), scene.topic("out"));
+    scene.add_agent()?;
+    gone_topics_are_told_soon(&scene.agents[0])?;
+    load::send_all(&bootstrap, &input, (1, fine), 100)?;
+    scene.agents[0].start()?;
+    wait_until_read(&scene, &input)?;
+    topics::delete(&bootstrap, &out)?;
+    load::send_all(&bootstrap, &input, (1, fine), 100)?;
+    let told = scene.agents[0].wait_for_log("a task waits")?;
+    ensure!(told.contains(&out), "it says which topic: {told}");
+    topics::create(&bootstrap, &out, PARTITIONS, &[])?;
+    wait_until_read(&scene, &input)?;
+    let log = scene.agents[0].log();
+    ensure!(!log.contains("skipped") && !log.contains("a task was stopped"), "{log}");
+    ensure!(scene.read(&out)?.len() == 100, "all that was sent since came out, once");
+    scene.agents[0].terminate().map(drop)
+}
+
 #[test]
 fn a_topic_that_is_deleted_and_made_again_costs_no_record() -> Result<()> {
     let mut scene = Scene::new(&broker::embedded().bootstrap(), SKIPPING)?;
     let (bootstrap, out) = (scene.bootstrap().to_owned(), scene.topic("out"));
     scene.add_agent()?;
-    let file = scene.agents[0].pipeline_file();
-    let pipeline = std::fs::read_to_string(&file)?;
-    // Else librdkafka waits for half a minute before it says that a topic is gone.
-    let soon = "    topic.metadata.propagation.max.ms: 0\n";
-    std::fs::write(&file, pipeline.replacen("  producer:\n", &format!("  producer:\n{soon}"), 1))?;
+    gone_topics_are_told_soon(&scene.agents[0])?;
     scene.start_load(5)?;
     scene.agents[0].start()?;
     scene.wait_for_progress()?;

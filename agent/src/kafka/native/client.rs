@@ -160,6 +160,11 @@ impl Client {
         self.ask_for_metadata(true, timeout, |_| ());
     }
 
+    /// Asks anew about the topics this client has opened, so that it knows which of them are gone.
+    pub(in crate::kafka) fn refresh_topics(&self, timeout: Duration) {
+        self.ask_for_metadata(false, timeout, |_| ());
+    }
+
     fn ask_for_metadata<T>(
         &self,
         all_topics: bool,

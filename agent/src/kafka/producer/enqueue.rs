@@ -7,10 +7,7 @@ use sidestream_core::{
 };
 
 use super::{
-    super::{
-        connections::in_time,
-        native::{ProducerRecord, Tag},
-    },
+    super::native::{ProducerRecord, Tag},
     Producer,
 };
 
@@ -35,7 +32,7 @@ impl Producer {
         if let Some(failed) = self.client.client().context().failed_delivery() {
             return Err(self.undelivered(&failed));
         }
-        flushed.map_err(|failure| self.failed(&in_time("delivering records", failure, timeout)))
+        flushed.map_err(|failure| self.not_delivered(failure))
     }
 
     pub(super) fn enqueue_outputs(&mut self, outputs: &Outputs) -> Result<(), LogError> {

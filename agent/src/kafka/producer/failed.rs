@@ -1,5 +1,7 @@
 //! What went wrong with a transaction, and what was refused of it.
 
+use std::time::Duration;
+
 use sidestream_core::{
     record::TopicIndex,
     worker::{Fault, LogError, Refusal, Suspects, Transaction},
@@ -7,12 +9,16 @@ use sidestream_core::{
 
 use super::{
     super::{
+        connections::in_time,
         error::remedy,
         native::{Code, FailedDelivery, Failure, Tag},
         refusal::{advice, fault},
     },
     NARROWER, Producer,
 };
+
+/// How long brokers may take to say which topics are there, after they took too long for records.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
 
 impl Producer {
     /// A call within a transaction failed before its end was asked for. It may be the consequence
@@ -59,6 +65,20 @@ impl Producer {
         let message = context.take_not_added().unwrap_or_else(|| failure.message.clone());
         let failure = Failure { message, ..failure.clone() };
         Some(refused(&failure, Suspects::Anything, fault, false))
+    }
+
+    /// Records did not get through, and nothing was said of any of them. If that took too long, it may
+    /// be that a topic is gone: librdkafka asks a coordinator that does not know the topic for ever,
+    /// without a look at whether it is there, and fails its records only after such a look.
+    pub(super) fn not_delivered(&mut self, failure: Failure) -> LogError {
+        if failure.code == Code::RD_KAFKA_RESP_ERR__TIMED_OUT {
+            self.client.client().refresh_topics(LOOK_TIME_MAX);
+            self.serve();
+            if let Some(failed) = self.client.client().context().failed_delivery() {
+                return self.undelivered(&failed);
+            }
+        }
+        self.failed(&in_time("delivering records", failure, self.config.commit_timeout))
     }
 
     /// Some records were not delivered.

@@ -16,7 +16,7 @@ use sidestream_core::{
 
 use super::{
     config::Config,
-    connections::{NO_COORDINATOR, in_time, unanswered},
+    connections::{NO_COORDINATOR, unanswered},
     consumer::Consumer,
     names::Names,
     native::{FailedDelivery, GroupName, PartitionList, ProducerClient},
@@ -259,8 +259,7 @@ impl Producer {
         if let Some(failed) = self.client.client().context().failed_delivery() {
             return Err(self.undelivered(&failed));
         }
-        let time_max = self.config.commit_timeout;
-        flushed.map_err(|failure| self.failed(&in_time("delivering records", failure, time_max)))
+        flushed.map_err(|failure| self.not_delivered(failure))
     }
 
     fn offsets(&self, transaction: &Transaction<'_>) -> PartitionList {
