@@ -1,11 +1,13 @@
 //! How old the state of a task is, as far as its worker can tell, and when it may be emptied for that.
 
+use std::time::Duration;
+
 use sidestream_core::{
     record::{TaskId, Timestamp, TopicPartition},
     worker::Now,
 };
 
-use crate::{plan::POSITION_AGE_MAX, world::State};
+use crate::world::State;
 
 /// What a worker learns of the state of a task when it asks how far its changelogs go.
 #[derive(Clone, Copy, Debug)]
@@ -20,17 +22,16 @@ pub(crate) struct Asked {
 impl Asked {
     /// Whether state may be kept at `now`: its age when it was asked for, or the restore since then.
     /// An age that nobody can mistake for less than what is allowed was renewed when it began.
-    fn is_trusted(&self, now: Now) -> bool {
+    fn is_trusted(&self, now: Now, age_max: Duration) -> bool {
         let Some(committed_at) = self.committed_at else { return false };
-        let age_max = i128::from(POSITION_AGE_MAX);
+        let age_max = milliseconds(age_max);
         let age = i128::from(self.at.wall) - i128::from(committed_at);
         if !self.restores {
             return (SLACK - age_max / 2..=age_max - SLACK).contains(&age);
         }
         let was_renewed = age < -age_max / 2 - SLACK || age > age_max + SLACK;
         let age = if was_renewed { 0 } else { age.max(0) };
-        let took = now.monotonic.saturating_sub(self.at.monotonic).as_millis();
-        let took = i128::try_from(took).expect("runs are short");
+        let took = milliseconds(now.monotonic.saturating_sub(self.at.monotonic));
         let by_wall_clock = i128::from(now.wall) - i128::from(self.at.wall);
         age + took.max(by_wall_clock) <= age_max - SLACK
     }
@@ -75,8 +76,9 @@ impl State {
         if !self.checks_workers {
             return;
         }
-        let now = self.clocks(pod);
-        let is_trusted = self.pods[pod].asked.get(&task).is_some_and(|asked| asked.is_trusted(now));
+        let (now, age_max) = (self.clocks(pod), self.plan.config.position_age_max);
+        let asked = self.pods[pod].asked.get(&task);
+        let is_trusted = asked.is_some_and(|asked| asked.is_trusted(now, age_max));
         let files = self.files(pod, task);
         let contents = files.contents();
         let empty = contents.stores[store].is_empty() && contents.position.stores[store].is_none();
@@ -84,4 +86,8 @@ impl State {
             self.violate(format_args!("store {store} of {task} was wiped without need"));
         }
     }
+}
+
+fn milliseconds(time: Duration) -> i128 {
+    i128::try_from(time.as_millis()).expect("runs are short")
 }

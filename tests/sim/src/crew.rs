@@ -356,7 +356,8 @@ fn observe(state: &mut State, owner: Owner, report: &Report, rests: bool) {
                 }
             }
             Notice::Task { task, state: TaskState::Running } => {
-                let now = state.now;
+                let (now, disk) = (state.now, state.pods[pod].disk);
+                state.last_disk.insert(*task, disk); // Another one may have opened it in vain.
                 state.time_sheet(owner).runs(*task, now, true);
                 state.note(pod, format_args!("{task} runs"));
                 if !state.has_lost(*task)

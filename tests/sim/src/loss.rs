@@ -106,7 +106,7 @@ impl State {
             }
         }
         if matches!(loss, Loss::Recreated | Loss::Vanished) {
-            self.recreated.insert(index);
+            self.recreated.insert(index, self.now);
         }
     }
 
@@ -190,7 +190,7 @@ impl State {
             }
         }
         if loss == Loss::InputRecreated {
-            self.recreated.insert(input.topic);
+            self.recreated.insert(input.topic, self.now);
         }
     }
 

@@ -361,9 +361,12 @@ impl Run {
             if self.world.lock().violation.is_some() {
                 return;
             }
-            if pods.iter().all(|&pod| self.crew.is_done(pod)) {
+            // One may die yet: of another process of its identity, which was there before.
+            let world = self.world.clone();
+            let dies = |pod: usize| !world.lock().pods[pod].alive;
+            if pods.iter().all(|&pod| self.crew.is_done(pod) || dies(pod)) {
                 for identity in 0..self.current.len() {
-                    if let Some(pod) = self.current[identity] {
+                    if let Some(pod) = self.current[identity].filter(|&pod| !dies(pod)) {
                         self.end(identity, pod);
                     }
                 }

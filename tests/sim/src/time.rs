@@ -220,7 +220,7 @@ impl TimeSheet {
 
     /// The clock of the worker jumped, or its process stood still: what is due by it is due anew.
     pub(crate) fn disturbed(&mut self, now: u64) {
-        self.ticks.values_mut().for_each(|tick| *tick = (now, 0));
+        self.ticks.values_mut().for_each(|tick| *tick = (tick.0.max(now), 0));
     }
 
     /// A task runs from now on, or does so no more.
@@ -250,6 +250,7 @@ impl TimeSheet {
 
     /// A task is not tried again for a while.
     fn rests(&mut self, task: TaskId, until: u64) {
+        self.ticks.entry(task).and_modify(|tick| *tick = (until, 0));
         self.others.entry(task).and_modify(|others| others.rests_until = until);
     }
 
@@ -356,6 +357,12 @@ impl State {
             sheet.disturbed(now);
             sheet.forget_others();
         });
+    }
+
+    /// Nobody had a turn for long: what was due is due anew.
+    pub(crate) fn stood_still(&mut self) {
+        let now = self.now;
+        self.time_sheets.values_mut().for_each(|sheet| sheet.disturbed(now));
     }
 
     /// The wall clock of a process is set back by a year.

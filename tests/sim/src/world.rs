@@ -115,8 +115,8 @@ pub(crate) struct State {
     pub(crate) time_sheets: BTreeMap<Owner, TimeSheet>,
     /// What the pipeline was, if it changed.
     pub(crate) before: Option<Before>,
-    /// Topics that were deleted and created again.
-    pub(crate) recreated: BTreeSet<TopicIndex>,
+    /// Topics that were deleted and created again, and when.
+    pub(crate) recreated: BTreeMap<TopicIndex, u64>,
     /// Tasks that must stop, whatever becomes of the others.
     pub(crate) must_stop: BTreeSet<TaskId>,
     /// What was told of each task last, by worker.
@@ -210,6 +210,7 @@ impl State {
         self.cluster.compact_all();
         self.pass(milliseconds);
         self.cluster.compact_all();
+        self.stood_still();
     }
 
     /// Whether the process dies here.
@@ -302,7 +303,7 @@ impl State {
 
     /// The id of a topic; another one once it was created again.
     pub(crate) fn topic_id(&self, topic: TopicIndex) -> TopicId {
-        let recreated = self.recreated.contains(&topic);
+        let recreated = self.recreated.contains_key(&topic);
         let id = u8::try_from(topic.0 + 1).expect("few topics");
         TopicId([if recreated { id + 128 } else { id }; 16])
     }
@@ -352,7 +353,7 @@ impl World {
             lost: BTreeSet::new(),
             time_sheets: BTreeMap::new(),
             before: None,
-            recreated: BTreeSet::new(),
+            recreated: BTreeMap::new(),
             must_stop: BTreeSet::new(),
             told: BTreeMap::new(),
             checks_workers: true,

@@ -11,8 +11,10 @@ use crate::cluster::Slice;
 /// How many fetched batches wait at most.
 const FETCHED_MAX: usize = 12;
 
-/// Once in so many reads it is found that a topic was created again, if nobody was told before.
+/// Once in so many reads it is found that a topic was created again, if nobody was told before, and
+/// after so many milliseconds in any.
 const LOOKS: u64 = 20;
+const LOOK_EVERY: u64 = 5_000;
 
 /// Where time leaps, it also does so during restores, in so many times fewer turns than while
 /// processes are down.
@@ -35,8 +37,9 @@ impl SimLog {
             let limit = state.prng.between(1, 10).try_into().expect("small");
             let topic_id = state.topic_id(partition.topic);
             // Its topic is looked at now and then only.
+            let since = state.recreated.get(&partition.topic).copied().unwrap_or_default();
             let is_another = self.known.get(&partition.topic).is_some_and(|id| *id != topic_id)
-                && state.prng.one_in(LOOKS);
+                && (state.now > since + LOOK_EVERY || state.prng.one_in(LOOKS));
             let log = state.cluster.partition(partition);
             let is_there = (log.start..=log.end()).contains(&fetch.offset);
             if is_another || !is_there || state.doubts(partition) {
