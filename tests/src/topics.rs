@@ -10,7 +10,8 @@ use anyhow::{Context, Result, anyhow};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{
-        AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+        TopicReplication,
     },
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -65,6 +66,14 @@ pub fn delete(bootstrap: &str, name: &str) -> Result<()> {
     let admin = admin(bootstrap)?;
     let results = block_on(admin.delete_topics(&[name], &admin_options()))??;
     outcome(results.first(), &format!("can't delete {name}"))
+}
+
+/// Gives a topic more partitions: so many in all.
+pub fn grow(bootstrap: &str, name: &str, partitions: usize) -> Result<()> {
+    let admin = admin(bootstrap)?;
+    let more = NewPartitions::new(name, partitions);
+    let results = block_on(admin.create_partitions(&[more], &admin_options()))??;
+    outcome(results.first(), &format!("can't give {name} more partitions"))
 }
 
 /// Deletes the records of a partition below an offset, as retention does.

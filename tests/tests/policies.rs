@@ -432,6 +432,50 @@ fn offsets_behind_the_state_stop_its_tasks_wherever_the_state_is() -> Result<()>
     Ok(())
 }
 
+#[test]
+fn a_changelog_that_is_deleted_under_a_running_agent_stops_its_tasks_and_loses_nothing_silently()
+-> Result<()> {
+    let mut scene = Scene::new(&broker::shared().bootstrap(), COUNTING)?;
+    let (bootstrap, input) = (scene.bootstrap().to_owned(), scene.topic("in"));
+    scene.add_agent()?;
+    gone_topics_are_told_soon(&scene.agents[0])?;
+    load::send_all(&bootstrap, &input, (1, fine), 100)?;
+    scene.agents[0].start()?;
+    wait_until_read(&scene, &input)?;
+    let changelog = scene.changelog("counts");
+    topics::delete(&bootstrap, &changelog)?;
+    load::send_all(&bootstrap, &input, (1, fine), 100)?;
+    let told = scene.agents[0].wait_for_log("a task waits")?;
+    ensure!(told.contains(&changelog), "it says which topic: {told}");
+    ensure!(scene.agents[0].is_running()?, "the agent goes on");
+    let counted = scene.read(&scene.topic("counts"))?.len();
+    scene.agents[0].terminate()?;
+    // Started again, it makes the changelog anew, and must not take that for all there was.
+    scene.agents[0].start()?;
+    let stopped = scene.agents[0].wait_for_log("a task was stopped")?;
+    ensure!(stopped.contains(&changelog) && stopped.contains("sidestream reset"), "{stopped}");
+    ensure!(scene.read(&scene.topic("counts"))?.len() == counted, "something was counted anew");
+    scene.agents[0].terminate().map(drop)
+}
+
+#[test]
+fn an_input_that_gets_more_partitions_ends_the_agent_with_a_remedy() -> Result<()> {
+    let mut scene = Scene::new(&broker::shared().bootstrap(), COUNTING)?;
+    let (bootstrap, input) = (scene.bootstrap().to_owned(), scene.topic("in"));
+    load::send_all(&bootstrap, &input, (1, fine), 100)?;
+    scene.start_agents(1)?;
+    wait_until_read(&scene, &input)?;
+    let counted = scene.read(&scene.topic("counts"))?.len();
+    topics::grow(&bootstrap, &input, usize::try_from(PARTITIONS)? + 2)?;
+    // Clients look for it every five minutes; a start finds it at once.
+    scene.agents[0].terminate()?;
+    scene.agents[0].start()?;
+    let told = scene.agents[0].wait_for_log("partitions")?;
+    ensure!(told.contains("new application id"), "{told}");
+    ensure!(scene.read(&scene.topic("counts"))?.len() == counted, "something was counted twice");
+    Ok(())
+}
+
 /// Writes into the pipeline file what the remedy of a stopped task says.
 fn go_on_at_earliest(agent: &Agent, input: &str) -> Result<()> {
     let file = agent.pipeline_file();

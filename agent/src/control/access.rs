@@ -1,6 +1,8 @@
 //! Who may use the control service.
 
 use std::{
+    collections::BTreeSet,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
@@ -13,8 +15,13 @@ use crate::config::read_regular;
 
 /// The fewest bytes of a token, so that it can't be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
+/// How many of them are different at least.
+const TOKEN_KINDS_MIN: usize = 6;
 /// The most bytes of its file, so that not just any file is one.
 const FILE_BYTES_MAX: u64 = 4_096;
+
+/// The bit of a file's mode that lets those read it who are neither its owner nor of its group.
+const READABLE_BY_OTHERS: u32 = 0o004;
 
 /// Lets those pass who bring the token, or everyone if there is none.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +42,11 @@ impl Access {
         let Some(path) = file else { return Ok(Self::default()) };
         let digest = RwLock::new(read(key, path)?);
         Ok(Self(Some(Arc::new(Token { key, file: path.to_owned(), digest }))))
+    }
+
+    /// The file of the token, with the key of the pipeline file that names it.
+    pub(super) fn file(&self) -> Option<(&'static str, &Path)> {
+        self.0.as_ref().map(|token| (token.key, token.file.as_path()))
     }
 
     /// Whether there is a token.
@@ -83,7 +95,26 @@ fn read(key: &'static str, path: &Path) -> Result<[u8; 32], Error> {
             "a token has at least {TOKEN_BYTES_MIN} bytes: make one with `openssl rand -hex 32`"
         )));
     }
+    let kinds: BTreeSet<u8> = token.bytes().collect();
+    if kinds.len() < TOKEN_KINDS_MIN {
+        return Err(failed(format!(
+            "a token of {} different characters is soon guessed: make one with `openssl rand -hex 32`",
+            kinds.len()
+        )));
+    }
     Ok(Sha256::digest(token).into())
+}
+
+/// That everybody on this machine may read what is secret, in words, if so.
+pub(super) fn open_to_all((key, path): (&'static str, &Path)) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    (mode & READABLE_BY_OTHERS != 0).then(|| {
+        let path = path.display();
+        format!(
+            "everybody on this machine may read the secret of `{key}`: `chmod o= {path}` (of a \
+             Kubernetes secret set `defaultMode: 0440`)"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -103,6 +134,7 @@ mod tests {
         for (content, expected) in [
             (&b"a token that nobody guesses\n"[..], ""),
             (b"short\n", "a token has at least 16 bytes"),
+            (b"aaaaaaaabbbbbbbb", "a token of 2 different characters is soon guessed"),
             (b"\xff\xfe0123456789abcdef", "it is not text"),
             (&[b'x'; 5_000], "it is larger than 4096 bytes"),
         ] {

@@ -95,6 +95,11 @@ impl Certificates {
         ))
     }
 
+    /// The file of the key, with the key of the pipeline file that names it.
+    pub(super) fn key_file(&self) -> (&'static str, &Path) {
+        (KEY, &self.files.key)
+    }
+
     /// Whether clients have to bring a certificate.
     pub(super) const fn asks(&self) -> bool {
         self.files.client_ca.is_some()

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::{Error, Events, access::Access, certificates::Certificates};
+use super::{
+    Error, Events,
+    access::{Access, open_to_all},
+    certificates::Certificates,
+};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -60,6 +64,9 @@ impl Renewal {
         let mut tell: Vec<_> = looked.into_iter().filter_map(Result::err).map(failed).collect();
         let ending = self.certificates.as_ref().and_then(|of| of.ending(Timestamp::now()));
         tell.extend(ending.map(|(message, _)| ("certificate_ends", message)));
+        let secrets = self.certificates.iter().map(|of| of.key_file());
+        let secrets = secrets.chain(self.tokens.iter().filter_map(Access::file));
+        tell.extend(secrets.filter_map(open_to_all).map(|message| ("secret_readable", message)));
         for (kind, message) in tell.iter().filter(|one| !self.told.contains(one)) {
             warn!(message, "the control interface");
             self.events.tell(kind, message);
@@ -70,7 +77,7 @@ impl Renewal {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::{super::validity::tests::certificate, *};
     use crate::config::Tls;
@@ -85,8 +92,13 @@ mod tests {
             fs::write(&files.certificate, pem).unwrap();
             fs::write(&files.key, key).unwrap();
         };
+        let close = |name: &str, mode| {
+            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+        };
         write((2100, 1, 1));
         fs::write(path("token"), "a token that nobody guesses").unwrap();
+        close("key", 0o644);
+        close("token", 0o644);
         let token = Access::read("control.token_file", Some(&path("token"))).unwrap();
         let certificates = Arc::new(Certificates::read(&files).unwrap());
         let events = Arc::new(Events::default());
@@ -97,6 +109,9 @@ mod tests {
             let told = events.after(0, usize::MAX).events.split_off(before);
             told.into_iter().map(|event| event.kind).collect::<Vec<_>>()
         };
+        assert_eq!(look(), ["secret_readable"; 2]);
+        close("key", 0o640);
+        close("token", 0o600);
         assert!(look().is_empty());
         fs::write(path("token"), "short").unwrap();
         fs::write(path("key"), "broken").unwrap();

@@ -47,11 +47,20 @@ pub(super) struct Shared {
     _ticker: Ticker,
 }
 
+/// What to do if no thread or process can be started.
+const MORE_THREADS: &str = "let the agent have more threads and processes, and start its own program \
+    once more (`ulimit -u`, or `pids.max` of its container)";
+
 impl Engine {
     /// Makes an engine. Fails if the cache's folder is not private, or if the machine can't run
     /// WebAssembly.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
+        let failed = |error: wasmtime::Error| {
+            Error::Engine(format!(
+                "{error:#}; it takes a 64-bit x86 or ARM processor, and address space to reserve \
+                 (`ulimit -v unlimited`)"
+            ))
+        };
         let engine = wasmtime::Engine::new(&settings(config)).map_err(failed)?;
         let cache = match &config.cache_folder {
             Some(folder) => {
@@ -60,8 +69,9 @@ impl Engine {
             None => None,
         };
         let linker = linker(&engine).map_err(failed)?;
-        let ticker = Ticker::start(&engine)
-            .map_err(|error| Error::Engine(format!("no thread for deadlines: {error}")))?;
+        let ticker = Ticker::start(&engine).map_err(|error| {
+            Error::Engine(format!("no thread for deadlines: {error}; {MORE_THREADS}"))
+        })?;
         let shared = Shared {
             engine,
             config: Arc::new(config.clone()),
@@ -257,7 +267,7 @@ fn not_compiled(
         }
         Failed::Killed => Error::CompileKilled { module },
         Failed::Crashed(how) => Error::Compiler { module, digest: *digest, how },
-        Failed::NotStarted(reason) => Error::Engine(reason),
+        Failed::NotStarted(reason) => Error::Engine(format!("{reason}; {MORE_THREADS}")),
         Failed::Invalid(message) if is_cut_off(&message, bytes) => {
             Error::Truncated { module, bytes, message }
         }

@@ -152,7 +152,8 @@ fn over(message: &str, config: &Config) -> Option<String> {
     })
 }
 
-/// The innermost functions of a backtrace, without the hashes that compilers add.
+/// The innermost functions of a backtrace. Those of Rust's own library, as of each panic, are left out
+/// if others called them.
 fn frames(backtrace: &WasmBacktrace) -> String {
     let names: Vec<_> = backtrace
         .frames()
@@ -161,22 +162,42 @@ fn frames(backtrace: &WasmBacktrace) -> String {
             Some(name) => function_name(name),
             None => format!("function {}", frame.func_index()),
         })
-        .take(FRAMES_MAX)
         .collect();
-    match names.is_empty() {
-        true => String::new(),
-        false => format!("; in {}", names.join(" < ")),
+    match told(names) {
+        names if names.is_empty() => String::new(),
+        names => format!("; in {}", names.join(" < ")),
     }
 }
 
+/// Of the functions that had called each other, innermost first, those that say where it was.
+fn told(mut names: Vec<String>) -> Vec<String> {
+    if names.iter().any(|name| !is_of_library(name)) {
+        names.retain(|name| !is_of_library(name));
+    }
+    names.truncate(FRAMES_MAX);
+    names
+}
+
+/// As people write it, without the hashes that compilers add.
 fn function_name(name: &str) -> String {
-    let without_hash = match name.rsplit_once("::h") {
-        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            path
-        }
-        _ => name,
-    };
-    text::clean(without_hash, FRAME_BYTES_MAX)
+    text::clean(&format!("{:#}", rustc_demangle::demangle(name)), FRAME_BYTES_MAX)
+}
+
+/// Whether a function is of Rust's own library or of what compilers put beneath it.
+fn is_of_library(name: &str) -> bool {
+    let path = name.trim_start_matches('<');
+    [
+        "alloc::",
+        "core::",
+        "std::",
+        "__rust",
+        "rust_begin_unwind",
+        "rust_panic",
+        "abort",
+        "panic_abort",
+    ]
+    .iter()
+    .any(|of| path.starts_with(of))
 }
 
 #[cfg(test)]
@@ -184,12 +205,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_functions_lose_their_hash() {
-        assert_eq!(
-            function_name("core::panicking::panic::h0123456789abcdef"),
-            "core::panicking::panic"
-        );
-        assert_eq!(function_name("app::handle"), "app::handle");
+    fn functions_have_the_names_that_people_gave_them() {
+        for (mangled, name) in [
+            ("_ZN4core9panicking5panic17h0123456789abcdefE", "core::panicking::panic"),
+            ("_RNvCsfLfy6EI15iL_7___rustc10rust_panic", "__rustc::rust_panic"),
+            ("app::handle", "app::handle"),
+            ("main.main", "main.main"),
+        ] {
+            assert_eq!(function_name(mangled), name);
+        }
         assert_eq!(function_name(&"x".repeat(1_000)).len(), FRAME_BYTES_MAX);
+    }
+
+    #[test]
+    fn of_a_panic_the_users_functions_are_told() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let panic =
+            ["abort", "std::process::abort", "__rustc::rust_panic", "core::panicking::panic"];
+        let called = ["<app::Rule as sdk::Transform>::process", "run"];
+        assert_eq!(told(names(&[&panic[..], &called].concat())), names(&called));
+        assert_eq!(told(names(&panic)), names(&panic), "better than nothing");
     }
 }

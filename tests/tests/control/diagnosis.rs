@@ -6,6 +6,9 @@ use rdkafka::{
 };
 use sidestream_tests::{
     broker::{self, Cluster, Options},
+    follow::Follower,
+    load,
+    random::Random,
     topics,
 };
 
@@ -56,6 +59,41 @@ fn a_cluster_with_too_few_brokers_or_replicas_is_told() -> Result<()> {
             && told.contains("min.insync.replicas is 3"))
     };
     wait::until_true("replicas that are missing", PATIENCE, lacks)
+}
+
+fn line(number: u64, _: &mut Random) -> load::Record {
+    let value = Some(format!("line{number}").into_bytes());
+    load::Record { key: None, value, timestamp: None }
+}
+
+#[test]
+fn replicas_that_go_missing_while_it_runs_are_told_and_waited_for() -> Result<()> {
+    let mut cluster = Cluster::start(&Options { nodes: 3, ..Options::default() })?;
+    let bootstrap = cluster.bootstrap();
+    topics::create(&bootstrap, "all-lines", 1, &[])?;
+    topics::create(&bootstrap, "all-words", 1, &[("min.insync.replicas", "3")])?;
+    let folder = tempfile::tempdir()?;
+    let mut agent = Agent::new(folder.path(), "all", &bootstrap, SPLIT)?;
+    agent.start()?;
+    wait_until_ready(&agent)?;
+    cluster.kill(2)?;
+    load::send_all(&bootstrap, "all-lines", (1, line), 10)?;
+    let told = || {
+        let Ok(status) = ask(&agent, &["status"]) else { return Ok(false) };
+        let reason = text(&status["not_ready_reason"]);
+        let parts =
+            ["`all-words` takes no writes", "has 2 of 3 replicas", "min.insync.replicas is 3"];
+        Ok(parts.iter().all(|part| reason.contains(part)))
+    };
+    wait::until_true("the topic and the setting", PATIENCE, told).with_context(|| {
+        let status = ask(&agent, &["status"]);
+        format!("{status:?}\n{}", agent.log_tail())
+    })?;
+    cluster.restart(2)?;
+    let all = || Ok(Follower::new(&bootstrap, "all-words")?.read_to_end(PATIENCE)?.len() == 10);
+    wait::until_true("all words, once", PATIENCE, all).with_context(|| agent.log_tail())?;
+    wait_until_ready(&agent)?;
+    agent.terminate().map(drop)
 }
 
 #[test]

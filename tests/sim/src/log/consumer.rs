@@ -81,6 +81,7 @@ impl SimLog {
 
     /// Delivers some of the changelogs that are read.
     pub(super) fn deliver_changelogs(&mut self, events: &mut Vec<Event>) {
+        let crew = self.crew();
         let mut state = self.world.lock();
         for &partition in self.restores.keys() {
             let plan = state.plan.clone();
@@ -112,7 +113,7 @@ impl SimLog {
         // Nobody stands still for that long within a call: from its beginning to the end of what it
         // reads, less time goes by than lies between the age of a state and the life of deletes.
         let is_slow = !self.restores.is_empty() && state.prng.one_in(rate);
-        if is_slow && !self.crew.is_held_up() {
+        if is_slow && !crew.is_held_up() {
             state.leap(self.pod, "restores slowly");
             if faults.years || faults.clocks {
                 state.set_back(self.pod);

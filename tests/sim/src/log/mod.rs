@@ -11,7 +11,7 @@ pub(crate) use self::producer::headers_of;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    rc::Rc,
+    rc::{Rc, Weak},
     time::Duration,
 };
 
@@ -60,7 +60,8 @@ enum Part {
 /// The log of one worker.
 pub(crate) struct SimLog {
     world: World,
-    crew: Rc<Crew>,
+    /// Which has this log, so that it must not keep it.
+    crew: Weak<Crew>,
     pod: usize,
     owner: Owner,
     instance: Option<String>,
@@ -84,13 +85,17 @@ pub(crate) struct SimLog {
 }
 
 impl SimLog {
+    fn crew(&self) -> Rc<Crew> {
+        self.crew.upgrade().expect("a worker's log is used by its crew")
+    }
+
     /// The log of worker `worker` of a process.
     pub(crate) fn new(world: &World, crew: &Rc<Crew>, pod: usize, worker: usize) -> Self {
         let state = world.lock();
         let name = format!("i{}-{worker}", state.pods[pod].identity);
         Self {
             world: world.clone(),
-            crew: Rc::clone(crew),
+            crew: Rc::downgrade(crew),
             pod,
             owner: Owner { pod, worker },
             instance: state.plan.static_members.then(|| name.clone()),
@@ -121,7 +126,7 @@ impl SimLog {
             let before = std::mem::replace(&mut state.pods[self.pod].stopped, stopped);
             let began = state.now;
             drop(state);
-            self.crew.run_others(&self.world, turns);
+            self.crew().run_others(&self.world, turns);
             let mut state = self.world.lock();
             state.pods[self.pod].stopped = before;
             let milliseconds = state.now - began;
@@ -345,7 +350,7 @@ impl Log for SimLog {
             state.pass(2);
             let turns = state.prng.between(0, 6);
             drop(state);
-            self.crew.run_others(&self.world, turns);
+            self.crew().run_others(&self.world, turns);
             self.world.survive(self.pod);
         }
         Err(LogError::Unavailable("offsets are pending".to_owned()))
