@@ -1,5 +1,7 @@
 //! `sidestream status`, for people.
 
+use std::path::Path;
+
 use super::short;
 use crate::{
     cli::text::{MESSAGE_CHARS_MAX, clean},
@@ -57,7 +59,14 @@ fn of_transform(transform: &Transform) -> String {
     };
     let probation = transform.versions.iter().any(|version| version.on_probation);
     let probation = if probation { ", on probation" } else { "" };
-    format!("transform {}: {} ({digest}{probation})", transform.name, transform.module)
+    let of = |path: &str| Path::new(path).file_name().map(ToOwned::to_owned);
+    let running = transform.versions.iter().find(|version| version.running);
+    let other = running.filter(|version| of(&version.name) != of(&transform.module));
+    let (file, instead) = match other {
+        Some(version) => (&version.name, format!(" instead of {}", transform.module)),
+        None => (&transform.module, String::new()),
+    };
+    format!("transform {}: {file} ({digest}{probation}){instead}", transform.name)
 }
 
 fn of_version(version: &Version) -> String {
@@ -142,11 +151,11 @@ mod tests {
     #[test]
     fn versions_are_listed_where_there_are_several() {
         check(&[], "transform count: count.wasm (not loaded yet)", &[]);
-        let one = "transform count: count.wasm (3f3f3f3f3f3f)";
+        let one = "transform count: 3f.wasm (3f3f3f3f3f3f) instead of count.wasm";
         check(&[version("3f", true, false)], one, &[]);
         check(
             &[version("3f", true, true), version("1b", false, false)],
-            "transform count: count.wasm (3f3f3f3f3f3f, on probation)",
+            "transform count: 3f.wasm (3f3f3f3f3f3f, on probation) instead of count.wasm",
             &[
                 "  version 3f3f3f3f3f3f since 2023-11-14T22:13:20Z 3f.wasm runs, on probation",
                 "  version 1b1b1b1b1b1b since 2023-11-14T22:13:20Z 1b.wasm",

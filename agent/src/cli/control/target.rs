@@ -50,16 +50,16 @@ pub struct At {
     #[arg(long, value_name = "FILE", env = "SIDESTREAM_PIPELINE")]
     pub pipeline: Option<PathBuf>,
     /// The file of the token that it asks for; goes before the pipeline file's.
-    #[arg(long, value_name = "FILE", env = "SIDESTREAM_TOKEN_FILE")]
+    #[arg(long, value_name = "FILE", env = "SIDESTREAM_TOKEN_FILE", hide_short_help = true)]
     pub token_file: Option<PathBuf>,
     /// The file of the root that its certificate is from, PEM.
-    #[arg(long, value_name = "FILE", env = "SIDESTREAM_CA")]
+    #[arg(long, value_name = "FILE", env = "SIDESTREAM_CA", hide_short_help = true)]
     pub ca: Option<PathBuf>,
     /// The file of the certificate to show to it, PEM.
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(long, value_name = "FILE", requires = "key", hide_short_help = true)]
     pub certificate: Option<PathBuf>,
     /// The file of that certificate's key, PEM.
-    #[arg(long, value_name = "FILE", requires = "certificate")]
+    #[arg(long, value_name = "FILE", requires = "certificate", hide_short_help = true)]
     pub key: Option<PathBuf>,
 }
 
