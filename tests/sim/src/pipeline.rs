@@ -227,13 +227,3 @@ fn second_stage(builder: &mut Builder<'_>, topic: TopicIndex, partitions: i32) -
         stores: vec![builder.store("sums", partitions)],
     }
 }
-
-/// Where a key goes, in the simulated log.
-pub(crate) fn partition_of(key: Option<&[u8]>, partitions: i32) -> i32 {
-    let hash = key
-        .unwrap_or_default()
-        .iter()
-        .fold(7u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-    let partitions = u64::try_from(partitions).expect("topics have partitions");
-    i32::try_from(hash % partitions).expect("below a number of partitions")
-}

@@ -119,6 +119,7 @@ pub fn routed(records: &Records, emits: &Emits) {
         cause.sort();
         let (mut produced, mut latest) = (Produced::default(), Latest::default());
         Destinations {
+            topology: &topology,
             subtopology,
             inboxes: &mut inboxes,
             roots: &roots,
@@ -149,7 +150,7 @@ fn check_produced(produced: &Produced) {
 
 /// A transform with two outputs, the second one to a topic; the first one to it too, or to another
 /// transform, while the topic then gets the last record for each key alone.
-fn topology(hands_over: bool) -> Topology {
+pub(super) fn topology(hands_over: bool) -> Topology {
     let topic = TopicIndex(0);
     let to =
         |name: &str, route, latest_per_key| Output { name: name.into(), route, latest_per_key };

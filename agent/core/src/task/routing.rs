@@ -5,6 +5,7 @@ use std::ops::Range;
 use indexmap::IndexMap;
 
 use crate::{
+    partitioner,
     record::{
         Batch, Emits, HEADERS_OF_CAUSE, Header, Headers, NO_CAUSE, Offset, Origin,
         PARTITION_BY_KEY, Records, TIMESTAMP_OF_CAUSE, Timestamp, TimestampType, TopicIndex,
@@ -239,6 +240,7 @@ pub(super) fn check_partitions(
 
 /// Where routed records go.
 pub(super) struct Destinations<'a> {
+    pub(super) topology: &'a Topology,
     pub(super) subtopology: &'a Subtopology,
     pub(super) inboxes: &'a mut [Inbox],
     pub(super) roots: &'a Roots,
@@ -362,6 +364,10 @@ impl Destinations<'_> {
             origin,
         };
         let key = record.key.unwrap_or_default().to_vec();
+        let partition = match partition {
+            PARTITION_BY_KEY => partitioner::partition(&key, self.topology.topic(topic).partitions),
+            chosen => chosen,
+        };
         self.latest.insert((topic, partition, key), row);
     }
 }
@@ -446,7 +452,47 @@ impl<'a> HeaderRows<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::fuzz, *};
+
+    /// A key's partition may be left to it or be said; what comes last is what stays.
+    #[test]
+    fn the_last_record_of_a_key_is_held_back_however_its_partition_is_said() {
+        let topology = fuzz::topology(true);
+        let own = partitioner::partition(b"k", topology.topics[0].partitions);
+        let (mut produced, mut latest) = (Produced::default(), Latest::default());
+        let mut destinations = Destinations {
+            topology: &topology,
+            subtopology: &topology.subtopologies[0],
+            inboxes: &mut [],
+            roots: &Roots::default(),
+            produced: &mut Produced::default(),
+            latest: &mut latest,
+            stream_time: 0,
+        };
+        let row = |key, value| Row {
+            offset: 0,
+            timestamp: 0,
+            timestamp_type: 0,
+            key: Some(key),
+            value: Some(value),
+            headers: &[],
+        };
+        let key: &[u8] = b"k";
+        for (partition, value) in
+            [(own, b"1"), (PARTITION_BY_KEY, b"2"), (own, b"3"), (own + 1, b"4")]
+        {
+            destinations.hold_back(
+                TopicIndex(0),
+                partition,
+                &row(key, value),
+                Doer::letter(0, None),
+            );
+        }
+        append_latest(&latest, &mut produced);
+        let values: Vec<_> = produced.outputs.values.iter().flatten().collect();
+        assert_eq!(values, [b"3", b"4"]);
+        assert_eq!(produced.outputs.partitions, [own, own + 1]);
+    }
 
     #[test]
     fn no_two_records_have_the_same_origin() {

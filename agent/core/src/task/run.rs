@@ -382,6 +382,7 @@ impl<P: Processor> Task<P> {
         let mut own = Produced::default();
         let empty = turn.produced.outputs.is_empty();
         let mut destinations = Destinations {
+            topology: &topology,
             subtopology,
             inboxes: &mut round.inboxes,
             roots: &round.roots,

@@ -3,6 +3,7 @@
 mod commit;
 
 use sidestream_core::{
+    partitioner,
     record::{Changes, Headers, Offset, Outputs, PARTITION_BY_KEY, TopicPartition},
     task::SEEN_HEADER,
     worker::{Fault, LogError, Refusal as Refused, Suspects},
@@ -11,7 +12,6 @@ use sidestream_core::{
 use super::SimLog;
 use crate::{
     cluster::{LogHeader, LogRecord, Refusal},
-    pipeline::partition_of,
     world::State,
 };
 
@@ -156,7 +156,10 @@ impl SimLog {
         for (row, key) in outputs.keys.iter().enumerate() {
             let topic = outputs.topics[row];
             let partition = match outputs.partitions[row] {
-                PARTITION_BY_KEY => partition_of(key, plan.topology.topic(topic).partitions),
+                PARTITION_BY_KEY => {
+                    let partitions = plan.topology.topic(topic).partitions;
+                    partitioner::partition(key.unwrap_or_default(), partitions)
+                }
                 partition => partition,
             };
             self.producer.rows.push(TopicPartition::new(topic, partition));
