@@ -87,7 +87,7 @@ impl Desk {
         proto::Worker {
             number: u32::try_from(number).unwrap_or(u32::MAX),
             turned_ms_ago: u64::try_from(turned).unwrap_or(u64::MAX),
-            waiting_for: view.waiting.clone().unwrap_or_default(),
+            waiting_for: view.waiting.as_ref().map(|of| of.reason.clone()).unwrap_or_default(),
             rests: worker.rests.load(Ordering::Acquire),
             doing: stands_in.map(|(_, call)| call).unwrap_or_default(),
             tasks: view.tasks.iter().map(|(&id, task)| self.task(id, task)).collect(),

@@ -127,8 +127,8 @@ impl Watcher {
                 self.swapped(*transform, *version, Some(reason));
             }
             Notice::Waiting(reason) => {
-                let before = self.own().view().waiting.replace(reason.clone());
-                if before.as_ref() != Some(reason) {
+                let is_new = self.own().view().wait_for(reason);
+                if is_new {
                     self.event(None, "waiting", reason);
                 }
             }

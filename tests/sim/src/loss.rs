@@ -59,7 +59,11 @@ impl Run {
                 self.start(identity);
             }
         }
-        for _ in 0..TURNS {
+        for turn in 0..2 * TURNS {
+            // One may be tried again just then, since an operator wishes so.
+            if turn >= TURNS && self.world.lock().not_stopped().is_none() {
+                break;
+            }
             self.keep_up();
             self.crew.turn_some(&self.world);
             if self.world.lock().violation.is_some() {
@@ -67,11 +71,7 @@ impl Run {
             }
         }
         let mut state = self.world.lock();
-        let is_stopped = |task: &TaskId| {
-            let mut told = state.told.iter();
-            told.any(|((_, of), told)| of == task && matches!(told, TaskState::Failed(_)))
-        };
-        if let Some(task) = state.must_stop.iter().find(|task| !is_stopped(task)) {
+        if let Some(task) = state.not_stopped() {
             let text = format!("{task} is not stopped after {loss:?}");
             state.violate(format_args!("{text}"));
         }
@@ -79,6 +79,15 @@ impl Run {
 }
 
 impl State {
+    /// A task that must be stopped, and is not.
+    fn not_stopped(&self) -> Option<TaskId> {
+        let is_stopped = |task: &&TaskId| {
+            let mut told = self.told.iter();
+            told.any(|((_, of), told)| of == *task && matches!(told, TaskState::Failed(_)))
+        };
+        self.must_stop.iter().find(|task| !is_stopped(task)).copied()
+    }
+
     fn lose_changelog(&mut self, loss: Loss) {
         let plan = self.plan.clone();
         let topics: Vec<_> = plan.topology.topics.iter().zip(0..).collect();

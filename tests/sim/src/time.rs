@@ -108,6 +108,8 @@ pub(crate) struct TimeSheet {
     worked: bool,
     /// Tasks that run: since when their wall clock was not told, and for how many turns.
     ticks: BTreeMap<TaskId, (u64, u32)>,
+    /// Until when tasks wait for their next attempt, whatever becomes of them meanwhile.
+    resting: BTreeMap<TaskId, u64>,
     /// Tasks that have committed calls since they run: how many turns with calls others had since
     /// their own. Before, they may have no schedules, which are dropped with the rest.
     others: BTreeMap<TaskId, Others>,
@@ -250,7 +252,7 @@ impl TimeSheet {
 
     /// A task is not tried again for a while.
     fn rests(&mut self, task: TaskId, until: u64) {
-        self.ticks.entry(task).and_modify(|tick| *tick = (until, 0));
+        self.resting.insert(task, until);
         self.others.entry(task).and_modify(|others| others.rests_until = until);
     }
 
@@ -295,8 +297,9 @@ impl TimeSheet {
             return Err(format!("{task} has records, but others had {turns} turns"));
         }
         self.ticks.values_mut().for_each(|(_, turns)| *turns += 1);
-        let silent = self.ticks.iter().find(|(_, (since, turns))| {
-            due_within.is_some_and(|ms| now > since + ms) && *turns > TICK_TURNS_MAX
+        let silent = self.ticks.iter().find(|(task, (since, turns))| {
+            let since = self.resting.get(task).unwrap_or(since).max(since);
+            due_within.is_some_and(|ms| now > since.saturating_add(ms)) && *turns > TICK_TURNS_MAX
         });
         match silent {
             Some((task, (since, _))) => {

@@ -250,7 +250,11 @@ mod tests {
 
     use sidestream_core::record::TaskId;
 
-    use super::{super::doing::Call, worker::DROPPED_MAX, *};
+    use super::{
+        super::doing::Call,
+        worker::{DROPPED_MAX, WAITING_TIME_MAX},
+        *,
+    };
 
     fn board() -> Board {
         let board = Board::new(Arc::new(Metrics::new(1, [])), Arc::default());
@@ -305,13 +309,24 @@ mod tests {
         own.view().joined = true;
         check_works(&board, "fine");
         own.view().tasks.extend([task(TaskState::Created)]);
-        own.view().waiting = Some("a transaction has not ended".to_owned());
+        assert!(own.view().wait_for("a transaction has not ended"));
         check_works(
             &board,
             "worker 0 can't start task 0_1 yet; it waits: a transaction has not ended",
         );
         own.view().tasks.extend([task(TaskState::Running)]);
         check_works(&board, "fine");
+        let long_ago = Instant::now().checked_sub(WAITING_TIME_MAX);
+        let waits = |since| {
+            let mut view = own.view();
+            assert!(!view.wait_for("a transaction has not ended"), "it is no news");
+            view.waiting.iter_mut().for_each(|waiting| waiting.since = since);
+        };
+        waits(Instant::now());
+        check_works(&board, "fine");
+        waits(long_ago.expect("the machine runs for longer"));
+        check_works(&board, "worker 0 waits: a transaction has not ended");
+        own.view().waiting = None;
         (1..DROPPED_MAX).for_each(|_| own.view().drop_one("timed out"));
         check_works(&board, "fine");
         own.view().drop_one("timed out");

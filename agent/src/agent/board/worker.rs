@@ -25,6 +25,10 @@ use crate::telemetry::metrics::WorkerMetrics;
 pub(super) const DROPPED_MAX: u32 = 3;
 /// For how long after the last one; a worker that still fails tries once a minute.
 const DROPPED_TIME: Duration = Duration::from_secs(120);
+/// How long it may wait for something before it does not count as ready.
+pub(super) const WAITING_TIME_MAX: Duration = Duration::from_secs(10);
+/// For how long what it last said to wait for counts: calls end within this time, and say it again.
+const WAITING_TOLD_TIME: Duration = Duration::from_secs(15);
 
 /// What one worker does.
 pub(in crate::agent) struct WorkerBoard {
@@ -50,7 +54,7 @@ pub(in crate::agent) struct WorkerBoard {
 pub(in crate::agent) struct View {
     /// It has had an assignment of the group.
     pub(in crate::agent) joined: bool,
-    pub(in crate::agent) waiting: Option<String>,
+    pub(in crate::agent) waiting: Option<Waiting>,
     /// Transactions that were dropped since the last commit.
     pub(in crate::agent) dropped: Option<Dropped>,
     pub(in crate::agent) tasks: BTreeMap<TaskId, TaskView>,
@@ -58,6 +62,14 @@ pub(in crate::agent) struct View {
     pub(in crate::agent) swapped: BTreeMap<Version, SwapState>,
     /// How many records each of those has processed and committed on probation.
     pub(in crate::agent) on_probation: BTreeMap<Version, u64>,
+}
+
+/// Something that can't be done for now, and is tried again.
+pub(in crate::agent) struct Waiting {
+    /// What it is.
+    pub(in crate::agent) reason: String,
+    pub(super) since: Instant,
+    last: Instant,
 }
 
 /// Transactions that were dropped in a row.
@@ -230,15 +242,25 @@ impl View {
         self.dropped = Some(Dropped { count, last: Instant::now(), reason });
     }
 
+    /// Something can't be done for now. Says whether it is another thing than before.
+    pub(in crate::agent) fn wait_for(&mut self, reason: &str) -> bool {
+        let (now, before) = (Instant::now(), self.waiting.take());
+        let is_new = before.as_ref().is_none_or(|before| before.reason != reason);
+        let since = before.filter(Waiting::is_told).map_or(now, |before| before.since);
+        self.waiting = Some(Waiting { reason: reason.to_owned(), since, last: now });
+        is_new
+    }
+
     /// What keeps it from its work, other than a restore and tasks that were stopped.
     pub(super) fn hindrance(&self) -> Option<String> {
         let waiting = self.waiting.as_ref();
         if !self.joined {
-            let waiting = waiting.map_or(String::new(), |reason| format!("; it waits: {reason}"));
+            let waiting =
+                waiting.map_or(String::new(), |waiting| format!("; it waits: {}", waiting.reason));
             return Some(format!("has had no assignment of the group yet{waiting}"));
         }
         let starts = self.tasks.iter().find(|(_, task)| task.state == TaskState::Created);
-        if let (Some((task, _)), Some(reason)) = (starts, waiting) {
+        if let (Some((task, _)), Some(Waiting { reason, .. })) = (starts, waiting) {
             return Some(format!("can't start task {task} yet; it waits: {reason}"));
         }
         match &self.dropped {
@@ -250,7 +272,21 @@ impl View {
                      again: {reason}"
                 ))
             }
-            _ => None,
+            _ => {
+                let long = waiting.filter(|waiting| waiting.is_told() && waiting.is_long());
+                long.map(|Waiting { reason, .. }| format!("waits: {reason}"))
+            }
         }
+    }
+}
+
+impl Waiting {
+    /// Whether it was said of late, so that it can be taken to be so still.
+    fn is_told(&self) -> bool {
+        self.last.elapsed() < WAITING_TOLD_TIME
+    }
+
+    fn is_long(&self) -> bool {
+        self.since.elapsed() >= WAITING_TIME_MAX
     }
 }

@@ -19,7 +19,7 @@ use super::{
     connections::{NO_COORDINATOR, unanswered},
     consumer::Consumer,
     names::Names,
-    native::{FailedDelivery, GroupName, PartitionList, ProducerClient},
+    native::{Code, FailedDelivery, GroupName, PartitionList, ProducerClient},
 };
 use crate::crash_point::CrashPoint;
 
@@ -27,6 +27,10 @@ use crate::crash_point::CrashPoint;
 /// fewer than were suspected, and more again with each commit, until it is this many.
 const NARROWER: usize = 8;
 const TOGETHER_MAX: usize = 10_000;
+
+/// What is waited for while brokers can't write the markers of the transaction before.
+const STILL_ENDING: &str = "the brokers have not ended the worker's last transaction yet: a partition \
+    that it wrote to may have no leader, or too few replicas in sync";
 
 /// The producer of a worker.
 ///
@@ -102,6 +106,9 @@ impl Producer {
                     true => {
                         self.state = State::Broken;
                         LogError::Unavailable(failure.to_string())
+                    }
+                    false if failure.code == Code::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS => {
+                        LogError::Unavailable(STILL_ENDING.to_owned())
                     }
                     false => {
                         let doing = "taking the transactional id over";

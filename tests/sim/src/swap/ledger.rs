@@ -192,8 +192,10 @@ impl Ledger {
         }
         let is_on_trial = self.trials.contains_key(&transform)
             || self.asked.is_some_and(|asked| asked.transform == transform);
-        // No version is to go for what all fail at.
-        *self.failed.entry(transform).or_default() |= !(call.is_poison && is_on_trial);
+        // No version is to go for what all fail at. But what is asked to be tried again is not tried on
+        // the one before: there a version goes that asks for it twice as often.
+        let is_nobodys = call.is_poison && is_on_trial && kind != FailureKind::Retry;
+        *self.failed.entry(transform).or_default() |= !is_nobodys;
     }
 
     /// What a version failed at was tried on the one before it.
