@@ -470,8 +470,10 @@ fn an_input_that_gets_more_partitions_ends_the_agent_with_a_remedy() -> Result<(
     // Clients look for it every five minutes; a start finds it at once.
     scene.agents[0].terminate()?;
     scene.agents[0].start()?;
-    let told = scene.agents[0].wait_for_log("partitions")?;
-    ensure!(told.contains("new application id"), "{told}");
+    let told = scene.agents[0].wait_for_log("the pipeline needs 6")?;
+    ensure!(told.contains(&scene.changelog("counts")), "{told}");
+    let remedy = scene.agents[0].wait_for_log("start under a new `application`")?;
+    ensure!(remedy.contains("go back to inputs with 4 partitions"), "{remedy}");
     ensure!(scene.read(&scene.topic("counts"))?.len() == counted, "something was counted twice");
     Ok(())
 }

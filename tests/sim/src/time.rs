@@ -108,6 +108,8 @@ pub(crate) struct TimeSheet {
     worked: bool,
     /// Tasks that run: since when their wall clock was not told, and for how many turns.
     ticks: BTreeMap<TaskId, (u64, u32)>,
+    /// When the next step of a task that starts may be due only.
+    starts_go_on_at: u64,
     /// Until when tasks wait for their next attempt, whatever becomes of them meanwhile.
     resting: BTreeMap<TaskId, u64>,
     /// Tasks that have committed calls since they run: how many turns with calls others had since
@@ -215,9 +217,12 @@ impl TimeSheet {
         }
     }
 
-    /// The worker stood still in a call for so long, and could punctuate nobody.
-    pub(crate) fn stood_still(&mut self, milliseconds: u64) {
+    /// The worker stood still in a call for so long until now, and could punctuate nobody. If that was
+    /// a step of a task that starts, as those do that an unknown outcome sent back, the next step comes
+    /// only as long after it.
+    pub(crate) fn stood_still(&mut self, milliseconds: u64, now: u64) {
         self.ticks.values_mut().for_each(|(since, _)| *since += milliseconds);
+        self.starts_go_on_at = self.starts_go_on_at.max(now + milliseconds);
     }
 
     /// The clock of the worker jumped, or its process stood still: what is due by it is due anew.
@@ -298,7 +303,8 @@ impl TimeSheet {
         }
         self.ticks.values_mut().for_each(|(_, turns)| *turns += 1);
         let silent = self.ticks.iter().find(|(task, (since, turns))| {
-            let since = self.resting.get(task).unwrap_or(since).max(since);
+            let rests = self.resting.get(task).copied().unwrap_or_default();
+            let since = rests.max(self.starts_go_on_at).max(*since);
             due_within.is_some_and(|ms| now > since.saturating_add(ms)) && *turns > TICK_TURNS_MAX
         });
         match silent {

@@ -130,7 +130,8 @@ impl SimLog {
             let mut state = self.world.lock();
             state.pods[self.pod].stopped = before;
             let milliseconds = state.now - began;
-            state.time_sheet(self.owner).stood_still(milliseconds);
+            let now = state.now;
+            state.time_sheet(self.owner).stood_still(milliseconds, now);
             drop(state);
             self.world.survive(self.pod);
         }
