@@ -219,7 +219,28 @@ impl Client {
     }
 
     /// Sends a request on a queue of its own and waits for the answer.
+    ///
+    /// librdkafka sends some to the controller, of which it learns with other metadata alone: one that
+    /// is gone is waited for in vain. So after a time-out it asks who it is, for the next request.
     pub(super) fn request(
+        &self,
+        operation: Operation,
+        timeout: Duration,
+        send: impl FnOnce(
+            *mut sys::rd_kafka_AdminOptions_t,
+            *mut sys::rd_kafka_queue_t,
+        ) -> Result<(), Failure>,
+    ) -> Result<Answer, Failure> {
+        let answered = self.request_once(operation, timeout, send);
+        if let Err(failure) = &answered
+            && failure.code == Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+        {
+            self.refresh_topics(TIMEOUT_SLACK);
+        }
+        answered
+    }
+
+    fn request_once(
         &self,
         operation: Operation,
         timeout: Duration,

@@ -160,7 +160,8 @@ impl Client {
         self.ask_for_metadata(true, timeout, |_| ());
     }
 
-    /// Asks anew about the topics this client has opened, so that it knows which of them are gone.
+    /// Asks anew about the brokers and the topics that this client has opened, so that it knows which
+    /// of them are gone, and who the controller is.
     pub(in crate::kafka) fn refresh_topics(&self, timeout: Duration) {
         self.ask_for_metadata(false, timeout, |_| ());
     }
