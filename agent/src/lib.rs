@@ -9,7 +9,6 @@
 //! - [`telemetry`]: how the process logs, and what it counts.
 //! - [`agent`]: the composition: builds the rooms, starts the workers, drains them.
 //! - [`private`]: folders that nobody else can enter.
-//! - [`dev_broker`]: a Kafka broker in memory, for development.
 //! - [`cli`]: the verbs.
 //!
 //! An adapter names no other adapter.
@@ -19,7 +18,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod crash_point;
-pub mod dev_broker;
 pub mod guest;
 pub mod kafka;
 pub mod plan;

@@ -20,7 +20,7 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
 };
-use sidestream::dev_broker::{self, DevBroker};
+use sidestream_dev_broker::{self as dev_broker, DevBroker};
 use tempfile::TempDir;
 
 use crate::{

@@ -16,7 +16,7 @@ type Function = fn(&[u8]);
 /// The targets, by the names of their files and folders.
 const TARGETS: [(&str, Function); 6] = [
     ("answer", sidestream::guest::fuzz::answer),
-    ("frames", sidestream::dev_broker::fuzz::frames),
+    ("frames", sidestream_dev_broker::fuzz::frames),
     ("metadata", sidestream_core::task::fuzz::metadata),
     ("pipeline", sidestream::config::fuzz::pipeline),
     ("position", sidestream::state::fuzz::position),

@@ -13,10 +13,8 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::Value;
-use sidestream::{
-    crash_point::{self, CrashPoint},
-    dev_broker::{DevBroker, Options},
-};
+use sidestream::crash_point::{self, CrashPoint};
+use sidestream_dev_broker::{DevBroker, Options};
 use sidestream_tests::{
     agent::{self, PATIENCE},
     broker,

@@ -15,7 +15,7 @@ use rdkafka::{
     error::RDKafkaErrorCode,
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
 };
-use sidestream::dev_broker::{DevBroker, Options};
+use sidestream_dev_broker::{DevBroker, Options};
 use sidestream_tests::{
     agent::modules,
     broker::{self, Cluster, Release},

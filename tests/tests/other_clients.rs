@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use sidestream::dev_broker::{DevBroker, Options};
+use sidestream_dev_broker::{DevBroker, Options};
 use sidestream_tests::{
     agent,
     tools::{cached, kafka_tool},

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use sidestream::dev_broker::{DevBroker, Options};
+use sidestream_dev_broker::{DevBroker, Options};
 use sidestream_tests::{
     agent::PATIENCE,
     follow, load, operate,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use sidestream_dev_broker::{DevBroker, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -11,9 +12,7 @@ use crate::{
         finding::{self, About, Finding},
         output::Output,
     },
-    config,
-    dev_broker::{self, DevBroker},
-    telemetry,
+    config, telemetry,
 };
 
 /// How the broker is to be.
@@ -56,12 +55,12 @@ fn serve(
         let _inside = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
-    let broker = DevBroker::start(dev_broker::Options {
+    let broker = DevBroker::start(Options {
         address: broker.listen,
         bytes_max: usize::try_from(broker.memory_max)?,
         default_partitions: broker.partitions,
         auto_create_topics: broker.auto_create_topics,
-        ..dev_broker::Options::default()
+        ..Options::default()
     })?;
     output.text(&format!("bootstrap.servers={}", broker.bootstrap()));
     runtime.block_on(async {

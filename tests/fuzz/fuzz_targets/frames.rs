@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sidestream::dev_broker::fuzz::frames(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sidestream_dev_broker::fuzz::frames(data));

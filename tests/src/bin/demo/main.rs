@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use sidestream::dev_broker::{self, DevBroker};
+use sidestream_dev_broker::{self as dev_broker, DevBroker};
 use sidestream_tests::{scene::Scene, word_count::WORD_COUNT_FOR_PEOPLE};
 use watch::Watch;
 

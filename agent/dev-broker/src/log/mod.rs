@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 
 use self::producers::{Producers, Sequence};
-pub(in crate::dev_broker) use self::{
+pub(crate) use self::{
     batch::{Batch, Outcome, Writer},
     compact::Compaction,
     lookup::{Found, Lookup},
@@ -25,7 +25,7 @@ use super::refusal::Refusal;
 
 /// Which records a reader sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dev_broker) enum Isolation {
+pub(crate) enum Isolation {
     All,
     Committed,
 }
@@ -38,42 +38,42 @@ impl From<i8> for Isolation {
 
 /// A transaction whose records are to be left out by readers of committed ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dev_broker) struct Aborted {
-    pub(in crate::dev_broker) producer_id: i64,
-    pub(in crate::dev_broker) first_offset: i64,
+pub(crate) struct Aborted {
+    pub(crate) producer_id: i64,
+    pub(crate) first_offset: i64,
     /// Of its marker.
     last_offset: i64,
 }
 
 /// Where an append went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dev_broker) struct Appended {
-    pub(in crate::dev_broker) base_offset: i64,
+pub(crate) struct Appended {
+    pub(crate) base_offset: i64,
     /// Whether it was there already, and nothing was appended.
-    pub(in crate::dev_broker) duplicate: bool,
+    pub(crate) duplicate: bool,
 }
 
 /// What a fetch found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::dev_broker) struct Slice {
+pub(crate) struct Slice {
     /// Whole batches; the first may begin below the offset asked for.
-    pub(in crate::dev_broker) records: Bytes,
-    pub(in crate::dev_broker) aborted: Vec<Aborted>,
+    pub(crate) records: Bytes,
+    pub(crate) aborted: Vec<Aborted>,
 }
 
 /// How much of a log to read.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::dev_broker) struct Range {
-    pub(in crate::dev_broker) from: i64,
-    pub(in crate::dev_broker) isolation: Isolation,
-    pub(in crate::dev_broker) bytes_max: usize,
+pub(crate) struct Range {
+    pub(crate) from: i64,
+    pub(crate) isolation: Isolation,
+    pub(crate) bytes_max: usize,
     /// Whether the first batch is read even if it alone is above the maximum.
-    pub(in crate::dev_broker) at_least_one: bool,
+    pub(crate) at_least_one: bool,
 }
 
 /// The log of one partition.
 #[derive(Debug, Default)]
-pub(in crate::dev_broker) struct Log {
+pub(crate) struct Log {
     batches: VecDeque<Batch>,
     start: i64,
     end: i64,
@@ -89,22 +89,22 @@ pub(in crate::dev_broker) struct Log {
 
 impl Log {
     /// The first offset that can be read.
-    pub(in crate::dev_broker) fn start(&self) -> i64 {
+    pub(crate) fn start(&self) -> i64 {
         self.start
     }
 
     /// The offset of the next append.
-    pub(in crate::dev_broker) fn end(&self) -> i64 {
+    pub(crate) fn end(&self) -> i64 {
         self.end
     }
 
     /// Where the first open transaction begins, or else the end.
-    pub(in crate::dev_broker) fn last_stable(&self) -> i64 {
+    pub(crate) fn last_stable(&self) -> i64 {
         self.open.values().min().copied().unwrap_or(self.end)
     }
 
     /// The end as this reader sees it.
-    pub(in crate::dev_broker) fn end_for(&self, isolation: Isolation) -> i64 {
+    pub(crate) fn end_for(&self, isolation: Isolation) -> i64 {
         match isolation {
             Isolation::All => self.end,
             Isolation::Committed => self.last_stable(),
@@ -112,19 +112,19 @@ impl Log {
     }
 
     /// How much is held.
-    pub(in crate::dev_broker) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// When the oldest batch was appended, if it may go.
-    pub(in crate::dev_broker) fn oldest_deletable(&self) -> Option<i64> {
+    pub(crate) fn oldest_deletable(&self) -> Option<i64> {
         let oldest = self.batches.front()?;
         (oldest.last_offset() < self.last_stable()).then_some(oldest.appended_ms)
     }
 
     /// Appends what a producer sent. A batch that repeats one of its last five is answered as
     /// that one was; one out of its sequence or with an old epoch is refused.
-    pub(in crate::dev_broker) fn append(
+    pub(crate) fn append(
         &mut self,
         batch: Batch,
         append_time_ms: Option<i64>,
@@ -143,12 +143,7 @@ impl Log {
     }
 
     /// Ends a producer's transaction with a marker, which takes an offset.
-    pub(in crate::dev_broker) fn end_transaction(
-        &mut self,
-        writer: Writer,
-        outcome: Outcome,
-        now_ms: i64,
-    ) {
+    pub(crate) fn end_transaction(&mut self, writer: Writer, outcome: Outcome, now_ms: i64) {
         let first_offset = self.open.remove(&writer.producer_id);
         self.producers.fence(writer, now_ms);
         let last_offset = self.push(Batch::marker(writer, outcome, now_ms), None);
@@ -169,18 +164,18 @@ impl Log {
     }
 
     /// Whether an offset can be read from.
-    pub(in crate::dev_broker) fn check(&self, offset: i64) -> Result<(), ResponseError> {
+    pub(crate) fn check(&self, offset: i64) -> Result<(), ResponseError> {
         let inside = (self.start..=self.end).contains(&offset);
         if inside { Ok(()) } else { Err(ResponseError::OffsetOutOfRange) }
     }
 
     /// How much a read would bring, without doing it.
-    pub(in crate::dev_broker) fn available(&self, range: &Range) -> usize {
+    pub(crate) fn available(&self, range: &Range) -> usize {
         self.select(range).map(|batch| batch.bytes().len()).sum()
     }
 
     /// Reads whole batches.
-    pub(in crate::dev_broker) fn read(&self, range: &Range) -> Slice {
+    pub(crate) fn read(&self, range: &Range) -> Slice {
         let mut records = BytesMut::with_capacity(self.available(range));
         let mut end = range.from;
         for batch in self.select(range) {
@@ -220,10 +215,7 @@ impl Log {
     }
 
     /// Makes everything below an offset unreadable. -1 stands for the end.
-    pub(in crate::dev_broker) fn delete_below(
-        &mut self,
-        offset: i64,
-    ) -> Result<i64, ResponseError> {
+    pub(crate) fn delete_below(&mut self, offset: i64) -> Result<i64, ResponseError> {
         let offset = if offset == -1 { self.end } else { offset };
         if offset < 0 || offset > self.end {
             return Err(ResponseError::OffsetOutOfRange);
@@ -237,7 +229,7 @@ impl Log {
     }
 
     /// Drops the oldest batch, if no open transaction begins in or before it.
-    pub(in crate::dev_broker) fn drop_oldest(&mut self) -> bool {
+    pub(crate) fn drop_oldest(&mut self) -> bool {
         if self.oldest_deletable().is_none() {
             return false;
         }
@@ -250,11 +242,7 @@ impl Log {
 
     /// Drops batches that are older than this, by the times of their records, and from the front
     /// while more than `bytes_max` are held.
-    pub(in crate::dev_broker) fn retain(
-        &mut self,
-        oldest_ms: Option<i64>,
-        bytes_max: Option<usize>,
-    ) {
+    pub(crate) fn retain(&mut self, oldest_ms: Option<i64>, bytes_max: Option<usize>) {
         loop {
             let Some(front) = self.batches.front() else { return };
             let old = oldest_ms.is_some_and(|oldest| front.max_timestamp() < oldest);
@@ -266,7 +254,7 @@ impl Log {
     }
 
     /// Forgets producers that sent nothing since then.
-    pub(in crate::dev_broker) fn forget_producers(&mut self, idle_since_ms: i64) {
+    pub(crate) fn forget_producers(&mut self, idle_since_ms: i64) {
         self.producers.forget(idle_since_ms, &self.open);
     }
 

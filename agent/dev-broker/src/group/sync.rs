@@ -9,19 +9,19 @@ use super::{Answer, Caller, Group, State, Synced, Ticket};
 
 /// A request for an assignment.
 #[derive(Clone, Debug)]
-pub(in crate::dev_broker) struct Sync<'a> {
-    pub(in crate::dev_broker) ticket: Ticket,
-    pub(in crate::dev_broker) caller: Caller<'a>,
-    pub(in crate::dev_broker) protocol_type: Option<&'a str>,
-    pub(in crate::dev_broker) protocol: Option<&'a str>,
+pub(crate) struct Sync<'a> {
+    pub(crate) ticket: Ticket,
+    pub(crate) caller: Caller<'a>,
+    pub(crate) protocol_type: Option<&'a str>,
+    pub(crate) protocol: Option<&'a str>,
     /// Of each member, from the leader.
-    pub(in crate::dev_broker) assignments: BTreeMap<String, Bytes>,
+    pub(crate) assignments: BTreeMap<String, Bytes>,
 }
 
 impl Group {
     /// Takes a request for an assignment; its answer comes with [`Group::take_answers`], perhaps
     /// later.
-    pub(in crate::dev_broker) fn sync(&mut self, sync: Sync<'_>, now_ms: i64) {
+    pub(crate) fn sync(&mut self, sync: Sync<'_>, now_ms: i64) {
         let ticket = sync.ticket;
         if let Err(code) = self.check_sync(&sync) {
             return self.answers.push((ticket, Answer::Sync(Err(code))));

@@ -15,7 +15,7 @@ use kafka_protocol::{
 use uuid::Uuid;
 
 use super::{Context, LEADER_EPOCH};
-use crate::dev_broker::{
+use crate::{
     cluster::Cluster,
     log::{Found, Isolation, Log, Lookup, Range},
     refusal::Refusal,
@@ -32,11 +32,7 @@ const EPOCH_VERSION_MIN: i16 = 4;
 const RESPONSE_BYTES_MAX: usize = 55 << 20;
 
 /// Whether there is enough to answer: so many bytes, or an error that need not wait.
-pub(in crate::dev_broker) fn is_due(
-    cluster: &Cluster,
-    request: &FetchRequest,
-    context: &Context,
-) -> bool {
+pub(crate) fn is_due(cluster: &Cluster, request: &FetchRequest, context: &Context) -> bool {
     let least = usize::try_from(request.min_bytes).unwrap_or(0);
     let mut bytes = 0;
     for topic in &request.topics {
@@ -51,7 +47,7 @@ pub(in crate::dev_broker) fn is_due(
 }
 
 /// Reads what is there now.
-pub(in crate::dev_broker) fn fetch(
+pub(crate) fn fetch(
     cluster: &mut Cluster,
     request: &FetchRequest,
     context: &Context,
@@ -155,7 +151,7 @@ fn data(partition: &FetchPartition, log: Option<&Log>) -> PartitionData {
 }
 
 /// Looks offsets up: first, last, by time.
-pub(in crate::dev_broker) fn list_offsets(
+pub(crate) fn list_offsets(
     cluster: &mut Cluster,
     request: ListOffsetsRequest,
     context: &Context,
@@ -196,7 +192,7 @@ fn look_up(
 }
 
 /// Says where epochs of leaders end: there is only one, and it ends where the log does.
-pub(in crate::dev_broker) fn offset_for_leader_epoch(
+pub(crate) fn offset_for_leader_epoch(
     cluster: &mut Cluster,
     request: OffsetForLeaderEpochRequest,
     _context: &Context,

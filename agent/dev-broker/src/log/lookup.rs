@@ -3,11 +3,11 @@
 use kafka_protocol::error::ResponseError;
 
 use super::{Batch, Isolation, Log, records};
-use crate::dev_broker::refusal::Refusal;
+use crate::refusal::Refusal;
 
 /// Which offset of a partition is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dev_broker) enum Lookup {
+pub(crate) enum Lookup {
     Earliest,
     Latest,
     /// The record with the largest time.
@@ -18,7 +18,7 @@ pub(in crate::dev_broker) enum Lookup {
 
 impl Lookup {
     /// As a request says it.
-    pub(in crate::dev_broker) fn from_timestamp(timestamp: i64) -> Result<Self, ResponseError> {
+    pub(crate) fn from_timestamp(timestamp: i64) -> Result<Self, ResponseError> {
         match timestamp {
             // -4 asks for the first offset that is not in remote storage, of which there is none.
             -2 | -4 => Ok(Self::Earliest),
@@ -32,16 +32,16 @@ impl Lookup {
 
 /// An offset, and the time of its record; both -1 if there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dev_broker) struct Found {
-    pub(in crate::dev_broker) offset: i64,
-    pub(in crate::dev_broker) timestamp: i64,
+pub(crate) struct Found {
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
 }
 
 const NOTHING: Found = Found { offset: -1, timestamp: -1 };
 
 impl Log {
     /// Finds an offset. `decompressed_bytes_max` as when the batches were taken.
-    pub(in crate::dev_broker) fn find(
+    pub(crate) fn find(
         &self,
         lookup: Lookup,
         isolation: Isolation,

@@ -12,7 +12,7 @@ use kafka_protocol::{
 };
 
 use super::{Context, text};
-use crate::dev_broker::{cluster::Cluster, group::Group, refusal::bare_code};
+use crate::{cluster::Cluster, group::Group, refusal::bare_code};
 
 /// The one type of groups there is.
 const GROUP_TYPE: &str = "classic";
@@ -21,7 +21,7 @@ const GROUP_TYPE: &str = "classic";
 const NOT_FOUND_VERSION_MIN: i16 = 6;
 
 /// Lists groups, by state and type.
-pub(in crate::dev_broker) fn list(
+pub(crate) fn list(
     cluster: &mut Cluster,
     request: ListGroupsRequest,
     _context: &Context,
@@ -44,7 +44,7 @@ pub(in crate::dev_broker) fn list(
 }
 
 /// Describes groups and their members.
-pub(in crate::dev_broker) fn describe(
+pub(crate) fn describe(
     cluster: &mut Cluster,
     request: DescribeGroupsRequest,
     context: &Context,
@@ -80,7 +80,7 @@ fn described(id: GroupId, group: &Group) -> DescribedGroup {
 }
 
 /// Removes groups that have no members.
-pub(in crate::dev_broker) fn delete(
+pub(crate) fn delete(
     cluster: &mut Cluster,
     request: DeleteGroupsRequest,
     _context: &Context,

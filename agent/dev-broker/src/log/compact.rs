@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 
 use super::{Batch, Log, records};
-use crate::dev_broker::refusal::Refusal;
+use crate::refusal::Refusal;
 
 /// Below this much that is new, compaction is not worth it.
 const DIRTY_BYTES_MIN: usize = 1 << 20;
 
 /// How a topic is compacted.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::dev_broker) struct Compaction {
+pub(crate) struct Compaction {
     /// Deletes that were appended before this go too.
-    pub(in crate::dev_broker) deletes_until_ms: i64,
-    pub(in crate::dev_broker) decompressed_bytes_max: usize,
+    pub(crate) deletes_until_ms: i64,
+    pub(crate) decompressed_bytes_max: usize,
 }
 
 impl Log {
     /// Whether half of the log is new since the last compaction, or, if memory is tight, enough
     /// of it to be worth it.
-    pub(in crate::dev_broker) fn is_dirty(&self, tight: bool) -> bool {
+    pub(crate) fn is_dirty(&self, tight: bool) -> bool {
         let least = if tight { DIRTY_BYTES_MIN / 16 } else { DIRTY_BYTES_MIN };
         self.dirty_bytes >= least && (tight || self.dirty_bytes * 2 >= self.bytes)
     }
@@ -27,7 +27,7 @@ impl Log {
     /// Leaves of each key the last committed record, of aborted transactions nothing, and of
     /// markers none. The last stable batch stays as it is, so that a reader comes to the end, and
     /// so does everything behind it.
-    pub(in crate::dev_broker) fn compact(&mut self, how: &Compaction) -> Result<(), Refusal> {
+    pub(crate) fn compact(&mut self, how: &Compaction) -> Result<(), Refusal> {
         let stable = self.last_stable();
         let stable = self.batches.partition_point(|batch| batch.last_offset() < stable);
         let count = stable.saturating_sub(1);

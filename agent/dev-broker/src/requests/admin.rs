@@ -17,7 +17,7 @@ use kafka_protocol::{
 use uuid::Uuid;
 
 use super::{Context, LEADER, text};
-use crate::dev_broker::{
+use crate::{
     cluster::Cluster,
     refusal::{self, Refusal},
     topics::{NewTopic, SETTINGS, TopicConfig, TopicPartition},
@@ -27,7 +27,7 @@ use crate::dev_broker::{
 const DELETE_BY_NAME_VERSION_MAX: i16 = 5;
 
 /// Creates topics, or only checks whether they could be.
-pub(in crate::dev_broker) fn create_topics(
+pub(crate) fn create_topics(
     cluster: &mut Cluster,
     request: CreateTopicsRequest,
     _context: &Context,
@@ -117,7 +117,7 @@ fn settings(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
 }
 
 /// Deletes topics by name or id.
-pub(in crate::dev_broker) fn delete_topics(
+pub(crate) fn delete_topics(
     cluster: &mut Cluster,
     request: DeleteTopicsRequest,
     context: &Context,
@@ -144,7 +144,7 @@ pub(in crate::dev_broker) fn delete_topics(
 }
 
 /// Adds partitions to topics, or only checks whether it could be done.
-pub(in crate::dev_broker) fn create_partitions(
+pub(crate) fn create_partitions(
     cluster: &mut Cluster,
     request: CreatePartitionsRequest,
     _context: &Context,
@@ -161,7 +161,7 @@ pub(in crate::dev_broker) fn create_partitions(
 }
 
 /// Makes records below an offset unreadable.
-pub(in crate::dev_broker) fn delete_records(
+pub(crate) fn delete_records(
     cluster: &mut Cluster,
     request: DeleteRecordsRequest,
     _context: &Context,

@@ -10,7 +10,7 @@ use super::super::refusal::Refusal;
 /// The type of a setting, as `DescribeConfigs` numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
-pub(in crate::dev_broker) enum Kind {
+pub(crate) enum Kind {
     Boolean = 1,
     String = 2,
     Int = 3,
@@ -21,10 +21,10 @@ pub(in crate::dev_broker) enum Kind {
 
 /// A setting of topics.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::dev_broker) struct Setting {
-    pub(in crate::dev_broker) name: &'static str,
-    pub(in crate::dev_broker) kind: Kind,
-    pub(in crate::dev_broker) default: &'static str,
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) default: &'static str,
     /// The words allowed; or for numbers the least.
     allowed: Allowed,
 }
@@ -48,7 +48,7 @@ const fn setting(
 const LONG_MAX: &str = "9223372036854775807";
 
 /// All settings, by name.
-pub(in crate::dev_broker) const SETTINGS: &[Setting] = {
+pub(crate) const SETTINGS: &[Setting] = {
     use Allowed::{Any, AtLeast, Words};
     use Kind::{Boolean, Double, Int, List, Long, String};
     &[
@@ -99,7 +99,7 @@ pub(in crate::dev_broker) const SETTINGS: &[Setting] = {
 };
 
 /// Finds a setting.
-pub(in crate::dev_broker) fn find(name: &str) -> Option<&'static Setting> {
+pub(crate) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
@@ -141,7 +141,7 @@ fn list(value: &str) -> impl Iterator<Item = &str> {
 
 /// A change of one setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::dev_broker) enum Change {
+pub(crate) enum Change {
     Set(String),
     Reset,
     /// Adds words to a list.
@@ -152,13 +152,13 @@ pub(in crate::dev_broker) enum Change {
 
 /// What a topic was told, and what of it the broker follows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::dev_broker) struct TopicConfig {
+pub(crate) struct TopicConfig {
     own: BTreeMap<String, String>,
 }
 
 impl TopicConfig {
     /// Takes settings, all of them or none.
-    pub(in crate::dev_broker) fn new(
+    pub(crate) fn new(
         settings: impl IntoIterator<Item = (String, Option<String>)>,
     ) -> Result<Self, Refusal> {
         let changes = settings.into_iter().map(|(name, value)| match value {
@@ -173,7 +173,7 @@ impl TopicConfig {
     }
 
     /// The same with changes, all of them or none.
-    pub(in crate::dev_broker) fn changed(
+    pub(crate) fn changed(
         &self,
         changes: impl IntoIterator<Item = (String, Change)>,
     ) -> Result<Self, Refusal> {
@@ -218,12 +218,12 @@ impl TopicConfig {
     }
 
     /// The value of a setting.
-    pub(in crate::dev_broker) fn get(&self, setting: &Setting) -> &str {
+    pub(crate) fn get(&self, setting: &Setting) -> &str {
         self.own.get(setting.name).map_or(setting.default, String::as_str)
     }
 
     /// Whether the topic was told this setting itself.
-    pub(in crate::dev_broker) fn is_own(&self, setting: &Setting) -> bool {
+    pub(crate) fn is_own(&self, setting: &Setting) -> bool {
         self.own.contains_key(setting.name)
     }
 
@@ -241,39 +241,39 @@ impl TopicConfig {
     }
 
     /// Whether old records may go.
-    pub(in crate::dev_broker) fn deletes(&self) -> bool {
+    pub(crate) fn deletes(&self) -> bool {
         list(self.value("cleanup.policy")).any(|word| word == "delete")
     }
 
     /// Whether of each key the last record stays.
-    pub(in crate::dev_broker) fn compacts(&self) -> bool {
+    pub(crate) fn compacts(&self) -> bool {
         list(self.value("cleanup.policy")).any(|word| word == "compact")
     }
 
-    pub(in crate::dev_broker) fn batch_bytes_max(&self) -> usize {
+    pub(crate) fn batch_bytes_max(&self) -> usize {
         self.size("max.message.bytes").unwrap_or(0)
     }
 
-    pub(in crate::dev_broker) fn timestamp_after_ms_max(&self) -> i64 {
+    pub(crate) fn timestamp_after_ms_max(&self) -> i64 {
         self.number("message.timestamp.after.max.ms")
     }
 
     /// Whether records carry the time of their append, not the producer's.
-    pub(in crate::dev_broker) fn has_append_time(&self) -> bool {
+    pub(crate) fn has_append_time(&self) -> bool {
         self.value("message.timestamp.type") == "LogAppendTime"
     }
 
-    pub(in crate::dev_broker) fn delete_retention_ms(&self) -> i64 {
+    pub(crate) fn delete_retention_ms(&self) -> i64 {
         self.number("delete.retention.ms")
     }
 
     /// None for ever.
-    pub(in crate::dev_broker) fn retention_ms(&self) -> Option<i64> {
+    pub(crate) fn retention_ms(&self) -> Option<i64> {
         Some(self.number("retention.ms")).filter(|retention| *retention >= 0)
     }
 
     /// None for any number of bytes.
-    pub(in crate::dev_broker) fn retention_bytes(&self) -> Option<usize> {
+    pub(crate) fn retention_bytes(&self) -> Option<usize> {
         self.size("retention.bytes")
     }
 }

@@ -14,7 +14,7 @@ use kafka_protocol::{
 };
 
 use super::{Context, text};
-use crate::dev_broker::{
+use crate::{
     cluster::{Cluster, NODE_ID},
     refusal::{self, Refusal},
     topics::{Change, Kind, SETTINGS, Setting, TopicConfig},
@@ -39,7 +39,7 @@ pub(super) fn source(config: &TopicConfig, setting: &Setting) -> i8 {
 }
 
 /// Tells settings, defaults included.
-pub(in crate::dev_broker) fn describe(
+pub(crate) fn describe(
     cluster: &mut Cluster,
     request: DescribeConfigsRequest,
     _context: &Context,
@@ -159,7 +159,7 @@ fn alter(
 }
 
 /// Replaces all settings of topics.
-pub(in crate::dev_broker) fn replace(
+pub(crate) fn replace(
     cluster: &mut Cluster,
     request: AlterConfigsRequest,
     _context: &Context,
@@ -181,7 +181,7 @@ pub(in crate::dev_broker) fn replace(
 }
 
 /// Changes single settings of topics.
-pub(in crate::dev_broker) fn change(
+pub(crate) fn change(
     cluster: &mut Cluster,
     request: IncrementalAlterConfigsRequest,
     _context: &Context,

@@ -19,7 +19,7 @@ use kafka_protocol::{
 };
 
 use super::{Context, filled, text, topic_name};
-use crate::dev_broker::{
+use crate::{
     cluster::Cluster,
     group::{Caller, Committed},
     log::Writer,
@@ -90,7 +90,7 @@ fn check_commit(
 }
 
 /// Commits offsets at once.
-pub(in crate::dev_broker) fn commit(
+pub(crate) fn commit(
     cluster: &mut Cluster,
     request: OffsetCommitRequest,
     context: &Context,
@@ -123,7 +123,7 @@ pub(in crate::dev_broker) fn commit(
 
 /// Keeps offsets until a transaction ends. A member of an old generation is refused, so that it
 /// can't commit for partitions that are somebody else's by now.
-pub(in crate::dev_broker) fn commit_in_transaction(
+pub(crate) fn commit_in_transaction(
     cluster: &mut Cluster,
     request: TxnOffsetCommitRequest,
     context: &Context,
@@ -198,7 +198,7 @@ fn asked(
 }
 
 /// Answers with committed offsets.
-pub(in crate::dev_broker) fn fetch(
+pub(crate) fn fetch(
     cluster: &mut Cluster,
     request: OffsetFetchRequest,
     context: &Context,
@@ -253,7 +253,7 @@ pub(in crate::dev_broker) fn fetch(
 }
 
 /// Forgets offsets of a group without members.
-pub(in crate::dev_broker) fn delete(
+pub(crate) fn delete(
     cluster: &mut Cluster,
     request: OffsetDeleteRequest,
     _context: &Context,

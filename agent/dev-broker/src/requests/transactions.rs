@@ -16,7 +16,7 @@ use kafka_protocol::{
 };
 
 use super::{Context, text, topic_name};
-use crate::dev_broker::{
+use crate::{
     cluster::Cluster,
     log::{Outcome, Writer},
     refusal::bare_code,
@@ -31,7 +31,7 @@ fn fenced(code: ResponseError, version: i16, version_min: i16) -> ResponseError 
 }
 
 /// Gives out a producer id; with a transactional id, the next epoch of its own.
-pub(in crate::dev_broker) fn init_producer_id(
+pub(crate) fn init_producer_id(
     cluster: &mut Cluster,
     request: InitProducerIdRequest,
     context: &Context,
@@ -57,7 +57,7 @@ pub(in crate::dev_broker) fn init_producer_id(
 }
 
 /// Adds partitions to a transaction: all of them, or none if one is not there.
-pub(in crate::dev_broker) fn add_partitions(
+pub(crate) fn add_partitions(
     cluster: &mut Cluster,
     request: AddPartitionsToTxnRequest,
     context: &Context,
@@ -96,7 +96,7 @@ pub(in crate::dev_broker) fn add_partitions(
 }
 
 /// Adds a group's offsets to a transaction.
-pub(in crate::dev_broker) fn add_offsets(
+pub(crate) fn add_offsets(
     cluster: &mut Cluster,
     request: AddOffsetsToTxnRequest,
     context: &Context,
@@ -112,7 +112,7 @@ pub(in crate::dev_broker) fn add_offsets(
 }
 
 /// Ends a transaction.
-pub(in crate::dev_broker) fn end(
+pub(crate) fn end(
     cluster: &mut Cluster,
     request: EndTxnRequest,
     context: &Context,
@@ -125,7 +125,7 @@ pub(in crate::dev_broker) fn end(
 }
 
 /// Lists transactional ids, by state, producer and age.
-pub(in crate::dev_broker) fn list(
+pub(crate) fn list(
     cluster: &mut Cluster,
     request: ListTransactionsRequest,
     context: &Context,
@@ -157,7 +157,7 @@ pub(in crate::dev_broker) fn list(
 }
 
 /// Describes transactional ids.
-pub(in crate::dev_broker) fn describe(
+pub(crate) fn describe(
     cluster: &mut Cluster,
     request: DescribeTransactionsRequest,
     _context: &Context,

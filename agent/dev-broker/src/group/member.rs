@@ -5,19 +5,19 @@ use bytes::Bytes;
 use super::Ticket;
 
 /// What a member brings: the assignors that it can be assigned by, with its subscription for each.
-pub(in crate::dev_broker) type Protocols = Vec<(String, Bytes)>;
+pub(crate) type Protocols = Vec<(String, Bytes)>;
 
 /// A member of a group.
 #[derive(Clone, Debug)]
-pub(in crate::dev_broker) struct Member {
+pub(crate) struct Member {
     /// Its `group.instance.id`, if it is a static member.
-    pub(in crate::dev_broker) instance: Option<String>,
-    pub(in crate::dev_broker) client_id: String,
-    pub(in crate::dev_broker) client_host: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
     pub(super) session_timeout_ms: i32,
     pub(super) rebalance_timeout_ms: i32,
     pub(super) protocols: Protocols,
-    pub(in crate::dev_broker) assignment: Bytes,
+    pub(crate) assignment: Bytes,
     pub(super) joining: Option<Ticket>,
     pub(super) syncing: Option<Ticket>,
     /// Whether it asked for its assignment since the last generation began.
@@ -27,7 +27,7 @@ pub(in crate::dev_broker) struct Member {
 
 impl Member {
     /// What it brought for an assignor.
-    pub(in crate::dev_broker) fn metadata(&self, protocol: &str) -> Bytes {
+    pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
         let mut found = self.protocols.iter().filter(|(name, _)| name == protocol);
         found.next().map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }

@@ -16,13 +16,13 @@ use kafka_protocol::{
 use uuid::Uuid;
 
 use super::{Context, LEADER, LEADER_EPOCH, text, topic_name};
-use crate::dev_broker::{
+use crate::{
     cluster::{CLUSTER_ID, Cluster},
     topics::Topic,
 };
 
 /// Answers with topics by name or id, or with all of them.
-pub(in crate::dev_broker) fn metadata(
+pub(crate) fn metadata(
     cluster: &mut Cluster,
     request: MetadataRequest,
     context: &Context,
@@ -87,7 +87,7 @@ fn described(name: &str, topic: &Topic) -> MetadataResponseTopic {
 }
 
 /// Answers with the one node there is.
-pub(in crate::dev_broker) fn describe_cluster(
+pub(crate) fn describe_cluster(
     cluster: &mut Cluster,
     request: DescribeClusterRequest,
     _context: &Context,
@@ -109,7 +109,7 @@ pub(in crate::dev_broker) fn describe_cluster(
 const ONE_COORDINATOR_VERSION_MAX: i16 = 3;
 
 /// Answers that the one node coordinates every group and transactional id.
-pub(in crate::dev_broker) fn find_coordinator(
+pub(crate) fn find_coordinator(
     cluster: &mut Cluster,
     request: FindCoordinatorRequest,
     context: &Context,

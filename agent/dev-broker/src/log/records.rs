@@ -11,15 +11,15 @@ use super::{
 
 /// What a topic takes.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::dev_broker) struct Limits {
+pub(crate) struct Limits {
     /// `max.message.bytes`.
-    pub(in crate::dev_broker) batch_bytes_max: usize,
+    pub(crate) batch_bytes_max: usize,
     /// What a batch may come to when it is not compressed any more.
-    pub(in crate::dev_broker) decompressed_bytes_max: usize,
+    pub(crate) decompressed_bytes_max: usize,
     /// Whether every record needs a key, as in a compacted topic.
-    pub(in crate::dev_broker) keys_needed: bool,
+    pub(crate) keys_needed: bool,
     /// `message.timestamp.after.max.ms`.
-    pub(in crate::dev_broker) timestamp_after_ms_max: i64,
+    pub(crate) timestamp_after_ms_max: i64,
 }
 
 /// A record inside the decompressed bytes of its batch.

@@ -15,28 +15,28 @@ const SESSION_TIMEOUT_MS: std::ops::RangeInclusive<i32> = 6_000..=1_800_000;
 
 /// A request to join.
 #[derive(Clone, Debug)]
-pub(in crate::dev_broker) struct Join {
-    pub(in crate::dev_broker) ticket: Ticket,
+pub(crate) struct Join {
+    pub(crate) ticket: Ticket,
     /// Empty for a new member.
-    pub(in crate::dev_broker) member_id: String,
+    pub(crate) member_id: String,
     /// What a new member would be called.
-    pub(in crate::dev_broker) new_id: String,
-    pub(in crate::dev_broker) instance: Option<String>,
-    pub(in crate::dev_broker) client_id: String,
-    pub(in crate::dev_broker) client_host: String,
-    pub(in crate::dev_broker) session_timeout_ms: i32,
-    pub(in crate::dev_broker) rebalance_timeout_ms: i32,
-    pub(in crate::dev_broker) protocol_type: String,
-    pub(in crate::dev_broker) protocols: Protocols,
+    pub(crate) new_id: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) client_id: String,
+    pub(crate) client_host: String,
+    pub(crate) session_timeout_ms: i32,
+    pub(crate) rebalance_timeout_ms: i32,
+    pub(crate) protocol_type: String,
+    pub(crate) protocols: Protocols,
     /// Whether a new member is given its id first, and joins with its second request.
-    pub(in crate::dev_broker) id_first: bool,
+    pub(crate) id_first: bool,
     /// Whether a leader can be told to leave the assignment as it is.
-    pub(in crate::dev_broker) can_skip_assignment: bool,
+    pub(crate) can_skip_assignment: bool,
 }
 
 impl Group {
     /// Takes a request to join; its answer comes with [`Group::take_answers`], perhaps later.
-    pub(in crate::dev_broker) fn join(&mut self, join: Join, now_ms: i64) {
+    pub(crate) fn join(&mut self, join: Join, now_ms: i64) {
         let ticket = join.ticket;
         let refused = |code, member_id: &str| {
             Answer::Join(Err(JoinRefused { code, member_id: member_id.to_owned() }))

@@ -12,7 +12,7 @@ use kafka_protocol::{
 };
 
 use super::{Context, filled, text};
-use crate::dev_broker::{
+use crate::{
     cluster::Cluster,
     group::{Answer, Caller, Join, JoinRefused, Joined, Peer, Sync, Synced, Ticket},
     refusal::bare_code,
@@ -28,7 +28,7 @@ const SKIP_ASSIGNMENT_VERSION_MIN: i16 = 9;
 const LEAVE_SEVERAL_VERSION_MIN: i16 = 3;
 
 /// Lets a member join. None means that the answer will come under the ticket.
-pub(in crate::dev_broker) fn join(
+pub(crate) fn join(
     cluster: &mut Cluster,
     request: JoinGroupRequest,
     (ticket, unique): (Ticket, String),
@@ -78,7 +78,7 @@ pub(in crate::dev_broker) fn join(
 }
 
 /// The generation, or why there is none, as it goes over the wire.
-pub(in crate::dev_broker) fn join_response(
+pub(crate) fn join_response(
     outcome: Result<Joined, JoinRefused>,
     context: &Context,
 ) -> JoinGroupResponse {
@@ -113,7 +113,7 @@ pub(in crate::dev_broker) fn join_response(
 }
 
 /// Asks for an assignment. None means that the answer will come under the ticket.
-pub(in crate::dev_broker) fn sync(
+pub(crate) fn sync(
     cluster: &mut Cluster,
     request: &SyncGroupRequest,
     ticket: Ticket,
@@ -141,9 +141,7 @@ pub(in crate::dev_broker) fn sync(
 }
 
 /// The assignment, or why there is none, as it goes over the wire.
-pub(in crate::dev_broker) fn sync_response(
-    outcome: Result<Synced, ResponseError>,
-) -> SyncGroupResponse {
+pub(crate) fn sync_response(outcome: Result<Synced, ResponseError>) -> SyncGroupResponse {
     match outcome {
         Err(code) => SyncGroupResponse::default().with_error_code(code.code()),
         Ok(synced) => SyncGroupResponse::default()
@@ -154,7 +152,7 @@ pub(in crate::dev_broker) fn sync_response(
 }
 
 /// A sign of life.
-pub(in crate::dev_broker) fn heartbeat(
+pub(crate) fn heartbeat(
     cluster: &mut Cluster,
     request: HeartbeatRequest,
     context: &Context,
@@ -171,7 +169,7 @@ pub(in crate::dev_broker) fn heartbeat(
 }
 
 /// Members go for good.
-pub(in crate::dev_broker) fn leave(
+pub(crate) fn leave(
     cluster: &mut Cluster,
     request: LeaveGroupRequest,
     context: &Context,

@@ -11,7 +11,7 @@ use kafka_protocol::{
 };
 
 use super::Context;
-use crate::dev_broker::{
+use crate::{
     cluster::Cluster,
     log::{Appended, Batch},
     refusal::{self, Refusal},
@@ -22,7 +22,7 @@ use crate::dev_broker::{
 const ABORTABLE_VERSION_MIN: i16 = 11;
 
 /// Appends what came for each partition; one that is refused keeps no other from being taken.
-pub(in crate::dev_broker) fn produce(
+pub(crate) fn produce(
     cluster: &mut Cluster,
     request: ProduceRequest,
     context: &Context,

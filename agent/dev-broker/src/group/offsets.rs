@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
 
-use crate::dev_broker::{log::Outcome, topics::TopicPartition};
+use crate::{log::Outcome, topics::TopicPartition};
 
 /// An offset that a group committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::dev_broker) struct Committed {
-    pub(in crate::dev_broker) offset: i64,
-    pub(in crate::dev_broker) leader_epoch: i32,
-    pub(in crate::dev_broker) metadata: String,
+pub(crate) struct Committed {
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: i32,
+    pub(crate) metadata: String,
 }
 
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ struct Entry {
 
 /// All offsets of a group.
 #[derive(Debug, Default)]
-pub(in crate::dev_broker) struct Offsets {
+pub(crate) struct Offsets {
     committed: BTreeMap<TopicPartition, Entry>,
     /// By the producer of the transaction.
     pending: BTreeMap<i64, BTreeMap<TopicPartition, Entry>>,
@@ -31,7 +31,7 @@ pub(in crate::dev_broker) struct Offsets {
 }
 
 impl Offsets {
-    pub(in crate::dev_broker) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.committed.is_empty() && self.pending.is_empty()
     }
 
@@ -41,13 +41,13 @@ impl Offsets {
     }
 
     /// Commits an offset at once.
-    pub(in crate::dev_broker) fn commit(&mut self, partition: TopicPartition, offset: Committed) {
+    pub(crate) fn commit(&mut self, partition: TopicPartition, offset: Committed) {
         let entry = self.entry(offset);
         self.committed.insert(partition, entry);
     }
 
     /// Keeps an offset until a producer's transaction ends.
-    pub(in crate::dev_broker) fn commit_later(
+    pub(crate) fn commit_later(
         &mut self,
         producer_id: i64,
         partition: TopicPartition,
@@ -58,7 +58,7 @@ impl Offsets {
     }
 
     /// Makes the offsets of a transaction good, or drops them.
-    pub(in crate::dev_broker) fn end(&mut self, producer_id: i64, outcome: Outcome) {
+    pub(crate) fn end(&mut self, producer_id: i64, outcome: Outcome) {
         let pending = self.pending.remove(&producer_id).unwrap_or_default();
         if outcome == Outcome::Aborted {
             return;
@@ -73,7 +73,7 @@ impl Offsets {
 
     /// The committed offset of a partition. If only a stable one will do, one that waits for the
     /// end of a transaction is an error.
-    pub(in crate::dev_broker) fn get(
+    pub(crate) fn get(
         &self,
         partition: &TopicPartition,
         stable: bool,
@@ -85,7 +85,7 @@ impl Offsets {
     }
 
     /// All partitions with an offset, waiting ones included.
-    pub(in crate::dev_broker) fn partitions(&self) -> Vec<TopicPartition> {
+    pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
         let pending = self.pending.values().flat_map(BTreeMap::keys);
         let mut all: Vec<_> = self.committed.keys().chain(pending).cloned().collect();
         all.sort();
@@ -94,7 +94,7 @@ impl Offsets {
     }
 
     /// Forgets the offsets of partitions.
-    pub(in crate::dev_broker) fn forget(&mut self, gone: impl Fn(&TopicPartition) -> bool) {
+    pub(crate) fn forget(&mut self, gone: impl Fn(&TopicPartition) -> bool) {
         self.committed.retain(|partition, _| !gone(partition));
         for pending in self.pending.values_mut() {
             pending.retain(|partition, _| !gone(partition));

@@ -41,33 +41,29 @@ mod attribute {
 
 /// Who wrote a batch, when it is idempotent or transactional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dev_broker) struct Writer {
-    pub(in crate::dev_broker) producer_id: i64,
-    pub(in crate::dev_broker) epoch: i16,
+pub(crate) struct Writer {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
 }
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dev_broker) enum Outcome {
+pub(crate) enum Outcome {
     Committed,
     Aborted,
 }
 
 /// A batch of a log, or on its way there.
 #[derive(Clone, Debug)]
-pub(in crate::dev_broker) struct Batch {
+pub(crate) struct Batch {
     bytes: Bytes,
     /// When it was appended.
-    pub(in crate::dev_broker) appended_ms: i64,
+    pub(crate) appended_ms: i64,
 }
 
 impl Batch {
     /// Takes what a client sent: one whole batch that keeps what its header says.
-    pub(in crate::dev_broker) fn read(
-        bytes: &[u8],
-        limits: &Limits,
-        now_ms: i64,
-    ) -> Result<Self, Refusal> {
+    pub(crate) fn read(bytes: &[u8], limits: &Limits, now_ms: i64) -> Result<Self, Refusal> {
         let corrupt = |why: &str| Refusal::new(ResponseError::CorruptMessage, why);
         if bytes.len() < HEADER_BYTES {
             return Err(corrupt("a record batch is shorter than its header"));
@@ -131,7 +127,7 @@ impl Batch {
     }
 
     /// The marker that ends a transaction: a record of its own, with an offset of its own.
-    pub(in crate::dev_broker) fn marker(writer: Writer, outcome: Outcome, now_ms: i64) -> Self {
+    pub(crate) fn marker(writer: Writer, outcome: Outcome, now_ms: i64) -> Self {
         // Length, attributes, deltas of time and offset, then key and value with their lengths,
         // and no headers. All numbers but those in key and value are zigzag varints of one byte.
         let kind = u8::from(outcome == Outcome::Committed);
@@ -189,15 +185,15 @@ impl Batch {
     }
 
     /// As it goes over the wire.
-    pub(in crate::dev_broker) fn bytes(&self) -> &Bytes {
+    pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    pub(in crate::dev_broker) fn base_offset(&self) -> i64 {
+    pub(crate) fn base_offset(&self) -> i64 {
         self.long(field::BASE_OFFSET)
     }
 
-    pub(in crate::dev_broker) fn last_offset(&self) -> i64 {
+    pub(crate) fn last_offset(&self) -> i64 {
         self.base_offset() + i64::from(self.last_offset_delta())
     }
 
@@ -222,7 +218,7 @@ impl Batch {
     }
 
     /// The producer, if it counts its batches.
-    pub(in crate::dev_broker) fn writer(&self) -> Option<Writer> {
+    pub(crate) fn writer(&self) -> Option<Writer> {
         let producer_id = self.long(field::PRODUCER_ID);
         let epoch = self.short(field::PRODUCER_EPOCH);
         (producer_id >= 0).then_some(Writer { producer_id, epoch })
@@ -233,7 +229,7 @@ impl Batch {
         self.attributes() & attribute::COMPRESSION
     }
 
-    pub(in crate::dev_broker) fn is_transactional(&self) -> bool {
+    pub(crate) fn is_transactional(&self) -> bool {
         self.attributes() & attribute::TRANSACTIONAL != 0
     }
 
