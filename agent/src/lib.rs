@@ -7,20 +7,33 @@
 //! - [`guest`]: wasmtime ⇒ [`Processor`](sidestream_core::task::Processor).
 //! - [`control`]: tonic ⇒ status, commands, reads of state, events; probes and metrics.
 //! - [`telemetry`]: how the process logs, and what it counts.
-//! - [`agent`]: the composition: builds the rooms, starts the workers, drains them.
+//! - `settings`: a pipeline's settings ⇒ those of the rooms above.
+//! - `modules`: what modules there are: files, versions on disk, compiled code.
+//! - `runtime`: the workers' threads, and what they tell.
+//! - `rollout`: one module replaces another.
+//! - `operator`: what the control interface asks of the agent.
+//! - [`dead_letters`]: records that were put aside, and back.
+//! - [`app`]: the composition: builds the rooms, starts the workers, drains them.
 //! - [`private`]: folders that nobody else can enter.
 //! - [`cli`]: the verbs.
 //!
 //! An adapter names no other adapter.
 
-pub mod agent;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod crash_point;
+pub mod dead_letters;
+mod doing;
 pub mod guest;
 pub mod kafka;
+pub mod modules;
+mod operator;
 pub mod plan;
 pub mod private;
+mod rollout;
+mod runtime;
+mod settings;
 pub mod state;
 pub mod telemetry;

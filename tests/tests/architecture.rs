@@ -24,21 +24,38 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("control", &["config"]),
     ("plan", &["config"]),
     ("telemetry", &["config"]),
+    ("doing", &[]),
+    ("settings", &["config", "guest", "kafka", "plan", "state"]),
     (
-        "agent",
+        "modules",
+        &["config", "control", "doing", "guest", "plan", "private", "settings", "telemetry"],
+    ),
+    (
+        "runtime",
+        &["control", "crash_point", "doing", "guest", "kafka", "modules", "state", "telemetry"],
+    ),
+    ("rollout", &["config", "control", "guest", "modules", "runtime"]),
+    ("operator", &["control", "guest", "rollout", "runtime", "state", "telemetry"]),
+    ("dead_letters", &["config", "kafka", "plan", "settings"]),
+    (
+        "app",
         &[
             "config",
             "control",
-            "crash_point",
+            "dead_letters",
             "guest",
             "kafka",
+            "modules",
+            "operator",
             "plan",
-            "private",
+            "rollout",
+            "runtime",
+            "settings",
             "state",
             "telemetry",
         ],
     ),
-    ("cli", &["agent", "config", "control", "plan", "telemetry"]),
+    ("cli", &["app", "config", "control", "dead_letters", "plan", "telemetry"]),
 ];
 
 /// Libraries that belong to one room of `agent/src` each.

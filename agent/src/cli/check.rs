@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sidestream_core::topology::Topology;
 
 use crate::{
-    agent,
+    app,
     cli::{
         Exit,
         finding::{self, About, Finding},
@@ -32,15 +32,15 @@ pub(super) fn check(file: &Path, offline: bool, output: &mut Output) -> Exit {
     let mut progress = Progress::new(output);
     let mut compiling =
         |path: &Path| progress.step(output, "compiling", &path.display().to_string());
-    for error in agent::check_modules(&pipeline, &mut compiling) {
+    for error in app::check_modules(&pipeline, &mut compiling) {
         findings.extend(finding::of_agent(file, error));
     }
-    if !offline && let Some(problem) = agent::check_state(&pipeline) {
+    if !offline && let Some(problem) = app::check_state(&pipeline) {
         findings.push(Finding::of_problem(About::State, file, problem));
     }
     let mut warnings = Vec::new();
     if !offline {
-        match agent::check_control(&pipeline) {
+        match app::check_control(&pipeline) {
             Ok(warning) => warnings.extend(warning),
             Err(error) => findings.extend(finding::of_agent(file, error)),
         }
@@ -69,9 +69,9 @@ fn look_at_topics(
     pipeline: &Pipeline,
     progress: &mut Progress,
     output: &mut Output,
-) -> Result<Plan, agent::Error> {
+) -> Result<Plan, app::Error> {
     progress.step(output, "asking the brokers", "");
-    agent::check_topics(pipeline)
+    app::check_topics(pipeline)
 }
 
 /// The plan, and what has to be done soon, as JSON.

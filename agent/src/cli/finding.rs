@@ -5,7 +5,7 @@ use std::{fmt, path::Path};
 use serde::Serialize;
 
 use crate::{
-    agent,
+    app,
     cli::{Exit, text},
     config::{self, Problem},
 };
@@ -115,13 +115,13 @@ pub(super) fn of_pipeline(file: &Path, error: config::Error) -> Vec<Finding> {
 }
 
 /// The problems of an agent that did not start, or could not go on.
-pub(super) fn of_agent(file: &Path, error: agent::Error) -> Vec<Finding> {
-    use agent::Error;
+pub(super) fn of_agent(file: &Path, error: app::Error) -> Vec<Finding> {
+    use app::Error;
     let about = match &error {
         _ if error.is_of_pipeline() => About::Pipeline,
         Error::Topics(_) | Error::Kafka(_) => About::Topics,
-        Error::Module { .. } | Error::ModuleFile { .. } | Error::Initialise { .. } => About::Module,
-        Error::State(_) | Error::Versions(_) => About::State,
+        Error::Module(app::ModuleError::Versions(_)) | Error::State(_) => About::State,
+        Error::Module(_) => About::Module,
         Error::Control(_) => About::Pipeline,
         Error::Thread(_) | Error::Worker(_) | Error::Deadline(_) => About::Run,
     };

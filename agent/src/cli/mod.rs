@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
         Verb::Reset(how) => reset::run(how, &mut output),
         Verb::DevBroker(broker) => dev_broker::run(&arguments, broker, &mut output),
         Verb::Compile { memory_bytes_max } => {
-            return ExitCode::from(crate::agent::compile(*memory_bytes_max));
+            return ExitCode::from(crate::app::compile(*memory_bytes_max));
         }
         Verb::Schema => {
             output.text(&format!("{:#}", config::schema()));
@@ -61,7 +61,7 @@ pub fn main() -> ExitCode {
 
 /// Reads the pipeline file with the environment of this process.
 fn load(file: &Path) -> Result<Pipeline, Vec<Finding>> {
-    let kafka_properties = Some(crate::agent::kafka_properties());
+    let kafka_properties = Some(crate::app::kafka_properties());
     let sources = Sources { kafka_properties, ..Sources::from_process() };
     config::load(file, sources).map_err(|error| finding::of_pipeline(file, error))
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{
-    agent::reset::{Extent, Reset},
+    app::reset::{Extent, Reset},
     cli::{
         Exit,
         finding::{self, Finding},

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::{
-    agent::{Agent, Stop},
+    app::{Agent, Stop},
     cli::{
         Arguments, Exit,
         finding::{self, About, Finding},

@@ -160,7 +160,7 @@ fn a_state_directory_that_can_not_be_written_is_told_with_its_place() {
              transforms: [{{name: t, module: m, inputs: [x]}}]\n"
         );
         std::fs::write(&file, pipeline).unwrap();
-        crate::agent::check_state(&load(&file).unwrap())
+        crate::app::check_state(&load(&file).unwrap())
     };
     assert_eq!(check("made/when/needed"), None);
     let problem = check("/proc/nope").unwrap();

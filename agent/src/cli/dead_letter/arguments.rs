@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 
 use crate::{
-    agent::dead_letters::{DeadLetters, Place, Selection},
     cli::finding::{self, Finding},
+    dead_letters::{DeadLetters, Place, Selection},
 };
 
 /// One of these says which letters to put back.
@@ -156,7 +156,7 @@ impl LetterPlace {
         letters: &DeadLetters,
     ) -> Result<Place, Vec<Finding>> {
         let topic = letters.topic(self.topic.as_deref());
-        let topic = topic.map_err(|error| finding::of_agent(file, error))?;
+        let topic = topic.map_err(|error| finding::of_agent(file, error.into()))?;
         Ok(Place { topic, partition: self.partition, offset: self.offset })
     }
 }

@@ -9,8 +9,8 @@ use super::{
     open, text, watched,
 };
 use crate::{
-    agent::dead_letters::{Count, Listed, Listing},
     cli::{Exit, finding::Finding, output::Output},
+    dead_letters::{Count, Listed, Listing},
 };
 
 /// How much of a message a line shows.

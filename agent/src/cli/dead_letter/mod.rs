@@ -13,13 +13,13 @@ use serde_json::json;
 
 pub(super) use self::arguments::DeadLetter;
 use crate::{
-    agent::{self, dead_letters::DeadLetters},
     cli::{
         Exit,
         finding::{self, Finding},
         load,
         output::Output,
     },
+    dead_letters::{self, DeadLetters},
 };
 
 /// How many offsets there must be to read before a bar shows how far it is.
@@ -49,14 +49,14 @@ pub(super) fn run(verb: &DeadLetter, output: &mut Output) -> Exit {
 /// The dead-letter topics of the pipeline in a file.
 fn open(file: &Path) -> Result<DeadLetters, Vec<Finding>> {
     let pipeline = load(file)?;
-    DeadLetters::open(&pipeline).map_err(|error| finding::of_agent(file, error))
+    DeadLetters::open(&pipeline).map_err(|error| finding::of_agent(file, error.into()))
 }
 
 /// Does something that takes its time while a bar on standard error, if that is a terminal, shows
 /// how far it is.
 fn watched<T>(
     file: &Path,
-    act: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, agent::Error>,
+    act: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, dead_letters::Error>,
 ) -> Result<T, Vec<Finding>> {
     let mut bar: Option<ProgressBar> = None;
     let done = act(&mut |read, total| {
@@ -67,7 +67,7 @@ fn watched<T>(
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    done.map_err(|error| finding::of_agent(file, error))
+    done.map_err(|error| finding::of_agent(file, error.into()))
 }
 
 fn new_bar(total: u64) -> ProgressBar {

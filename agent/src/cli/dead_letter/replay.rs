@@ -9,12 +9,12 @@ use super::{
     open, text, watched,
 };
 use crate::{
-    agent::dead_letters::{Homeless, Place, Replay, Replayed, Selection},
     cli::{
         Exit,
         finding::{self, About, Finding},
         output::Output,
     },
+    dead_letters::{Homeless, Place, Replay, Replayed, Selection},
 };
 
 pub(super) fn run(

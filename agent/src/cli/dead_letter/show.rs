@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::{arguments::LetterPlace, open, replay::nothing_at, text, watched};
 use crate::{
-    agent::dead_letters::{PutBack, Shown},
     cli::{Exit, finding::Finding, output::Output},
+    dead_letters::{PutBack, Shown},
 };
 
 pub(super) fn run(

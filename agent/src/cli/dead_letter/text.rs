@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 pub(super) use crate::cli::text::clean;
 use crate::{
-    agent::dead_letters::{Letter, Place},
     cli::text::steers,
+    dead_letters::{Letter, Place},
 };
 
 /// What marks bytes that are written in hexadecimal.

@@ -1,0 +1,134 @@
+//! What a pipeline's settings come to for each room: clients of Kafka, workers, modules, stores.
+
+mod memory;
+
+use std::time::Duration;
+
+use sidestream_core::{
+    topology::{Input, Subtopology},
+    worker,
+};
+
+use self::memory::{Shares, Wanted};
+use crate::{
+    config::{
+        Pipeline,
+        pipeline::{self, Guarantee},
+    },
+    guest::{self, Compile},
+    kafka,
+    plan::Plan,
+    state::{self, StoreSpec, TaskStores},
+};
+
+/// This program, whatever has become of its file: it is who compiles (see [`guest::Compile`]).
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// The configuration of the Kafka clients for a pipeline.
+pub(crate) fn kafka_config(pipeline: &Pipeline, identity: &str) -> kafka::Config {
+    let properties = |properties: &pipeline::Properties| properties.0.iter().cloned().collect();
+    let limits = &pipeline.limits;
+    kafka::Config {
+        application: pipeline.application.clone(),
+        identity: identity.to_owned(),
+        workers: pipeline.workers as usize,
+        exactly_once: pipeline.guarantee == Guarantee::ExactlyOnce,
+        properties: properties(&pipeline.kafka.common),
+        consumer: properties(&pipeline.kafka.consumer),
+        producer: properties(&pipeline.kafka.producer),
+        admin: properties(&pipeline.kafka.admin),
+        session_timeout: pipeline.kafka.session_timeout,
+        transaction_timeout: pipeline.kafka.transaction_timeout,
+        commit_timeout: limits.revoke_time_max,
+        message_bytes_max: pipeline.kafka.message_bytes_max,
+        queue_bytes_max: shares(pipeline, 1).queues,
+        ..kafka::Config::default()
+    }
+}
+
+/// That of the workers.
+pub(crate) fn worker_config(
+    pipeline: &Pipeline,
+    shares: Shares,
+    transaction_timeout: Duration,
+) -> worker::Config {
+    let limits = &pipeline.limits;
+    worker::Config {
+        exactly_once: pipeline.guarantee == Guarantee::ExactlyOnce,
+        commit_interval: pipeline.commit_interval,
+        transaction_timeout,
+        uncommitted_bytes_max: shares.uncommitted,
+        batch_records_max: limits.batch_records_max as usize,
+        buffered_bytes_max: shares.buffered,
+        idle_max: pipeline.task_idle_max,
+        attempts_max: limits.retry_attempts_max,
+        retry_backoff: limits.retry_backoff,
+        ..worker::Config::default()
+    }
+}
+
+/// That of the modules, which may take so much memory together.
+pub(crate) fn guest_config(pipeline: &Pipeline, memory_total: usize) -> guest::Config {
+    let limits = &pipeline.limits;
+    let default = guest::Config::default();
+    guest::Config {
+        module_bytes_max: bytes(limits.module_bytes_max),
+        compile: Compile::InProcess(THIS_PROGRAM.into()),
+        compile_time_max: limits.compile_time_max,
+        compile_memory_bytes_max: limits.compile_memory_bytes_max,
+        memory_bytes_max: bytes(limits.guest_memory_bytes_max),
+        memory_total_bytes_max: memory_total,
+        calls_at_once_max: pipeline.workers as usize,
+        table_elements_max: limits.guest_table_elements_max as usize,
+        stack_bytes_max: bytes(limits.guest_stack_bytes_max),
+        call_time_max: limits.batch_time_max,
+        output_bytes_max: bytes(limits.output_bytes_max),
+        record_bytes_max: bytes(limits.record_bytes_max),
+        // A module may ask for what all records of its batch need at once.
+        get_keys_max: default.get_keys_max.max(limits.batch_records_max as usize),
+        ..default
+    }
+}
+
+/// The stores of each sub-topology.
+pub(crate) fn task_stores(plan: &Plan) -> Vec<TaskStores> {
+    let subtopologies = plan.topology.subtopologies.iter().zip(&plan.stores);
+    let of_one = |(subtopology, kinds): (&Subtopology, &Vec<_>)| {
+        let stores = subtopology.stores.iter().zip(kinds);
+        let topic = |input: &Input| plan.topology.topic(input.topic).name.clone();
+        TaskStores {
+            stores: stores
+                .map(|(store, kind)| StoreSpec {
+                    name: store.name.clone(),
+                    kind: store_kind(*kind),
+                })
+                .collect(),
+            inputs: subtopology.inputs.iter().map(topic).collect(),
+        }
+    };
+    subtopologies.map(of_one).collect()
+}
+
+fn store_kind(kind: pipeline::StoreKind) -> state::StoreKind {
+    match kind {
+        pipeline::StoreKind::RocksDb => state::StoreKind::RocksDb,
+        pipeline::StoreKind::Memory => state::StoreKind::Memory,
+    }
+}
+
+/// What each user of memory may have, with so many partitions for a worker.
+pub(crate) fn shares(pipeline: &Pipeline, partitions: usize) -> Shares {
+    let wanted = Wanted {
+        budget: bytes(pipeline.memory_bytes_max),
+        workers: pipeline.workers as usize,
+        partitions,
+        uncommitted: bytes(pipeline.limits.uncommitted_bytes_max),
+        buffered: bytes(pipeline.limits.buffered_bytes_max),
+    };
+    wanted.shares()
+}
+
+/// A number of bytes, as this machine counts them.
+pub(crate) fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
