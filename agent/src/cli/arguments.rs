@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
-    cli::{control::Control, dead_letter::DeadLetter, dev_broker::Broker, exit, reset::HowToReset},
+    cli::{
+        control::Control, dead_letter::DeadLetter, dev_broker::Broker, exit, output::OutputFormat,
+        reset::HowToReset,
+    },
     config::pipeline,
 };
 
@@ -72,16 +75,6 @@ pub enum Verb {
         /// The shell.
         shell: clap_complete::Shell,
     },
-}
-
-/// In which form to answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
-    /// For people.
-    #[default]
-    Human,
-    /// One JSON object.
-    Json,
 }
 
 /// The least level to log.

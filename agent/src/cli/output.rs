@@ -4,9 +4,20 @@
 
 use std::io::{IsTerminal, Write};
 
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::cli::{Finding, arguments::OutputFormat, text};
+use crate::cli::{Finding, text};
+
+/// In which form to answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object.
+    Json,
+}
 
 /// Answers in the form that was asked for: results on standard output, problems for people on
 /// standard error.

@@ -1,9 +1,10 @@
 use clap::{CommandFactory, Parser};
 
 use super::{
-    arguments::{Arguments, OutputFormat, Verb},
+    arguments::{Arguments, Verb},
     exit::Exit,
     finding::{About, Finding, exit, of_pipeline},
+    output::OutputFormat,
     *,
 };
 use crate::config::{Position, Problem};

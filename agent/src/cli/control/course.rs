@@ -284,9 +284,9 @@ fn of_plan(plan: &SwapPlan) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::cli::{
-        arguments::OutputFormat,
         exit::Exit,
         finding::{self, Finding},
+        output::OutputFormat,
     };
 
     fn update(phase: SwapPhase, message: &str) -> SwapUpdate {
