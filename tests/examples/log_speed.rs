@@ -13,8 +13,8 @@ use rdkafka::{
 };
 use sidestream::kafka::{Config, KafkaLog, Properties};
 use sidestream_core::{
-    record::{Outputs, PARTITION_BY_KEY},
-    worker::{Committed, Log, Transaction},
+    record::{Committed, Outputs, PARTITION_BY_KEY},
+    worker::{Log, Transaction},
 };
 use sidestream_sim::contract::log::{INPUT, OUTPUT, member::Member, topology};
 use sidestream_tests::{broker, topics};

@@ -12,8 +12,8 @@ use rdkafka::{
 };
 use sidestream::state::{Config, StoreKind, StoreSpec, Stores, TaskStores};
 use sidestream_core::{
-    record::{Changes, TaskId},
-    task::{Position, StorePosition, TopicId},
+    record::{Changes, TaskId, TopicId},
+    task::{Position, StorePosition},
 };
 use sidestream_tests::{broker, topics};
 use sidestream_verifier::{

@@ -30,6 +30,30 @@ pub const fn time_told_by(timestamp: Timestamp) -> Timestamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicIndex(pub u16);
 
+/// A topic's id in the cluster (a UUID); all zero where it is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TopicId(pub [u8; 16]);
+
+impl TopicId {
+    /// Whether both are known, and are the ids of two topics.
+    #[must_use]
+    pub fn differs(self, other: Self) -> bool {
+        self != other && self != Self::default() && other != Self::default()
+    }
+}
+
+/// Rises with each `assign` or `seek` of a partition.
+pub type FetchEpoch = u64;
+
+/// A committed offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read.
+    pub offset: Offset,
+    /// What was stored with it.
+    pub metadata: String,
+}
+
 /// A partition of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {

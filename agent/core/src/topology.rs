@@ -194,3 +194,6 @@ impl Topology {
         })
     }
 }
+
+/// A version of a transform's code, as the shell counts them. Each transform starts with 0.
+pub type Version = u64;

@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestream_core::{
-    record::{Offset, TopicPartition},
-    task::TopicId,
-};
+use sidestream_core::record::{Offset, TopicId, TopicPartition};
 
 use super::{
     Error,

@@ -36,11 +36,10 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Offset, Outputs, TopicIndex, TopicPartition},
+    record::{Committed, Offset, Outputs, TopicIndex, TopicPartition},
     topology::{Start, Topology},
     worker::{
-        Bounds, Committed, Event, FetchPosition, Log, LogError, Membership, Receipt, Transaction,
-        Unreadable,
+        Bounds, Event, FetchPosition, Log, LogError, Membership, Receipt, Transaction, Unreadable,
     },
 };
 

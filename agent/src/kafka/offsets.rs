@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use sidestream_core::{
-    record::{Offset, TopicPartition},
+    record::{Committed, Offset, TopicPartition},
     topology::Start,
-    worker::{Bounds, Committed, LogError, Unreadable},
+    worker::{Bounds, LogError, Unreadable},
 };
 
 use super::{

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use sidestream_core::{
-    record::{Offset, TopicPartition},
-    worker::{Event, FetchEpoch, Unreadable},
+    record::{FetchEpoch, Offset, TopicPartition},
+    worker::{Event, Unreadable},
 };
 
 use super::{

@@ -1,6 +1,6 @@
 //! What brokers and librdkafka refuse, in terms of whose fault it is and what to do about it.
 
-use sidestream_core::worker::Fault;
+use sidestream_core::task::Fault;
 
 use super::{error::remedy, native::Code};
 

@@ -10,8 +10,7 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{TopicIndex, TopicPartition},
-    task::TopicId,
+    record::{TopicId, TopicIndex, TopicPartition},
     worker::{Event, Unreadable},
 };
 

@@ -12,8 +12,7 @@ use std::{
 use sidestream_core::{
     record::{TaskId, TransformId},
     task::Failure,
-    topology::{Route, Topology},
-    worker::Version,
+    topology::{Route, Topology, Version},
 };
 
 use super::measured::{Measured, Place};

@@ -7,12 +7,11 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Batch, Offset, Outputs, TaskId, TopicPartition},
+    record::{Batch, Committed, Offset, Outputs, TaskId, TopicPartition},
     task::{Cost, Effects, Failure, Processor, Punctuation, Setup, State},
-    topology::Start,
+    topology::{Start, Version},
     worker::{
-        Bounds, Committed, Event, FetchPosition, Log, LogError, Membership, Receipt, Transaction,
-        Unreadable, Version,
+        Bounds, Event, FetchPosition, Log, LogError, Membership, Receipt, Transaction, Unreadable,
     },
 };
 

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestream_core::{
-    record::TransformId,
-    worker::{Swap, Version},
-};
+use sidestream_core::{record::TransformId, topology::Version, worker::Swap};
 use tracing::{info, warn};
 
 use super::{Current, End, LOOK_INTERVAL, Swapper, Updates, Wish, plan::Instances};

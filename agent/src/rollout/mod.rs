@@ -18,10 +18,7 @@ use std::{
     time::Duration,
 };
 
-use sidestream_core::{
-    record::TransformId,
-    worker::{Ratios, Version},
-};
+use sidestream_core::{record::TransformId, topology::Version, worker::Ratios};
 use tokio::sync::mpsc;
 
 use tracing::warn;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sidestream_core::{
     record::{TaskId, TransformId},
     task::{Clock, FailureKind, Processor, Setup},
-    worker::Version,
+    topology::Version,
 };
 
 use super::Swapper;

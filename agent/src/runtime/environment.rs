@@ -5,7 +5,8 @@ use std::sync::Arc;
 use sidestream_core::{
     record::TaskId,
     task::{Failure, StateStore, StoreError},
-    worker::{self, Version},
+    topology::Version,
+    worker::{self},
 };
 use tracing::warn;
 

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sidestream_core::{
     record::{TaskId, TransformId},
+    task::PassedOver,
     topology::Topology,
-    worker::{CommitNotice, Notice, PassedOver, TaskState},
+    worker::{CommitNotice, Notice, TaskState},
 };
 use tracing::{debug, error, info, warn};
 

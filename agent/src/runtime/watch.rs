@@ -8,8 +8,8 @@ use std::{
 
 use sidestream_core::{
     record::{TaskId, TransformId},
-    topology::Topology,
-    worker::{CommitNotice, Log, Notice, TaskState, Version, Worker, WorkerError},
+    topology::{Topology, Version},
+    worker::{CommitNotice, Log, Notice, TaskState, Worker, WorkerError},
 };
 
 use super::{

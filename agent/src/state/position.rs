@@ -13,8 +13,8 @@
 //! In version 1 inputs have no topic id.
 
 use sidestream_core::{
-    record::Timestamp,
-    task::{InputPosition, Position, StorePosition, TopicId},
+    record::{Timestamp, TopicId},
+    task::{InputPosition, Position, StorePosition},
 };
 
 /// The version written; a code is never used again for another layout.

@@ -166,8 +166,8 @@ mod tests {
     use std::{ops::Bound, thread, time::Duration};
 
     use sidestream_core::{
-        record::{Changes, TaskId},
-        task::{StateStore, TopicId},
+        record::{Changes, TaskId, TopicId},
+        task::StateStore,
     };
 
     use super::*;

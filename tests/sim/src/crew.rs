@@ -11,7 +11,8 @@ use std::{
 
 use sidestream_core::{
     record::TaskId,
-    worker::{Notice, PassedOver, Report, TaskState, Worker, WorkerError},
+    task::PassedOver,
+    worker::{Notice, Report, TaskState, Worker, WorkerError},
 };
 
 use crate::{

@@ -3,7 +3,8 @@
 use sidestream_core::{
     record::{TaskId, TransformId},
     task::{Failure, StateStore, StoreError},
-    worker::{Environment, Version},
+    topology::Version,
+    worker::Environment,
 };
 
 use crate::{disk::SimStore, guest::SimProcessor, swap::Owner, world::World};

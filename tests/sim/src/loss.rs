@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use sidestream_core::{
-    record::{Offset, TaskId, TopicIndex, TopicPartition},
+    record::{Committed, Offset, TaskId, TopicIndex, TopicPartition},
     topology::{OnOutOfRange, TopicKind},
-    worker::{Committed, TaskState},
+    worker::TaskState,
 };
 
 use crate::{

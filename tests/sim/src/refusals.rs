@@ -2,8 +2,8 @@
 
 use sidestream_core::{
     record::{TaskId, TopicIndex, TopicPartition},
+    task::Fault,
     topology::{Route, Topology},
-    worker::Fault,
 };
 
 use crate::{

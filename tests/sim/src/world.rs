@@ -9,8 +9,8 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Offset, TaskId, Timestamp, TopicIndex, TopicPartition},
-    task::{Position, StorePosition, TopicId},
+    record::{Offset, TaskId, Timestamp, TopicId, TopicIndex, TopicPartition},
+    task::{Position, StorePosition},
     worker::{Now, TaskState},
 };
 

@@ -16,8 +16,8 @@ use std::{ops::Bound, path::Path, sync::Arc, time::Duration};
 
 use sidestream::state::{Config, Opened, StoreKind, StoreSpec, Stores, TaskStores};
 use sidestream_core::{
-    record::{Changes, TaskId},
-    task::{Position, Scan, StateStore, StoreError, StorePosition, TopicId},
+    record::{Changes, TaskId, TopicId},
+    task::{Position, Scan, StateStore, StoreError, StorePosition},
 };
 
 /// How many keys are written in turn.

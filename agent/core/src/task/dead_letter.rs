@@ -3,8 +3,7 @@
 
 use crate::{
     record::{Header, Offset, PARTITION_BY_KEY, Records, TaskId, Timestamp, TopicIndex},
-    task::{Doer, Failure, Produced},
-    worker::Fault,
+    task::{Doer, Failure, Fault, Produced},
 };
 
 /// How many bytes of a message a header holds at most; fewer once the letter was too large.

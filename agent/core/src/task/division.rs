@@ -10,14 +10,13 @@ use std::{
 use crate::{
     record::{Offset, TopicIndex},
     task::{
-        Doer, Failure, FailureKind, Processor, RecordId, Turn,
+        Doer, Failure, FailureKind, PassedOver, Processor, RecordId, Turn,
         dead_letter::DeadLetter,
         failures::{Verdict, judge},
         routing::{Inbox, Roots},
         run::Task,
     },
     topology::{OnError, Reader},
-    worker::PassedOver,
 };
 
 /// What a round of the task's transforms still has to do.

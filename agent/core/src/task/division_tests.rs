@@ -8,7 +8,9 @@ use std::{
 };
 
 use crate::{
-    record::{Batch, Emits, PARTITION_BY_KEY, Records, TIMESTAMP_OF_CAUSE, TaskId, TopicIndex},
+    record::{
+        Batch, Committed, Emits, PARTITION_BY_KEY, Records, TIMESTAMP_OF_CAUSE, TaskId, TopicIndex,
+    },
     task::{
         Cost, Effects, Failure, FailureKind, Failures, Origins, Processor, Produced, Punctuation,
         Setup, Share, State, Stateless, Tally, Task, Turn, Wanted,
@@ -17,7 +19,6 @@ use crate::{
         ErrorPolicy, Input, OnError, OnOutOfRange, Output, Reader, Retry, Route, Start,
         Subtopology, Topic, TopicKind, Topology, Transform,
     },
-    worker::Committed,
 };
 
 const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };

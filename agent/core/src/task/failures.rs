@@ -6,8 +6,33 @@ use crate::{
     record::Offset,
     task::{Division, Failure, FailureKind, dead_letter::Cut},
     topology::{ErrorPolicy, OnError, Retry},
-    worker::Fault,
 };
+
+/// Whose fault a refusal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The record's: it is too large.
+    Size,
+    /// The record's: its time.
+    Time,
+    /// The record's: something else about it.
+    Record,
+    /// No record's, and no waiting ends it: a right that is missing, a policy of the topic.
+    Lasting,
+    /// The cluster's: a topic that is not there, a partition without a leader.
+    Passing,
+}
+
+impl Fault {
+    /// Whether a record is at fault.
+    #[must_use]
+    pub const fn is_of_record(self) -> bool {
+        match self {
+            Self::Size | Self::Time | Self::Record => true,
+            Self::Lasting | Self::Passing => false,
+        }
+    }
+}
 
 /// The longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::{
-    record::{Batch, Emits, Headers, NO_TIMESTAMP, Records, TIMESTAMP_MAX, Timestamp, TopicIndex},
+    record::{
+        Batch, Emits, Headers, NO_TIMESTAMP, Records, TIMESTAMP_MAX, Timestamp, TopicId, TopicIndex,
+    },
     task::{
-        Clock, Mark, Produced, Schedule, TopicId, read_seen,
+        Clock, Mark, Produced, Schedule, read_seen,
         routing::{self, Destinations, Inbox, Latest, Roots},
         time::TaskTime,
     },

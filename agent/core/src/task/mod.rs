@@ -21,16 +21,8 @@ mod time;
 mod turn;
 mod writes;
 
-pub(crate) use self::{
-    failures::{Failed, Failures, RecordId, Verdict, judge},
-    opinion::{Blame, OnTrial, Wanted},
-    origin::{Mark, Origins, read_seen},
-    part::{Part, empty_position, store_positions},
-    queue::Readiness,
-    run::Task,
-    turn::{Division, Doer, Produced, Punctuated, Share, Turn},
-};
 pub use self::{
+    failures::Fault,
     origin::SEEN_HEADER,
     processor::{
         Clock, Cost, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Sample,
@@ -39,7 +31,16 @@ pub use self::{
     state::{Savepoint, State},
     store::{
         Entries, InputPosition, Position, Scan, StateStore, Stateless, StoreError, StorePosition,
-        TopicId,
     },
     tally::Tally,
+    turn::PassedOver,
+};
+pub(crate) use self::{
+    failures::{Failed, Failures, RecordId, Verdict, judge},
+    opinion::{Blame, OnTrial, Wanted},
+    origin::{Mark, Origins, read_seen},
+    part::{Part, empty_position, store_positions},
+    queue::Readiness,
+    run::Task,
+    turn::{Division, Doer, Produced, Punctuated, Share, Turn},
 };

@@ -10,7 +10,7 @@ use crate::{
         routing::{self, Inbox},
         run::Task,
     },
-    worker::Version,
+    topology::Version,
 };
 
 /// A processor that a task needs.

@@ -8,8 +8,8 @@
 use std::fmt::Write;
 
 use crate::{
-    record::{Offset, TaskId},
-    task::{InputPosition, TopicId},
+    record::{Offset, TaskId, TopicId},
+    task::InputPosition,
     topology::{Subtopology, Topology},
 };
 

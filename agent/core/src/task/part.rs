@@ -1,14 +1,13 @@
 //! What a task did since its last commit, and how it becomes committed.
 
 use crate::{
-    record::{Changes, Offset, Timestamp, TopicIndex, TopicPartition},
+    record::{Changes, Committed, Offset, Timestamp, TopicId, TopicIndex, TopicPartition},
     task::{
-        Doer, Position, Processor, StateStore, StoreError, StorePosition, Telemetry, TopicId,
+        Doer, PassedOver, Position, Processor, StateStore, StoreError, StorePosition, Telemetry,
         routing::{self, Latest},
         run::Task,
         turn::Produced,
     },
-    worker::{Committed, PassedOver},
 };
 
 /// What a task did since the last commit, besides its changes of state.

@@ -4,9 +4,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
-    record::{Batch, NO_TIMESTAMP, Offset, Records, Timestamp, time_told_by},
+    record::{Batch, FetchEpoch, NO_TIMESTAMP, Offset, Records, Timestamp, time_told_by},
     task::time::TaskTime,
-    worker::FetchEpoch,
 };
 
 /// How long a task waits for an input of which it isn't known whether there is more. A bound for

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    record::{Batch, NO_TIMESTAMP, Offset, Records, TaskId, Timestamp},
+    record::{Batch, Committed, FetchEpoch, NO_TIMESTAMP, Offset, Records, TaskId, Timestamp},
     task::{
         Clock, Doer, Effects, Failure, FailureKind, Origins, Processor, Punctuation, Savepoint,
         State, StateStore, StoreError, Wanted,
@@ -15,7 +15,6 @@ use crate::{
         turn::{Produced, Punctuated, Turn},
     },
     topology::{Subtopology, Topology},
-    worker::{Committed, FetchEpoch},
 };
 
 /// What brokers store beside an offset at most (their `offset.metadata.max.bytes`).

@@ -190,9 +190,9 @@ mod tests {
     use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
     use super::*;
-    use crate::task::{
-        TopicId,
-        writes::{INDEX_BYTES, WRITES_KEPT},
+    use crate::{
+        record::TopicId,
+        task::writes::{INDEX_BYTES, WRITES_KEPT},
     };
 
     /// A store that reads pages of at most two entries, as a bounded one may.

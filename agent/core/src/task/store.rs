@@ -4,7 +4,7 @@ use std::{ops::Bound, time::Duration};
 
 use crate::{
     column::Column,
-    record::{Changes, Offset, Timestamp},
+    record::{Changes, Offset, Timestamp, TopicId},
 };
 
 /// The committed state of a task: all of its stores. The state room implements it over RocksDB
@@ -159,18 +159,6 @@ pub struct InputPosition {
 impl From<Offset> for InputPosition {
     fn from(offset: Offset) -> Self {
         Self { offset, topic_id: TopicId::default() }
-    }
-}
-
-/// A topic's id in the cluster (a UUID); all zero where it is not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TopicId(pub [u8; 16]);
-
-impl TopicId {
-    /// Whether both are known, and are the ids of two topics.
-    #[must_use]
-    pub fn differs(self, other: Self) -> bool {
-        self != other && self != Self::default() && other != Self::default()
     }
 }
 

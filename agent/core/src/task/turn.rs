@@ -3,10 +3,27 @@
 use std::time::Duration;
 
 use crate::{
-    record::{Outputs, Timestamp},
-    task::{Blame, Failure, Failures, OnTrial, RecordId, Tally, Wanted},
+    record::{Outputs, TaskId, Timestamp, TopicIndex},
+    task::{Blame, Failure, FailureKind, Failures, OnTrial, RecordId, Tally, Wanted},
     topology::Retry,
 };
+
+/// Records of one transform that failed in one way and were passed over, in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The task.
+    pub task: TaskId,
+    /// An index into the transforms of its sub-topology.
+    pub transform: usize,
+    /// How they failed.
+    pub kind: FailureKind,
+    /// The topic that they went to; `None` if they were skipped.
+    pub dead_letters: Option<TopicIndex>,
+    /// How many.
+    pub count: u64,
+    /// What happened at the first of them, and where it was, for people.
+    pub first: String,
+}
 
 /// What a task is given to work with, and what comes of it.
 pub(crate) struct Turn<'a, P> {

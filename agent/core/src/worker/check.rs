@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Bounds, Committed, Environment, Log, Now, Slot, Worker, start::Group};
+use super::{Bounds, Environment, Log, Now, Slot, Worker, start::Group};
 use crate::{
-    record::{Offset, TaskId, Timestamp, TopicPartition},
+    record::{Committed, Offset, TaskId, Timestamp, TopicId, TopicPartition},
     task::{
-        InputPosition, Mark, Position, StoreError, StorePosition, TopicId, empty_position,
-        store_positions,
+        InputPosition, Mark, Position, StoreError, StorePosition, empty_position, store_positions,
     },
     topology::{OnOutOfRange, TopicKind},
 };

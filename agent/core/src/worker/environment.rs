@@ -1,9 +1,9 @@
 //! What makes the parts of a task.
 
-use super::Version;
 use crate::{
     record::TaskId,
     task::{Failure, Processor, StateStore, StoreError},
+    topology::Version,
 };
 
 /// Makes stores and processors. The composition root implements it.

@@ -3,12 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    Environment, Fault, Log, Notice, Refusal, Slot, Suspects, TaskState, Worker, WorkerError,
-};
+use super::{Environment, Log, Notice, Refusal, Slot, Suspects, TaskState, Worker, WorkerError};
 use crate::{
     record::{Offset, TaskId, TopicPartition, TransformId},
-    task::{Blame, Doer, Failed, Failure, FailureKind, RecordId, Task, Verdict, judge},
+    task::{Blame, Doer, Failed, Failure, FailureKind, Fault, RecordId, Task, Verdict, judge},
     topology::ErrorPolicy,
 };
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    record::{Changes, Offset, Outputs, Records, TopicPartition},
-    task::TopicId,
+    record::{Changes, Committed, FetchEpoch, Offset, Outputs, Records, TopicId, TopicPartition},
+    task::Fault,
     topology::Start,
 };
 
@@ -147,9 +147,6 @@ pub enum Unreadable {
     Refused(String),
 }
 
-/// Rises with each `assign` or `seek` of a partition.
-pub type FetchEpoch = u64;
-
 /// Where to read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchPosition {
@@ -168,15 +165,6 @@ pub struct Membership {
     pub generation: i32,
     /// The member's id in it; empty if it is in no group.
     pub member: String,
-}
-
-/// A committed offset.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// The next offset to read.
-    pub offset: Offset,
-    /// What was stored with it.
-    pub metadata: String,
 }
 
 /// First and last offset of a partition.
@@ -259,30 +247,4 @@ pub enum Suspects {
     Offset(TopicPartition),
     /// Anything in the transaction.
     Anything,
-}
-
-/// Whose fault a refusal is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The record's: it is too large.
-    Size,
-    /// The record's: its time.
-    Time,
-    /// The record's: something else about it.
-    Record,
-    /// No record's, and no waiting ends it: a right that is missing, a policy of the topic.
-    Lasting,
-    /// The cluster's: a topic that is not there, a partition without a leader.
-    Passing,
-}
-
-impl Fault {
-    /// Whether a record is at fault.
-    #[must_use]
-    pub const fn is_of_record(self) -> bool {
-        match self {
-            Self::Size | Self::Time | Self::Record => true,
-            Self::Lasting | Self::Passing => false,
-        }
-    }
 }

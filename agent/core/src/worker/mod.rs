@@ -30,16 +30,16 @@ use self::{commit::OpenTransaction, start::Starting, swap::Code, turns::Turns};
 pub use self::{
     environment::Environment,
     log::{
-        Bounds, Committed, Event, Fault, FetchEpoch, FetchPosition, Fetched, Log, LogError,
-        Membership, Receipt, Refusal, Suspects, Transaction, Unreadable,
+        Bounds, Event, FetchPosition, Fetched, Log, LogError, Membership, Receipt, Refusal,
+        Suspects, Transaction, Unreadable,
     },
     pause::TaskPosition,
-    report::{CommitNotice, Config, Notice, Now, PassedOver, Report, TaskState},
-    swap::{Swap, Version},
+    report::{CommitNotice, Config, Notice, Now, Report, TaskState},
+    swap::Swap,
     trial::{Probation, Ratios},
 };
 use crate::{
-    record::{Offset, TaskId, TopicPartition},
+    record::{FetchEpoch, Offset, TaskId, TopicPartition},
     task::{Failures, Task},
     topology::Topology,
 };

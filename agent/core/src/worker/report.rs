@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::Version;
 use crate::{
-    record::{Offset, TaskId, Timestamp, TopicIndex, TransformId},
-    task::{FailureKind, Telemetry},
-    topology::Retry,
+    record::{Offset, TaskId, Timestamp, TransformId},
+    task::{PassedOver, Telemetry},
+    topology::{Retry, Version},
 };
 
 /// The time, as the shell reads it.
@@ -204,23 +203,6 @@ pub struct CommitNotice {
     pub offsets: Vec<(TaskId, usize, Offset)>,
     /// Records that failed and were skipped or dead-lettered in it.
     pub passed_over: Vec<PassedOver>,
-}
-
-/// Records of one transform that failed in one way and were passed over, in one transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PassedOver {
-    /// The task.
-    pub task: TaskId,
-    /// An index into the transforms of its sub-topology.
-    pub transform: usize,
-    /// How they failed.
-    pub kind: FailureKind,
-    /// The topic that they went to; `None` if they were skipped.
-    pub dead_letters: Option<TopicIndex>,
-    /// How many.
-    pub count: u64,
-    /// What happened at the first of them, and where it was, for people.
-    pub first: String,
 }
 
 /// Where a task is in its life.

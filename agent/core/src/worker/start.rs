@@ -10,14 +10,14 @@
 use std::time::Duration;
 
 use super::{
-    Bounds, Committed, Environment, Log, LogError, Notice, RETRY, Slot, TaskState, Unreadable,
-    Worker, WorkerError,
+    Bounds, Environment, Log, LogError, Notice, RETRY, Slot, TaskState, Unreadable, Worker,
+    WorkerError,
     check::{Check, Place},
     restore::Restore,
 };
 use crate::{
-    record::{TaskId, TopicIndex, TopicPartition},
-    task::{Failed, Mark, Origins, StateStore, Stateless, StoreError, TopicId},
+    record::{Committed, TaskId, TopicId, TopicIndex, TopicPartition},
+    task::{Failed, Mark, Origins, StateStore, Stateless, StoreError},
     topology::{OnOutOfRange, Start},
 };
 

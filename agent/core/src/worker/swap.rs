@@ -10,11 +10,8 @@ use super::{
 use crate::{
     record::{TaskId, TransformId},
     task::{Blame, OnTrial, RecordId, Tally},
-    topology::Topology,
+    topology::{Topology, Version},
 };
-
-/// A version of a transform's code, as the shell counts them. Each transform starts with 0.
-pub type Version = u64;
 
 /// Another version of a transform's code that is to take over.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Version;
 use crate::{
     record::TransformId,
     task::{OnTrial, Tally},
+    topology::Version,
 };
 
 /// How much worse than the version before it a new one may be, as ratios; more brings the old one

@@ -4,8 +4,8 @@ use super::{
     Environment, Log, Notice, Slot, TaskState, Unreadable, Worker, WorkerError, start::Step,
 };
 use crate::{
-    record::{TaskId, TopicIndex, TopicPartition},
-    task::{Failed, Origins, TopicId},
+    record::{TaskId, TopicId, TopicIndex, TopicPartition},
+    task::{Failed, Origins},
 };
 
 impl<L: Log, E: Environment> Worker<L, E> {

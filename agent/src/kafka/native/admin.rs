@@ -4,10 +4,7 @@
 use std::{collections::BTreeMap, ffi::CString, ptr, slice, time::Duration};
 
 use rdkafka::bindings as sys;
-use sidestream_core::{
-    record::{Offset, Timestamp},
-    task::TopicId,
-};
+use sidestream_core::record::{Offset, Timestamp, TopicId};
 
 use super::{
     client::Client,

@@ -2,8 +2,8 @@
 
 use sidestream_core::{
     record::{Changes, NO_TIMESTAMP, Outputs, Timestamp, TopicIndex, TopicPartition},
-    task::SEEN_HEADER,
-    worker::{Fault, LogError, Refusal, Suspects},
+    task::{Fault, SEEN_HEADER},
+    worker::{LogError, Refusal, Suspects},
 };
 
 use super::{

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sidestream_core::{
     record::TopicIndex,
-    worker::{Fault, LogError, Refusal, Suspects, Transaction},
+    task::Fault,
+    worker::{LogError, Refusal, Suspects, Transaction},
 };
 
 use super::{

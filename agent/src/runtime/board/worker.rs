@@ -11,8 +11,8 @@ use std::{
 
 use sidestream_core::{
     record::{Offset, TaskId, Timestamp},
-    topology::Topology,
-    worker::{Probation, Swap, TaskPosition, TaskState, Version},
+    topology::{Topology, Version},
+    worker::{Probation, Swap, TaskPosition, TaskState},
 };
 
 use super::{TOLD_TURN_TIME, lock};

@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 use sidestream_core::{
     column::Column,
-    record::Changes,
-    task::{Entries, InputPosition, Position, Scan, StateStore, StorePosition, TopicId},
+    record::{Changes, TopicId},
+    task::{Entries, InputPosition, Position, Scan, StateStore, StorePosition},
 };
 
 /// How many stores the task under test has.

@@ -14,8 +14,7 @@ use sidestream_core::{
         Clock, Cost, Effects, Failure, FailureKind, Level, LogLine, Processor, Punctuation, Sample,
         SampleValue, Schedule, Setup, State, StoreError, Telemetry,
     },
-    topology::ErrorPolicy,
-    worker::Version,
+    topology::{ErrorPolicy, Version},
 };
 
 use crate::{

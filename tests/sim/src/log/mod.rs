@@ -16,12 +16,11 @@ use std::{
 };
 
 use sidestream_core::{
-    record::{Offset, Outputs, TopicIndex, TopicPartition},
-    task::TopicId,
+    record::{Committed, Offset, Outputs, TopicId, TopicIndex, TopicPartition},
     topology::Start,
     worker::{
-        Bounds, Committed, Event, FetchPosition, Fetched, Log, LogError, Membership, Receipt,
-        Transaction, Unreadable,
+        Bounds, Event, FetchPosition, Fetched, Log, LogError, Membership, Receipt, Transaction,
+        Unreadable,
     },
 };
 

@@ -8,7 +8,8 @@ use std::{
 
 use sidestream_core::{
     record::{TaskId, TransformId},
-    worker::{Ratios, Swap, Version},
+    topology::Version,
+    worker::{Ratios, Swap},
 };
 
 use super::{End, Owner, Planned, REPAIRS, Swaps};

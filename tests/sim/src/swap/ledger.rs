@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use sidestream_core::{
     record::TransformId,
     task::{FailureKind, SampleValue, Telemetry},
-    topology::Topology,
-    worker::{CommitNotice, Notice, TaskState, Version},
+    topology::{Topology, Version},
+    worker::{CommitNotice, Notice, TaskState},
 };
 
 use super::{Behaviour, Instruction};

@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, time::Duration};
 use sidestream_core::{
     record::{TaskId, TransformId},
     task::{Clock, Cost},
-    topology::{OnError, Topology},
-    worker::{Notice, Version},
+    topology::{OnError, Topology, Version},
+    worker::Notice,
 };
 
 pub(crate) use self::{

@@ -3,12 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sidestream_core::{
-    record::{Offset, Records, TopicPartition},
+    record::{Committed, FetchEpoch, Offset, Records, TopicPartition},
     task::SEEN_HEADER,
-    worker::{
-        Committed, Event, FetchEpoch, FetchPosition, Fetched, Log, LogError, Membership, Receipt,
-        Transaction,
-    },
+    worker::{Event, FetchPosition, Fetched, Log, LogError, Membership, Receipt, Transaction},
 };
 
 use super::{CHANGELOG, INPUT};

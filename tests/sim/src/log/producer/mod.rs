@@ -5,8 +5,8 @@ mod commit;
 use sidestream_core::{
     partitioner,
     record::{Changes, Headers, Offset, Outputs, PARTITION_BY_KEY, TopicPartition},
-    task::SEEN_HEADER,
-    worker::{Fault, LogError, Refusal as Refused, Suspects},
+    task::{Fault, SEEN_HEADER},
+    worker::{LogError, Refusal as Refused, Suspects},
 };
 
 use super::SimLog;

@@ -1,8 +1,9 @@
 //! Producing and committing.
 
 use sidestream_core::{
-    record::{PARTITION_BY_KEY, TopicPartition},
-    worker::{Committed, Fault, Log, LogError, Membership, Refusal, Suspects, Transaction},
+    record::{Committed, PARTITION_BY_KEY, TopicPartition},
+    task::Fault,
+    worker::{Log, LogError, Membership, Refusal, Suspects, Transaction},
 };
 
 use crate::contract::log::{
