@@ -15,6 +15,7 @@ mod crew;
 mod disk;
 mod environment;
 mod guest;
+mod harm;
 mod log;
 mod loss;
 mod odd;

@@ -363,8 +363,9 @@ fn slow_down(seed: u64, timeouts: &mut Timeouts, config: &mut Config, faults: &m
     timeouts.delete_retention *= LONG;
     config.turn_time_max = Duration::from_millis(prng.between(5, timeouts.transaction / 8));
     if prng.coin() {
-        // The interval alone would keep transactions short.
+        // The interval alone would keep transactions short, or what they may hold.
         config.commit_interval = Duration::from_millis(prng.between(100, 4_000));
+        config.uncommitted_bytes_max = 1 << 20;
     }
     if prng.coin() {
         // Few records fill a transaction, so that not every task has its turn in each.

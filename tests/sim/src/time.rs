@@ -12,6 +12,7 @@ use sidestream_core::{
 };
 
 use crate::{
+    harm::Harm,
     odd::YEAR,
     plan::{AT_LEAST_ONCE, Faults, Plan},
     prng::Prng,
@@ -119,6 +120,8 @@ pub(crate) struct TimeSheet {
     tried: BTreeSet<TaskId>,
     /// Tasks that were called in this turn.
     called: BTreeSet<TaskId>,
+    /// What they did to each other.
+    pub(crate) harm: Harm,
     /// Work was dropped: the worker may rest until it commits again.
     rests: bool,
     /// Turns in a row that ended with a drop.
@@ -202,6 +205,7 @@ impl TimeSheet {
 
     fn calls(&mut self, task: TaskId) {
         self.called.insert(task);
+        self.harm.called(task);
         self.tried.insert(task);
         self.others.entry(task).and_modify(|others| *others = Others::default());
     }
@@ -414,9 +418,12 @@ impl State {
         if !timed {
             sheet.forget_waiting();
         }
+        let harmed = sheet.harm.told(notices);
         let comes_to = if hangs { sheet.came_to(dropped, committed) } else { Ok(()) };
         let took_turns = if timed { sheet.took_turns(now, tasks) } else { Ok(()) };
-        if let Err(text) = comes_to.and(took_turns).and_then(|()| sheet.turned(now, due_within)) {
+        if let Err(text) =
+            comes_to.and(took_turns).and(harmed).and_then(|()| sheet.turned(now, due_within))
+        {
             self.violate(format_args!("{owner:?}: {text}"));
         }
     }

@@ -79,7 +79,11 @@ impl SimLog {
     }
 
     pub(super) fn note_dropped(&self) {
-        self.world.lock().time_sheet(self.owner).forget_waiting();
+        let mut state = self.world.lock();
+        let sheet = state.time_sheet(self.owner);
+        sheet.forget_waiting();
+        sheet.harm.dropped();
+        drop(state);
         let dropped = self.world.lock().swaps.ledger(self.owner).dropped();
         if let Err(text) = dropped {
             self.world.violate(format_args!("p{}: {text}", self.pod));

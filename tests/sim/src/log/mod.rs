@@ -432,7 +432,10 @@ impl Log for SimLog {
         self.check_age();
         let result = self.reach("commit.begin").and_then(|()| self.commit_transaction(transaction));
         if result.is_ok() {
-            self.world.lock().swaps.ledger(self.owner).committed();
+            let mut state = self.world.lock();
+            state.swaps.ledger(self.owner).committed();
+            state.time_sheet(self.owner).harm.committed();
+            drop(state);
         }
         self.note_failure(result.as_ref().err());
         result
