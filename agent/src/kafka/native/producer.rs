@@ -5,6 +5,8 @@ use std::{
     ffi::{CStr, CString, c_void},
     mem,
     ptr::{self, NonNull},
+    sync::{Arc, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -19,13 +21,16 @@ use super::{
     partitions::PartitionList,
 };
 
+/// For how long after its time a call that has one may still be under way.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
+
 /// How long a producer whose queue is full waits before it looks again.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
 
 /// A producer with the topics it writes to.
 pub(in crate::kafka) struct ProducerClient {
     topics: Vec<Option<NonNull<sys::rd_kafka_topic_t>>>,
-    client: Client,
+    client: Arc<Client>,
 }
 
 // SAFETY: librdkafka's topic handles may be used from any thread.
@@ -53,7 +58,7 @@ pub(in crate::kafka) struct ProducerRecord<'a> {
 impl ProducerClient {
     /// Takes a client that was made as a producer.
     pub(in crate::kafka) fn new(client: Client) -> Self {
-        Self { topics: Vec::new(), client }
+        Self { topics: Vec::new(), client: Arc::new(client) }
     }
 
     /// The client underneath.
@@ -85,9 +90,14 @@ impl ProducerClient {
     }
 
     /// Makes offsets part of the open transaction, as committed by this very member.
+    ///
+    /// librdkafka waits for some answers without a bound: it holds on to a group's coordinator that has
+    /// gone from the cluster. So a thread of its own makes the call. If that does not come back, the
+    /// failure's code is `_IN_PROGRESS`, and the client is good for nothing but to be dropped; the
+    /// thread keeps it alive for as long as the call lasts.
     pub(in crate::kafka) fn send_offsets(
         &self,
-        offsets: &PartitionList,
+        offsets: PartitionList,
         group: &GroupName,
         membership: &Membership,
         timeout: Duration,
@@ -95,23 +105,24 @@ impl ProducerClient {
         let member = CString::new(membership.member.as_str()).map_err(|_| {
             Failure::new(Code::RD_KAFKA_RESP_ERR__INVALID_ARG, "a zero byte in the member id")
         })?;
-        // SAFETY: all are alive during the call; the metadata is freed once, the error owned.
-        unsafe {
-            let metadata = sys::rd_kafka_consumer_group_metadata_new_with_genid(
-                group.group.as_ptr(),
-                membership.generation,
-                member.as_ptr(),
-                group.instance.as_ptr(),
-            );
-            let error = sys::rd_kafka_send_offsets_to_transaction(
-                self.client.raw(),
-                offsets.raw(),
-                metadata,
-                millis(timeout),
-            );
-            sys::rd_kafka_consumer_group_metadata_destroy(metadata);
-            Failure::take(error)
-        }
+        let (client, group) = (Arc::clone(&self.client), group.clone());
+        let generation = membership.generation;
+        let (done, end) = mpsc::channel();
+        let call = move || {
+            let sent = send_offsets(&client, &offsets, (&group, generation, &member), timeout);
+            // Who asked may have given up.
+            let _ = done.send(sent);
+        };
+        let started = thread::Builder::new().name("offsets".to_owned()).spawn(call);
+        started.map_err(|error| {
+            let message = format!("no thread to send offsets ({error}): look at `ulimit -u`");
+            Failure::new(Code::RD_KAFKA_RESP_ERR__FAIL, message)
+        })?;
+        end.recv_timeout(timeout + STUCK_AFTER).unwrap_or_else(|_| {
+            let message =
+                "the client does not come back from sending offsets: their coordinator is gone";
+            Err(Failure::new(Code::RD_KAFKA_RESP_ERR__IN_PROGRESS, message))
+        })
     }
 
     /// Delivers what is queued without lingering, and waits for it.
@@ -219,7 +230,33 @@ impl Drop for ProducerClient {
     }
 }
 
+fn send_offsets(
+    client: &Client,
+    offsets: &PartitionList,
+    (group, generation, member): (&GroupName, i32, &CStr),
+    timeout: Duration,
+) -> Result<(), Failure> {
+    // SAFETY: all are alive during the call; the metadata is freed once, the error owned.
+    unsafe {
+        let metadata = sys::rd_kafka_consumer_group_metadata_new_with_genid(
+            group.group.as_ptr(),
+            generation,
+            member.as_ptr(),
+            group.instance.as_ptr(),
+        );
+        let error = sys::rd_kafka_send_offsets_to_transaction(
+            client.raw(),
+            offsets.raw(),
+            metadata,
+            millis(timeout),
+        );
+        sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+        Failure::take(error)
+    }
+}
+
 /// The group and the static member whose offsets a producer sends.
+#[derive(Clone)]
 pub(in crate::kafka) struct GroupName {
     /// The group's id.
     pub(in crate::kafka) group: CString,

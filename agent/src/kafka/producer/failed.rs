@@ -52,6 +52,9 @@ impl Producer {
             let suspects = Suspects::Offset(*partition);
             return refused(failure, suspects, Fault::Lasting, false);
         }
+        if failure.code == Code::RD_KAFKA_RESP_ERR__IN_PROGRESS {
+            return self.broken(&failure.message);
+        }
         self.serve();
         if let Some(failed) = self.client.client().context().failed_delivery() {
             return self.undelivered(&failed);

@@ -222,7 +222,7 @@ impl Producer {
         let offsets = self.offsets(transaction);
         let left = self.time_left(started);
         self.client
-            .send_offsets(&offsets, &self.group, &transaction.membership, left)
+            .send_offsets(offsets, &self.group, &transaction.membership, left)
             .map_err(|failure| self.offsets_failed(&failure, transaction))?;
         CrashPoint::AfterOffsets.pass();
         self.deliver(started)?;
