@@ -110,8 +110,9 @@ impl ProducerClient {
         let (done, end) = mpsc::channel();
         let call = move || {
             let sent = send_offsets(&client, &offsets, (&group, generation, &member), timeout);
-            // Who asked may have given up.
-            let _ = done.send(sent);
+            if done.send(sent).is_err() {
+                tracing::debug!("a call that sends offsets came back after it was given up");
+            }
         };
         let started = thread::Builder::new().name("offsets".to_owned()).spawn(call);
         started.map_err(|error| {
