@@ -121,7 +121,7 @@ impl ProducerClient {
         })?;
         end.recv_timeout(timeout + STUCK_AFTER).unwrap_or_else(|_| {
             let message =
-                "the client does not come back from sending offsets: their coordinator is gone";
+                "the client does not come back from sending offsets: their coordinator may be gone";
             Err(Failure::new(Code::RD_KAFKA_RESP_ERR__IN_PROGRESS, message))
         })
     }
