@@ -16,26 +16,23 @@ use source::{File, files};
 /// The rooms of `agent/src`, and which others each may name.
 const ROOMS: &[(&str, &[&str])] = &[
     ("kafka", &["crash_point"]),
-    ("state", &["crash_point", "private"]),
+    ("state", &["private"]),
     ("guest", &["private"]),
     ("crash_point", &[]),
     ("private", &[]),
     ("config", &[]),
     ("control", &["config"]),
     ("plan", &["config"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &[]),
     ("doing", &[]),
     ("settings", &["config", "guest", "kafka", "plan", "state"]),
     (
         "modules",
         &["config", "control", "doing", "guest", "plan", "private", "settings", "telemetry"],
     ),
-    (
-        "runtime",
-        &["control", "crash_point", "doing", "guest", "kafka", "modules", "state", "telemetry"],
-    ),
+    ("runtime", &["control", "doing", "kafka", "modules", "state", "telemetry"]),
     ("rollout", &["config", "control", "guest", "modules", "runtime"]),
-    ("operator", &["control", "guest", "rollout", "runtime", "state", "telemetry"]),
+    ("operator", &["control", "rollout", "runtime", "state", "telemetry"]),
     ("dead_letters", &["config", "kafka", "plan", "settings"]),
     (
         "app",
