@@ -25,6 +25,7 @@ mod poison;
 mod prng;
 mod refusals;
 mod run;
+mod slow;
 mod swap;
 mod time;
 mod trace;

@@ -17,8 +17,8 @@ use crate::{
     poison::Policies,
     prng::Prng,
     refusals::Refusals,
+    slow::{self, Slow},
     swap::{self, Planned},
-    time::Slow,
 };
 
 /// How long the simulated brokers wait for whom, in milliseconds.
@@ -196,7 +196,7 @@ impl Plan {
         let slow = Slow::draw(seed, timeouts.transaction, fails).filter(|_| !refusals.stops());
         if slow.is_some() {
             poison.clear();
-            slow_down(seed, &mut timeouts, &mut config, &mut faults);
+            slow::slow_down(seed, &mut timeouts, &mut config, &mut faults);
         }
         faults.years = odd::is_extreme(seed);
         let is_free = poison.is_empty() && !refusals.stops() && slow.is_none();
@@ -348,30 +348,6 @@ fn without_transactions(timeouts: &mut Timeouts, config: &mut Config, faults: &m
     (faults.pause, faults.stop, timeouts.rebalance) = (0, 0, NEVER);
     // What a dropped commit leaves behind only shows when there are some, and crashes.
     (faults.abort, faults.crashes_in_ten) = (4, 8);
-}
-
-/// How many times longer deletes are kept where calls are slow.
-const LONG: u64 = 50;
-
-/// A run in which calls are slow: whatever else takes time or has a call done again is left out.
-fn slow_down(seed: u64, timeouts: &mut Timeouts, config: &mut Config, faults: &mut Faults) {
-    let mut prng = Prng::new(seed ^ 0x510);
-    (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
-    (faults.pause, faults.stop, faults.leap, faults.restart) = (0, 0, 0, 0);
-    // A restore must not take longer than deletes are kept.
-    config.position_age_max = Duration::from_millis(LONG * POSITION_AGE_MAX);
-    timeouts.delete_retention *= LONG;
-    config.turn_time_max = Duration::from_millis(prng.between(5, timeouts.transaction / 8));
-    if prng.coin() {
-        // The interval alone would keep transactions short, or what they may hold.
-        config.commit_interval = Duration::from_millis(prng.between(100, 4_000));
-        config.uncommitted_bytes_max = 1 << 20;
-    }
-    if prng.coin() {
-        // Few records fill a transaction, so that not every task has its turn in each.
-        config.uncommitted_bytes_max = 200;
-        config.batch_records_max = 2;
-    }
 }
 
 /// Longer than any run.

@@ -14,7 +14,7 @@ use crate::{
     pipeline::{CHAIN, COUNT, SUM},
     plan::{FAILURES_MAX, Plan},
     prng::Prng,
-    time::Slow,
+    slow::Slow,
 };
 
 /// How a record fails.

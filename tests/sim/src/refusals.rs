@@ -11,7 +11,7 @@ use crate::{
     pipeline::{DEAD_LETTERS, Shape, TICKS},
     plan::AT_LEAST_ONCE,
     prng::Prng,
-    time::Slow,
+    slow::Slow,
 };
 
 /// What a seed decides about refusals.

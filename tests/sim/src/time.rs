@@ -14,14 +14,11 @@ use sidestream_core::{
 use crate::{
     harm::Harm,
     odd::YEAR,
-    plan::{AT_LEAST_ONCE, Faults, Plan},
-    prng::Prng,
+    plan::{Faults, Plan},
+    slow::{MORE_SCHEDULES, Slow},
     swap::Owner,
     world::State,
 };
-
-/// One seed in so many has slow calls; in those little else fails.
-const SLOW: u64 = 7;
 
 /// How many turns of a worker may come to nothing, one after another, where calls hang.
 const VAIN_TURNS_MAX: u32 = 40;
@@ -54,47 +51,6 @@ const CALLS_AFTER: u64 = 4;
 /// How long a task waits after its first failure, and for what is not there, at most.
 const BACKOFF_MAX: u64 = 30;
 const WAIT_MAX: u64 = 5_000;
-
-/// How long calls take at most, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Slow {
-    /// A call of user code.
-    pub(crate) guest: u64,
-    /// A call of the log that is part of a commit, or is just handed over.
-    pub(crate) log: u64,
-    /// A look-up, unless it has to hurry.
-    pub(crate) look_up: u64,
-    /// How long a call takes that a record fails in, on top: as long as a call may take. 0 where
-    /// none fails.
-    pub(crate) hang: u64,
-}
-
-/// Schedules on top of the others where calls are slow, so that many are due at once.
-pub(crate) const MORE_SCHEDULES: [(Clock, u64); 8] = [
-    (Clock::StreamTime, 11),
-    (Clock::StreamTime, 23),
-    (Clock::WallClock, 1),
-    (Clock::WallClock, 2),
-    (Clock::WallClock, 5),
-    (Clock::WallClock, 5),
-    (Clock::WallClock, 7),
-    (Clock::WallClock, 20),
-];
-
-impl Slow {
-    /// Whether a seed has them, if it has nothing that forbids it.
-    pub(crate) const fn is_drawn(seed: u64) -> bool {
-        seed % SLOW == 3 && seed % AT_LEAST_ONCE != AT_LEAST_ONCE - 1
-    }
-
-    /// Those of a seed, with this timeout of transactions, and whether calls fail for good.
-    pub(crate) fn draw(seed: u64, transaction: u64, fails: bool) -> Option<Self> {
-        let (guest, log) = (transaction / 24, transaction / 40);
-        let hang = Prng::new(seed ^ 0x04A6).between(transaction / 10, transaction / 2);
-        let hang = if fails { hang } else { 0 };
-        Self::is_drawn(seed).then_some(Self { guest, log, look_up: transaction, hang })
-    }
-}
 
 /// What a worker did with its time.
 #[derive(Debug, Default)]

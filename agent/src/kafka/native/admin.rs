@@ -228,27 +228,9 @@ impl Client {
             *mut sys::rd_kafka_queue_t,
         ) -> Result<(), Failure>,
     ) -> Result<Answer, Failure> {
-        let answered = self.request_once(operation, timeout, send);
-        if let Err(failure) = &answered
-            && failure.code == Code::RD_KAFKA_RESP_ERR__TIMED_OUT
-        {
-            self.refresh_topics(TIMEOUT_SLACK);
-        }
-        answered
-    }
-
-    fn request_once(
-        &self,
-        operation: Operation,
-        timeout: Duration,
-        send: impl FnOnce(
-            *mut sys::rd_kafka_AdminOptions_t,
-            *mut sys::rd_kafka_queue_t,
-        ) -> Result<(), Failure>,
-    ) -> Result<Answer, Failure> {
-        // SAFETY: options and queue are alive during the call and freed once; the answer owns its
-        // event. No text is asked for, so its buffer may be null.
-        unsafe {
+        // SAFETY: options and queue are alive during the call and freed once. No text is asked for, so
+        // its buffer may be null.
+        let event = unsafe {
             let options = sys::rd_kafka_AdminOptions_new(self.raw(), operation);
             let queue = sys::rd_kafka_queue_new(self.raw());
             sys::rd_kafka_AdminOptions_set_request_timeout(
@@ -265,18 +247,13 @@ impl Client {
             sys::rd_kafka_AdminOptions_destroy(options);
             sys::rd_kafka_queue_destroy(queue);
             sent?;
-            if event.is_null() {
-                return Err(Failure::new(
-                    Code::RD_KAFKA_RESP_ERR__TIMED_OUT,
-                    "a request was not answered in time",
-                ));
-            }
-            let answer = Answer(event);
-            match sys::rd_kafka_event_error(event) {
-                Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(answer),
-                code => Err(Failure::new(code, text(sys::rd_kafka_event_error_string(event)))),
-            }
+            event
+        };
+        let answered = Answer::of(event);
+        if answered.as_ref().is_err_and(|of| of.code == Code::RD_KAFKA_RESP_ERR__TIMED_OUT) {
+            self.refresh_topics(TIMEOUT_SLACK);
         }
+        answered
     }
 }
 
@@ -285,6 +262,27 @@ const TIMEOUT_SLACK: Duration = Duration::from_millis(500);
 
 /// The event that answers a request.
 pub(super) struct Answer(pub(super) *mut sys::rd_kafka_event_t);
+
+impl Answer {
+    /// Takes an event, null if there was none in time.
+    fn of(event: *mut sys::rd_kafka_event_t) -> Result<Self, Failure> {
+        if event.is_null() {
+            return Err(Failure::new(
+                Code::RD_KAFKA_RESP_ERR__TIMED_OUT,
+                "a request was not answered in time",
+            ));
+        }
+        let answer = Self(event);
+        // SAFETY: the event is alive, owned by the answer from here on, and owns the text.
+        let (code, message) = unsafe {
+            (sys::rd_kafka_event_error(event), text(sys::rd_kafka_event_error_string(event)))
+        };
+        match code {
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(answer),
+            code => Err(Failure::new(code, message)),
+        }
+    }
+}
 
 impl Drop for Answer {
     fn drop(&mut self) {

@@ -22,8 +22,9 @@ use crate::{
     log::RECORD_BYTES_MAX,
     pipeline::{CHAIN, CHAINED, COUNT, COUNTS, HANDED, LATEST, NEXT, OUT, SPARE, TABLE, TICKS},
     poison::{self, Way},
+    slow::MORE_SCHEDULES,
     swap::{Behaviour, Call, Owner, VERSION_HEADER},
-    time::{MORE_SCHEDULES, TimeSheet, TurnMax},
+    time::{TimeSheet, TurnMax},
     world::World,
 };
 
