@@ -2,7 +2,7 @@
 //!
 //! - [`config`]: the pipeline file and the environment, read into one validated value.
 //! - [`plan`]: a pipeline and the topics as they are ⇒ a topology.
-//! - [`kafka`]: rdkafka ⇒ [`Log`](sidestream_core::worker::Log).
+//! - [`kafka`]: rdkafka ⇒ [`Ports`](sidestream_core::ports::Ports).
 //! - [`state`]: RocksDB and memory ⇒ [`StateStore`](sidestream_core::task::StateStore).
 //! - [`guest`]: wasmtime ⇒ [`Processor`](sidestream_core::task::Processor).
 //! - [`control`]: tonic ⇒ status, commands, reads of state, events; probes and metrics.

@@ -11,10 +11,10 @@ use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer},
 };
-use sidestream::kafka::{Config, KafkaLog, Properties};
+use sidestream::kafka::{Config, KafkaPorts, Properties};
 use sidestream_core::{
+    ports::Transaction,
     record::{Committed, Outputs, PARTITION_BY_KEY},
-    worker::{Log, Transaction},
 };
 use sidestream_sim::contract::log::{INPUT, OUTPUT, member::Member, topology};
 use sidestream_tests::{broker, topics};
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         ..Config::default()
     };
     fill(&bootstrap, &topology.topic(INPUT).name, records)?;
-    let mut member = Member::owner(KafkaLog::new(&config, &topology, 0)?);
+    let mut member = Member::owner(KafkaPorts::connect(&config, &topology, 0)?.into());
     small_commits(&mut member, 0);
     small_commits(&mut member, SMALL_COMMITS);
     pass_through(&mut member, records)
@@ -58,14 +58,14 @@ fn fill(bootstrap: &str, topic: &str, records: usize) -> Result<()> {
     Ok(producer.flush(Duration::from_secs(60))?)
 }
 
-fn small_commits(member: &mut Member<KafkaLog>, count: usize) {
+fn small_commits(member: &mut Member, count: usize) {
     let mut times = Vec::new();
     for _ in 0..count {
         let mut transaction =
             member.transaction(sidestream_sim::contract::log::member::input(0), 0);
         push(&mut transaction.outputs, Some(b"key"), Some(&VALUE));
         let since = Instant::now();
-        member.log.commit(&transaction).expect("a commit");
+        member.commit(&transaction).expect("a commit");
         times.push(since.elapsed());
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -84,7 +84,7 @@ fn push(outputs: &mut Outputs, key: Option<&[u8]>, value: Option<&[u8]>) {
 }
 
 /// Consumes everything and produces it again, 100 ms of work in each transaction.
-fn pass_through(member: &mut Member<KafkaLog>, records: usize) -> Result<()> {
+fn pass_through(member: &mut Member, records: usize) -> Result<()> {
     let (since, cpu) = (Instant::now(), cpu()?);
     let (mut done, mut commits, mut in_commit) = (0, 0, Duration::ZERO);
     let mut offsets = std::collections::BTreeMap::new();
@@ -100,8 +100,8 @@ fn pass_through(member: &mut Member<KafkaLog>, records: usize) -> Result<()> {
                 ..Outputs::default()
             };
             (outputs.keys, outputs.values) = (fetched.records.keys, fetched.records.values);
-            member.log.produce(&outputs)?;
-            offsets.insert(fetched.partition.expect("a partition"), fetched.next);
+            member.ports.sink.produce(&outputs)?;
+            offsets.insert(fetched.partition, fetched.next);
         }
         if !offsets.is_empty() && (done >= records || last.elapsed() > Duration::from_millis(100)) {
             let offsets = std::mem::take(&mut offsets).into_iter();
@@ -113,7 +113,7 @@ fn pass_through(member: &mut Member<KafkaLog>, records: usize) -> Result<()> {
                 ..Transaction::default()
             };
             last = Instant::now();
-            member.log.commit(&transaction)?;
+            member.commit(&transaction)?;
             in_commit += last.elapsed();
             commits += 1;
         }

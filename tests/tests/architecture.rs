@@ -15,7 +15,7 @@ use source::{File, files};
 
 /// The rooms of `agent/src`, and which others each may name.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("kafka", &["crash_point"]),
+    ("kafka", &["crash_point", "doing"]),
     ("state", &["private"]),
     ("guest", &["private"]),
     ("crash_point", &[]),
@@ -62,7 +62,8 @@ const CORE_ROOMS: &[(&str, &[&str])] = &[
     ("record", &["column"]),
     ("topology", &["record"]),
     ("task", &["column", "partitioner", "record", "topology"]),
-    ("worker", &["column", "record", "task", "topology"]),
+    ("ports", &["record", "task", "topology"]),
+    ("worker", &["column", "ports", "record", "task", "topology"]),
 ];
 
 /// Libraries that belong to one room of `agent/src` each.

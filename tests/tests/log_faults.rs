@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
-use sidestream::kafka::{Admin, Config, Creation, KafkaLog, NewTopic, Properties};
+use sidestream::kafka::{Admin, Config, Creation, KafkaPorts, NewTopic, Properties};
 use sidestream_core::{
+    ports::{PortError, Ports, SourceEvent, Transaction, TransactionError},
     record::{Offset, TopicPartition},
     topology::Topology,
-    worker::{Event, Log, LogError, Transaction},
 };
 use sidestream_sim::contract::log::{
     CHANGELOG, INPUT, OUTPUT,
@@ -42,12 +42,12 @@ fn set_up(bootstrap: &str) -> Result<(Config, Topology)> {
     Ok((config, topology))
 }
 
-fn owner(config: &Config, topology: &Topology) -> Result<Member<KafkaLog>> {
-    Ok(Member::owner(KafkaLog::new(config, topology, 0)?))
+fn owner(config: &Config, topology: &Topology) -> Result<Member> {
+    Ok(Member::owner(KafkaPorts::connect(config, topology, 0)?.into()))
 }
 
 /// A transaction with one output and the offset of one input.
-fn transaction(member: &Member<KafkaLog>, value: &str, offset: Offset) -> Transaction<'static> {
+fn transaction(member: &Member, value: &str, offset: Offset) -> Transaction<'static> {
     let mut transaction = member.transaction(input(0), offset);
     let outputs = &mut transaction.outputs;
     outputs.topics.push(OUTPUT);
@@ -70,15 +70,15 @@ fn a_late_end_leaves_the_outcome_unknown_and_hurts_no_later_transaction() -> Res
     let _cluster = Cluster::start(&Options::behind(&proxy))?;
     let (config, topology) = set_up(&proxy.bootstrap())?;
     let mut member = owner(&config, &topology)?;
-    member.log.commit(&transaction(&member, "first", 1)).unwrap();
+    member.commit(&transaction(&member, "first", 1)).unwrap();
     proxy.hold_ends(1, Duration::from_secs(4));
-    let result = member.log.commit(&transaction(&member, "late", 2));
-    assert!(matches!(result, Err(LogError::Unknown(_))), "{result:?}");
-    member.retry(Log::recover);
+    let result = member.commit(&transaction(&member, "late", 2));
+    assert!(matches!(result, Err(TransactionError::Unknown(_))), "{result:?}");
+    member.retry(|ports| ports.sink.recover());
     assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(1));
-    member.log.produce(&transaction(&member, "second", 2).outputs).unwrap();
+    member.ports.sink.produce(&transaction(&member, "second", 2).outputs).unwrap();
     wait::until_true("late delivery", PATIENCE, || Ok(proxy.delivered_late() == 1))?;
-    member.log.commit(&transaction(&member, "third", 2)).unwrap();
+    member.commit(&transaction(&member, "third", 2)).unwrap();
     assert_eq!(seen(&proxy.bootstrap(), &topology)?, ["first", "second", "third"]);
     Ok(())
 }
@@ -91,14 +91,14 @@ fn an_end_that_was_carried_out_and_yet_refused_is_not_taken_as_an_abort() -> Res
     let _cluster = Cluster::start(&Options::behind(&proxy))?;
     let (config, topology) = set_up(&proxy.bootstrap())?;
     let mut member = owner(&config, &topology)?;
-    member.log.commit(&transaction(&member, "first", 1)).unwrap();
+    member.commit(&transaction(&member, "first", 1)).unwrap();
     proxy.refuse_ends(1, ERROR);
-    let result = member.log.commit(&transaction(&member, "second", 2));
-    assert!(matches!(result, Err(LogError::Unknown(_))), "{result:?}");
+    let result = member.commit(&transaction(&member, "second", 2));
+    assert!(matches!(result, Err(TransactionError::Unknown(_))), "{result:?}");
     assert_eq!(proxy.refused(), 1);
-    member.retry(Log::recover);
+    member.retry(|ports| ports.sink.recover());
     assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(2));
-    member.log.commit(&transaction(&member, "third", 3)).unwrap();
+    member.commit(&transaction(&member, "third", 3)).unwrap();
     assert_eq!(seen(&proxy.bootstrap(), &topology)?, ["first", "second", "third"]);
     Ok(())
 }
@@ -111,8 +111,8 @@ fn a_broker_that_is_away_is_waited_for_and_said_so() -> Result<()> {
     // What is committed has to be there to be read on from.
     let mut inputs = transaction(&member, "input", 0).outputs;
     inputs.topics = vec![input(0).topic];
-    member.log.produce(&inputs).unwrap();
-    member.log.commit(&transaction(&member, "first", 1)).unwrap();
+    member.ports.sink.produce(&inputs).unwrap();
+    member.commit(&transaction(&member, "first", 1)).unwrap();
     // A cluster of one broker forgets the markers of a commit that it had not written when it was
     // killed: see the end of ARCHITECTURE.md.
     wait::until_true("end of the transaction", PATIENCE, || {
@@ -123,19 +123,22 @@ fn a_broker_that_is_away_is_waited_for_and_said_so() -> Result<()> {
     assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(1));
     cluster.kill(0)?;
     member.wait_for("the word that brokers are away", |member| member.away.0);
-    let result = member.log.commit(&transaction(&member, "lost", 2));
-    assert!(matches!(result, Err(LogError::Unknown(_) | LogError::Aborted(_))), "{result:?}");
-    let error = KafkaLog::new(&config, &topology, 1).err().expect("no broker is there");
+    let result = member.commit(&transaction(&member, "lost", 2));
+    assert!(
+        matches!(result, Err(TransactionError::Unknown(_) | TransactionError::Aborted(_))),
+        "{result:?}"
+    );
+    let error = KafkaPorts::connect(&config, &topology, 1).err().expect("no broker is there");
     assert!(matches!(error, sidestream::kafka::Error::Unavailable(_)), "{error}");
     cluster.restart(0)?;
     member.wait_for("the word that brokers are back", |member| member.away == (false, 1));
-    if let Err(LogError::Unknown(_)) = result {
-        wait::until_true("recovery", PATIENCE, || Ok(member.log.recover().is_ok()))?;
+    if let Err(TransactionError::Unknown(_)) = result {
+        wait::until_true("recovery", PATIENCE, || Ok(member.ports.sink.recover().is_ok()))?;
     }
     member.wait_for("both partitions", |member| member.owned.len() == 2);
     let committed = member.committed(input(0)).map(|committed| committed.offset);
     assert_eq!(committed, Some(1));
-    member.log.commit(&transaction(&member, "second", 2)).unwrap();
+    member.commit(&transaction(&member, "second", 2)).unwrap();
     assert_eq!(seen(&cluster.bootstrap(), &topology)?, ["first", "second"]);
     Ok(())
 }
@@ -146,14 +149,14 @@ fn a_second_process_of_one_identity_ends_the_first_with_a_remedy() -> Result<()>
     let mut first = owner(&config, &topology)?;
     let mut second = owner(&config, &topology)?;
     let told = wait::until("the end of the first", PATIENCE, || {
-        match first.log.poll(Duration::from_millis(50), &mut Vec::new()) {
-            Err(LogError::Fatal(message)) => Ok(Some(message)),
+        match first.ports.source.poll(Duration::from_millis(50), &mut Vec::new()) {
+            Err(PortError::Fatal(message)) => Ok(Some(message)),
             Err(error) => anyhow::bail!("{error}"),
             Ok(()) => Ok(None),
         }
     })?;
     assert!(told.contains("identity"), "{told}");
-    let result = first.log.commit(&transaction(&first, "lost", 1));
+    let result = first.commit(&transaction(&first, "lost", 1));
     assert!(result.is_err(), "{result:?}");
     second.commit_offset(input(0), 1).unwrap();
     Ok(())
@@ -162,12 +165,12 @@ fn a_second_process_of_one_identity_ends_the_first_with_a_remedy() -> Result<()>
 #[test]
 fn who_leaves_before_it_owns_anything_is_told_so() -> Result<()> {
     let (config, topology) = set_up(&broker::shared().bootstrap())?;
-    let mut log = KafkaLog::new(&config, &topology, 0)?;
-    log.leave()?;
+    let mut ports = Ports::from(KafkaPorts::connect(&config, &topology, 0)?);
+    ports.source.leave()?;
     let mut events = Vec::new();
-    log.poll(Duration::ZERO, &mut events)?;
-    assert_eq!(events, [Event::Revoked]);
-    log.unassign()?;
+    ports.source.poll(Duration::ZERO, &mut events)?;
+    assert_eq!(events, [SourceEvent::Revoked]);
+    ports.source.unassign()?;
     Ok(())
 }
 
@@ -177,6 +180,7 @@ fn at_least_once_delivers_then_commits() -> Result<()> {
     let (config, topology) = set_up(&bootstrap)?;
     let config = Config { exactly_once: false, ..config };
     let mut member = owner(&config, &topology)?;
+    member.exactly_once = false;
     let changes = sidestream_core::record::Changes {
         keys: [Some(b"key".as_slice())].into_iter().collect(),
         values: [None].into_iter().collect(),
@@ -184,7 +188,7 @@ fn at_least_once_delivers_then_commits() -> Result<()> {
     for offset in 1..4 {
         let mut transaction = transaction(&member, &offset.to_string(), offset);
         transaction.changes = vec![(changelog(1), &changes)];
-        let receipt = member.log.commit(&transaction).unwrap();
+        let receipt = member.commit(&transaction).unwrap();
         let end = receipt.changelog_ends[0];
         assert_eq!((end.0, end.1), (changelog(1), offset));
         assert_eq!(
@@ -192,13 +196,13 @@ fn at_least_once_delivers_then_commits() -> Result<()> {
             Some((offset, format!("note {offset}"),))
         );
     }
-    let foreign = sidestream_core::worker::Membership {
+    let foreign = sidestream_core::ports::Membership {
         generation: member.membership.generation + 1,
         ..member.membership.clone()
     };
     let refused = Transaction { membership: foreign, ..transaction(&member, "4", 4) };
-    let result = member.log.commit(&refused);
-    assert!(matches!(result, Err(LogError::Aborted(_))), "{result:?}");
+    let result = member.commit(&refused);
+    assert!(matches!(result, Err(TransactionError::Aborted(_))), "{result:?}");
     assert_eq!(seen(&bootstrap, &topology)?, ["1", "2", "3"]);
     Ok(())
 }
@@ -229,14 +233,14 @@ fn topics_are_created_described_and_purged() -> Result<()> {
     Admin::new(&without)?.settle(&[without.transactional_id(7)])?;
 
     let mut member = owner(&config, &topology)?;
-    let bounds = member.log.bounds(&[changelog(0)])?;
+    let bounds = member.ports.changelogs.bounds(&[changelog(0)], Duration::MAX)?;
     let described = admin.describe_topics(&[&topology.topic(CHANGELOG).name])?;
     let ids: Vec<_> = described.values().flatten().map(|topic| topic.id).collect();
     assert_eq!(ids, [bounds[0].clone().unwrap().topic_id]);
     for value in ["a", "b", "c"] {
-        member.log.commit(&transaction(&member, value, 1)).unwrap();
+        member.commit(&transaction(&member, value, 1)).unwrap();
     }
-    member.log.purge(&[(TopicPartition::new(OUTPUT, 0), 4)]);
+    member.ports.sink.purge(&[(TopicPartition::new(OUTPUT, 0), 4)]);
     wait::until_true("purge", PATIENCE, || Ok(seen(&bootstrap, &topology)? == ["c"]))?;
     Ok(())
 }

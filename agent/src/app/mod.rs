@@ -21,7 +21,7 @@ use crate::{
     control::{self, Operator, Server},
     dead_letters,
     guest::Digest,
-    kafka::{self, Admin, KafkaLog},
+    kafka::{self, Admin, KafkaPorts},
     modules::{
         self, Modules,
         code::Codes,
@@ -200,14 +200,15 @@ fn start_workers(
     let shares = shares(pipeline, usize::try_from(partitions).unwrap_or(1));
     let mut workers = Vec::new();
     for worker in 0..pipeline.workers as usize {
-        let log = wait.until("taking over the transactional ids of the workers", || {
-            Ok(KafkaLog::new(config, &topology, worker)?)
+        let doing = &board.workers[worker].doing;
+        let ports = wait.until("taking over the transactional ids of the workers", || {
+            Ok(KafkaPorts::connect_telling(config, &topology, worker, doing)?)
         })?;
         let setup = thread::Setup {
             worker,
             config: worker_config(pipeline, shares, config.transaction_time_max()),
             topology: Arc::clone(&topology),
-            log,
+            ports,
             environment: Environment { worker, parts: Arc::clone(&parts) },
             stop: stop.clone(),
             board: Arc::clone(board),

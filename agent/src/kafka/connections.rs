@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sidestream_core::worker::LogError;
+use sidestream_core::ports::PortError;
 
 use super::{
     error::call_failed,
@@ -23,13 +23,13 @@ pub(super) fn unanswered(
     doing: &str,
     failure: &Failure,
     otherwise: &str,
-) -> LogError {
+) -> PortError {
     if failure.fatal || !is_silence(failure.code) {
         return call_failed(doing, failure);
     }
     client.poll(Duration::ZERO);
     let told = told(&client.context().connection_errors());
-    LogError::Unavailable(match (told.is_empty(), otherwise) {
+    PortError::Unavailable(match (told.is_empty(), otherwise) {
         (false, _) => format!("{doing}: {}", told.join("; ")),
         (true, "") => format!("{doing}: {failure}"),
         (true, otherwise) => format!("{doing}: {failure}; {otherwise}"),

@@ -8,16 +8,17 @@ use std::{
 };
 
 use sidestream_core::{
-    record::TopicPartition,
-    worker::{Event, FetchPosition, Fetched, LogError, Membership},
+    ports::{FetchPosition, Fetched, Membership, PortError, SourceEvent, TransactionError},
+    record::{Committed, FetchEpoch, Offset, Records, TopicPartition},
 };
 
 use super::{
     config::Config,
-    error::{call_failed, fatal_client},
+    error::{call_failed, fatal_client, remedy},
     health::Health,
     names::Names,
     native::{Code, ConsumerClient, Failure, Message, MessageBuffer, PartitionList, Rebalance},
+    offsets::committed_list,
     place::{Assigned, note_error},
 };
 
@@ -76,7 +77,7 @@ impl Consumer {
         worker: usize,
         names: Names,
         topics: Vec<CString>,
-    ) -> Result<Self, LogError> {
+    ) -> Result<Self, PortError> {
         Ok(Self {
             client: subscribed(config, worker, &topics)?,
             config: Arc::clone(config),
@@ -85,7 +86,7 @@ impl Consumer {
             buffer: MessageBuffer::new(BATCH_MESSAGES_MAX),
             names,
             assigned: HashMap::new(),
-            membership: nobody(),
+            membership: Membership::none(),
             pending: None,
             leaving: Leaving::No,
             rejoining: false,
@@ -106,8 +107,12 @@ impl Consumer {
         self.assigned.keys().copied()
     }
 
-    /// See [`Log::poll`](sidestream_core::worker::Log::poll).
-    pub(super) fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
+    /// See [`Source::poll`](sidestream_core::ports::Source::poll).
+    pub(super) fn poll(
+        &mut self,
+        wait: Duration,
+        events: &mut Vec<SourceEvent>,
+    ) -> Result<(), PortError> {
         if self.leaving == Leaving::Left {
             return Ok(());
         }
@@ -147,7 +152,11 @@ impl Consumer {
     }
 
     /// Gives up what the fenced member had; a new one joins once that was answered.
-    fn rejoin(&mut self, failure: &Failure, events: &mut Vec<Event>) -> Result<(), LogError> {
+    fn rejoin(
+        &mut self,
+        failure: &Failure,
+        events: &mut Vec<SourceEvent>,
+    ) -> Result<(), PortError> {
         if std::mem::replace(&mut self.rejoining, true) {
             // It was answered, but there was no new client.
             return self.join_anew();
@@ -155,12 +164,12 @@ impl Consumer {
         tracing::warn!(%failure, "joining the group anew, after a connection was lost");
         if !matches!(self.pending, Some(Rebalance::Revoke | Rebalance::Lost)) {
             self.pending = Some(Rebalance::Lost);
-            events.push(Event::Lost);
+            events.push(SourceEvent::Lost);
         }
         Ok(())
     }
 
-    fn join_anew(&mut self) -> Result<(), LogError> {
+    fn join_anew(&mut self) -> Result<(), PortError> {
         self.client = subscribed(&self.config, self.worker, &self.topics)?;
         (self.rejoining, self.pending) = (false, None);
         let before = self.rejoined.filter(|(at, _)| at.elapsed() < REJOIN_TIME_MAX);
@@ -171,7 +180,7 @@ impl Consumer {
     }
 
     /// Copies the fetched messages into columns, a batch for each partition.
-    fn collect_records(&mut self, events: &mut Vec<Event>) {
+    fn collect_records(&mut self, events: &mut Vec<SourceEvent>) {
         let first = events.len();
         let mut places: HashMap<(usize, i32), Option<usize>> = HashMap::new();
         let mut last = None;
@@ -198,18 +207,14 @@ impl Consumer {
                 _ => *places.entry(key).or_insert_with(|| {
                     let partition = self.names.partition(message.topic(), message.partition())?;
                     let assigned = self.assigned.get(&partition)?;
-                    events.push(Event::Records(Fetched {
-                        partition: Some(partition),
-                        epoch: assigned.epoch,
-                        next: assigned.next,
-                        leader_epoch: -1,
-                        ..Fetched::default()
-                    }));
+                    let Assigned { epoch, next, .. } = *assigned;
+                    events.push(SourceEvent::Records(nothing_of(partition, epoch, next)));
                     Some(events.len() - 1)
                 }),
             };
             last = Some((key, place));
-            if let Some(Event::Records(fetched)) = place.and_then(|place| events.get_mut(place))
+            if let Some(SourceEvent::Records(fetched)) =
+                place.and_then(|place| events.get_mut(place))
                 && message.offset() >= fetched.next
             {
                 message.append_to(&mut fetched.records, self.config.read_headers);
@@ -217,7 +222,7 @@ impl Consumer {
             }
         }
         for event in &events[first..] {
-            if let Event::Records(Fetched { partition: Some(partition), next, records, .. }) = event
+            if let SourceEvent::Records(Fetched { partition, next, records, .. }) = event
                 && let Some(assigned) = self.assigned.get_mut(partition)
             {
                 assigned.next = assigned.next.max(*next);
@@ -228,29 +233,23 @@ impl Consumer {
     }
 
     /// The end of a partition as an event without records: everything before it has come.
-    fn end_of(&self, message: &Message<'_>) -> Option<Event> {
+    fn end_of(&self, message: &Message<'_>) -> Option<SourceEvent> {
         let partition = self.names.partition(message.topic(), message.partition())?;
         let epoch = self.assigned.get(&partition)?.epoch;
-        Some(Event::Records(Fetched {
-            partition: Some(partition),
-            epoch,
-            next: message.offset(),
-            leader_epoch: -1,
-            ..Fetched::default()
-        }))
+        Some(SourceEvent::Records(nothing_of(partition, epoch, message.offset())))
     }
 
-    fn report_rebalance(&mut self, events: &mut Vec<Event>) {
+    fn report_rebalance(&mut self, events: &mut Vec<SourceEvent>) {
         let Some(rebalance) = self.client.client().context().take_rebalance() else { return };
         events.push(match &rebalance {
-            Rebalance::Assign(partitions) => Event::Assigned(
+            Rebalance::Assign(partitions) => SourceEvent::Assigned(
                 partitions
                     .iter()
                     .filter_map(|(topic, partition)| self.names.by_name(topic, *partition))
                     .collect(),
             ),
-            Rebalance::Revoke => Event::Revoked,
-            Rebalance::Lost => Event::Lost,
+            Rebalance::Revoke => SourceEvent::Revoked,
+            Rebalance::Lost => SourceEvent::Lost,
         });
         if self.leaving == Leaving::Asked && rebalance != Rebalance::Lost {
             self.leaving = Leaving::Told;
@@ -258,8 +257,8 @@ impl Consumer {
         self.pending = Some(rebalance);
     }
 
-    /// See [`Log::assign`](sidestream_core::worker::Log::assign).
-    pub(super) fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, LogError> {
+    /// See [`Source::assign`](sidestream_core::ports::Source::assign).
+    pub(super) fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, PortError> {
         self.assigned = positions
             .iter()
             .map(|&FetchPosition { partition, offset, epoch }| {
@@ -269,7 +268,7 @@ impl Consumer {
         if let Some(Rebalance::Revoke | Rebalance::Lost) = self.pending {
             // The assignment that this answers is gone again: there is nothing to read.
             self.assigned.clear();
-            return Ok(nobody());
+            return Ok(Membership::none());
         }
         self.assign_all()?;
         self.pending = None;
@@ -279,7 +278,7 @@ impl Consumer {
     }
 
     /// Reads every assigned partition from where it is expected next.
-    fn assign_all(&self) -> Result<(), LogError> {
+    fn assign_all(&self) -> Result<(), PortError> {
         let (mut all, mut paused) = (PartitionList::new(), PartitionList::new());
         for (&partition, assigned) in &self.assigned {
             let topic = self.names.c_name(partition.topic);
@@ -295,10 +294,10 @@ impl Consumer {
         }
     }
 
-    /// See [`Log::unassign`](sidestream_core::worker::Log::unassign).
-    pub(super) fn unassign(&mut self) -> Result<(), LogError> {
+    /// See [`Source::unassign`](sidestream_core::ports::Source::unassign).
+    pub(super) fn unassign(&mut self) -> Result<(), PortError> {
         self.assigned.clear();
-        self.membership = nobody();
+        self.membership = Membership::none();
         if self.rejoining {
             return self.join_anew();
         }
@@ -314,8 +313,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// See [`Log::seek`](sidestream_core::worker::Log::seek).
-    pub(super) fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), LogError> {
+    /// See [`Source::seek`](sidestream_core::ports::Source::seek).
+    pub(super) fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), PortError> {
         let mut list = PartitionList::new();
         let mut was_lost = false;
         for &FetchPosition { partition, offset, epoch } in positions {
@@ -342,8 +341,8 @@ impl Consumer {
         }
     }
 
-    /// See [`Log::pause`](sidestream_core::worker::Log::pause).
-    pub(super) fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+    /// See [`Source::pause`](sidestream_core::ports::Source::pause).
+    pub(super) fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), PortError> {
         let list = self.set_paused(partitions, true);
         match list.len() == 0 || self.pending.is_some() {
             true => Ok(()),
@@ -351,8 +350,8 @@ impl Consumer {
         }
     }
 
-    /// See [`Log::resume`](sidestream_core::worker::Log::resume).
-    pub(super) fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+    /// See [`Source::resume`](sidestream_core::ports::Source::resume).
+    pub(super) fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), PortError> {
         let ended = partitions.iter().filter_map(|partition| {
             let assigned = self.assigned.get(partition).filter(|at| at.paused && at.ended)?;
             let (offset, epoch) = (assigned.next, assigned.epoch);
@@ -382,8 +381,8 @@ impl Consumer {
         list
     }
 
-    /// See [`Log::leave`](sidestream_core::worker::Log::leave).
-    pub(super) fn leave(&mut self, events: &mut Vec<Event>) -> Result<(), LogError> {
+    /// See [`Source::leave`](sidestream_core::ports::Source::leave).
+    pub(super) fn leave(&mut self, events: &mut Vec<SourceEvent>) -> Result<(), PortError> {
         if self.leaving != Leaving::No {
             return Ok(());
         }
@@ -398,7 +397,7 @@ impl Consumer {
                 self.client.client().context().close();
                 self.leaving = Leaving::Told;
                 self.pending = Some(Rebalance::Revoke);
-                events.push(Event::Revoked);
+                events.push(SourceEvent::Revoked);
             }
             None => {}
         }
@@ -418,19 +417,27 @@ impl Consumer {
         self.leaving = Leaving::Left;
     }
 
-    /// Why the membership of a transaction can't commit, if it can't.
-    /// A generation of before is refused by the broker in a transaction, and here outside of one.
-    pub(super) fn refuse(&self, membership: &Membership, transactional: bool) -> Option<String> {
-        if membership.generation < 0 || membership.member.is_empty() {
-            return Some("the worker is not a member of the group".to_owned());
+    /// See [`Source::lost`](sidestream_core::ports::Source::lost).
+    pub(super) fn lost(&self) -> Option<String> {
+        let is_lost = self.client.assignment_lost() || self.pending == Some(Rebalance::Lost);
+        is_lost.then(|| "the worker's partitions are lost to other members".to_owned())
+    }
+
+    /// See [`Source::commit`](sidestream_core::ports::Source::commit).
+    pub(super) fn commit(
+        &self,
+        offsets: &[(TopicPartition, Committed)],
+        membership: &Membership,
+    ) -> Result<(), TransactionError> {
+        if !membership.is_in_group() || *membership != self.membership {
+            let why = "the group has had a rebalance since".to_owned();
+            return Err(TransactionError::Aborted(why));
         }
-        if !transactional && *membership != self.membership {
-            return Some("the group has had a rebalance since".to_owned());
-        }
-        if self.client.assignment_lost() || self.pending == Some(Rebalance::Lost) {
-            return Some("the worker's partitions are lost to other members".to_owned());
-        }
-        None
+        let list = committed_list(&self.names, offsets);
+        self.client.commit(&list, self.config.commit_timeout).map_err(|failure| {
+            let advice = remedy(failure.code).map_or_else(String::new, |text| format!("; {text}"));
+            TransactionError::Aborted(format!("{failure}{advice}"))
+        })
     }
 }
 
@@ -439,15 +446,16 @@ pub(super) fn subscribed(
     config: &Config,
     worker: usize,
     topics: &[CString],
-) -> Result<ConsumerClient, LogError> {
+) -> Result<ConsumerClient, PortError> {
     let client = ConsumerClient::new(config.member_client(worker)?)
-        .map_err(|failure| LogError::Fatal(failure.to_string()))?;
+        .map_err(|failure| PortError::Fatal(failure.to_string()))?;
     let mut list = PartitionList::new();
     topics.iter().for_each(|topic| list.add(topic, -1, -1));
     client.subscribe(&list).map_err(|failure| call_failed("subscribing", &failure))?;
     Ok(client)
 }
 
-fn nobody() -> Membership {
-    Membership { generation: -1, member: String::new() }
+/// What was read of a partition before there is any record.
+fn nothing_of(partition: TopicPartition, epoch: FetchEpoch, next: Offset) -> Fetched {
+    Fetched { partition, epoch, records: Records::default(), next }
 }

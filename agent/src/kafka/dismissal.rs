@@ -17,9 +17,9 @@ use super::{
     admin::Admin,
     consumer::subscribed,
     error::{call_failed, fatal_client},
-    inputs,
     names::Names,
     native::{Code, ConsumerClient, Failure, MessageBuffer, PartitionList, Rebalance},
+    source::inputs,
 };
 
 /// How long each of the members is served before the next one's turn.

@@ -1,6 +1,6 @@
 //! What went wrong, in terms of what to do about it.
 
-use sidestream_core::worker::{LogError, Unreadable};
+use sidestream_core::ports::{PortError, TransactionError, Unreadable};
 
 use super::native::{Code, Failure};
 
@@ -29,19 +29,16 @@ impl Error {
     }
 }
 
-impl From<LogError> for Error {
-    fn from(error: LogError) -> Self {
+impl From<PortError> for Error {
+    fn from(error: PortError) -> Self {
         match error {
-            LogError::Unavailable(why) => Self::Unavailable(why),
-            LogError::Fatal(why) => Self::Fatal(why),
-            LogError::Aborted(_) | LogError::Unknown(_) | LogError::Refused { .. } => {
-                Self::Unavailable(error.to_string())
-            }
+            PortError::Unavailable(why) => Self::Unavailable(why),
+            PortError::Fatal(why) => Self::Fatal(why),
         }
     }
 }
 
-impl From<Error> for LogError {
+impl From<Error> for PortError {
     fn from(error: Error) -> Self {
         match error {
             Error::Unavailable(why) => Self::Unavailable(why),
@@ -50,14 +47,20 @@ impl From<Error> for LogError {
     }
 }
 
+impl From<Error> for TransactionError {
+    fn from(error: Error) -> Self {
+        PortError::from(error).into()
+    }
+}
+
 /// The error for a call that changes nothing when it fails.
-pub(super) fn call_failed(doing: &str, failure: &Failure) -> LogError {
+pub(super) fn call_failed(doing: &str, failure: &Failure) -> PortError {
     if failure.fatal || failure.code == Code::RD_KAFKA_RESP_ERR__FATAL {
         return fatal_client(failure);
     }
     match remedy(failure.code) {
-        Some(remedy) => LogError::Fatal(format!("{doing}: {failure}; {remedy}")),
-        None => LogError::Unavailable(format!("{doing}: {failure}")),
+        Some(remedy) => PortError::Fatal(format!("{doing}: {failure}; {remedy}")),
+        None => PortError::Unavailable(format!("{doing}: {failure}")),
     }
 }
 
@@ -79,8 +82,8 @@ pub(super) fn unreadable(place: &str, failure: &Failure) -> Unreadable {
 }
 
 /// The error for a consumer that can't be used any more.
-pub(super) fn fatal_client(failure: &Failure) -> LogError {
-    LogError::Fatal(match failure.code {
+pub(super) fn fatal_client(failure: &Failure) -> PortError {
+    PortError::Fatal(match failure.code {
         Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => format!(
             "another process runs with this agent's identity ({failure}); stop one of the two, \
              or give each its own state directory or identity"

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sidestream_core::worker::Event;
+use sidestream_core::ports::SourceEvent;
 
 use super::{connections, native::Client};
 
@@ -26,10 +26,10 @@ pub(super) struct Health {
 
 impl Health {
     /// Tells, once, that something is waited for.
-    pub(super) fn wait_for(&mut self, why: String, events: &mut Vec<Event>) {
+    pub(super) fn wait_for(&mut self, why: String, events: &mut Vec<SourceEvent>) {
         if self.waiting.is_none() {
             self.waiting = Some(why.clone());
-            events.push(Event::Waiting(why));
+            events.push(SourceEvent::Waiting(why));
         }
     }
 
@@ -40,7 +40,7 @@ impl Health {
 
     /// Tells once that the brokers are away, and once that they are back. A lost connection or an
     /// error is only a sign: librdkafka often has another way, so it is tried before it is told.
-    pub(super) fn report(&mut self, client: &Client, events: &mut Vec<Event>) {
+    pub(super) fn report(&mut self, client: &Client, events: &mut Vec<SourceEvent>) {
         let context = client.context();
         if let Some((_, why)) = context.take_errors().pop() {
             let told = connections::told(&context.connection_errors());
@@ -61,7 +61,7 @@ impl Health {
         match (reached, self.suspicion.take(), away) {
             (true, _, true) => {
                 self.waiting = None;
-                events.push(Event::Recovered);
+                events.push(SourceEvent::Recovered);
             }
             (false, Some(why), false) => self.wait_for(why, events),
             (true, _, false) | (false, _, true) | (false, None, false) => {}

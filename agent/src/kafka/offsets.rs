@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use sidestream_core::{
+    ports::{Bounds, PortError, Unreadable},
     record::{Committed, Offset, TopicPartition},
     topology::Start,
-    worker::{Bounds, LogError, Unreadable},
 };
 
 use super::{
@@ -14,20 +14,20 @@ use super::{
     native::{Client, Code, ConsumerClient, Failure, OffsetAt, PartitionList},
 };
 
-/// See [`Log::committed`](sidestream_core::worker::Log::committed). The consumer is
+/// See [`Source::committed`](sidestream_core::ports::Source::committed). The consumer is
 /// read-committed, so librdkafka asks for stable offsets and repeats while one is not.
 pub(super) fn committed(
     consumer: &ConsumerClient,
     names: &Names,
     partitions: &[TopicPartition],
     timeout: Duration,
-) -> Result<Vec<Option<Committed>>, LogError> {
+) -> Result<Vec<Option<Committed>>, PortError> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
     let list = list(names, partitions);
     consumer.committed(&list, timeout).map_err(|failure| match failure.code {
-        Code::RD_KAFKA_RESP_ERR__TIMED_OUT => LogError::Unavailable(
+        Code::RD_KAFKA_RESP_ERR__TIMED_OUT => PortError::Unavailable(
             "reading the group's offsets took too long: the brokers are away, or a transaction \
              with these offsets has not ended; if that lasts longer than its timeout, it hangs on \
              the brokers: `kafka-transactions.sh find-hanging` tells which, and `abort` ends it"
@@ -46,7 +46,7 @@ pub(super) fn committed(
         .collect())
 }
 
-/// See [`Log::start_offset`](sidestream_core::worker::Log::start_offset). The latest offset is
+/// See [`Source::start_offset`](sidestream_core::ports::Source::start_offset). The latest offset is
 /// the end of what is committed.
 pub(super) fn start_offset(
     consumer: &ConsumerClient,
@@ -54,7 +54,7 @@ pub(super) fn start_offset(
     partition: TopicPartition,
     start: Start,
     timeout: Duration,
-) -> Result<Offset, LogError> {
+) -> Result<Offset, PortError> {
     let look_up = |at| {
         let offsets = list_offsets(consumer, names, &[partition], (at, true), timeout)?;
         Ok(offsets.first().copied().unwrap_or(-1))
@@ -69,7 +69,7 @@ pub(super) fn start_offset(
     }
 }
 
-/// See [`Log::bounds`](sidestream_core::worker::Log::bounds). Isolation is read-uncommitted: a
+/// See [`Changelogs::bounds`](sidestream_core::ports::Changelogs::bounds). Isolation is read-uncommitted: a
 /// read-committed end would be the last stable offset, below records that are committed but whose
 /// markers are not written yet.
 pub(super) fn bounds(
@@ -77,7 +77,7 @@ pub(super) fn bounds(
     names: &Names,
     partitions: &[TopicPartition],
     timeout: Duration,
-) -> Result<Vec<Result<Bounds, Unreadable>>, LogError> {
+) -> Result<Vec<Result<Bounds, Unreadable>>, PortError> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
@@ -120,13 +120,25 @@ pub(super) fn bounds(
         .collect())
 }
 
+/// Offsets to commit, with what is stored beside them.
+pub(super) fn committed_list(
+    names: &Names,
+    offsets: &[(TopicPartition, Committed)],
+) -> PartitionList {
+    let mut list = PartitionList::new();
+    for (TopicPartition { topic, partition }, Committed { offset, metadata }) in offsets {
+        list.add_metadata(names.c_name(*topic), *partition, *offset, metadata.as_bytes());
+    }
+    list
+}
+
 fn list_offsets(
     consumer: &ConsumerClient,
     names: &Names,
     partitions: &[TopicPartition],
     (at, committed_only): (OffsetAt, bool),
     timeout: Duration,
-) -> Result<Vec<Offset>, LogError> {
+) -> Result<Vec<Offset>, PortError> {
     look_up(consumer.client(), list(names, partitions), (at, committed_only), timeout)
         .and_then(|offsets| offsets.into_iter().collect())
         .map_err(|failure| call_failed("looking offsets up", &failure))

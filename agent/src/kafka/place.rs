@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use sidestream_core::{
+    ports::{SourceEvent, Unreadable},
     record::{FetchEpoch, Offset, TopicPartition},
-    worker::{Event, Unreadable},
 };
 
 use super::{
@@ -53,7 +53,7 @@ pub(super) fn note_error(
     message: &Message<'_>,
     (names, assigned): (&Names, &mut HashMap<TopicPartition, Assigned>),
     health: &mut Health,
-    events: &mut Vec<Event>,
+    events: &mut Vec<SourceEvent>,
 ) -> bool {
     let failure = Failure::new(message.code(), message.error());
     let at = names.partition(message.topic(), message.partition());
@@ -73,7 +73,7 @@ pub(super) fn note_error(
             }
             if !std::mem::replace(&mut known.lost, true) {
                 let reason = format!("input {place} at offset {}: {failure}", known.next);
-                events.push(Event::Unreadable(partition, Unreadable::Lost(reason)));
+                events.push(SourceEvent::Unreadable(partition, Unreadable::Lost(reason)));
             }
         }
         Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => {
@@ -90,7 +90,7 @@ pub(super) fn note_error(
                 health
                     .wait_for(format!("{place}: {failure}; let the agent's user read it"), events);
             }
-            events.extend(of_topic.into_iter().map(|at| Event::Unreadable(at, why.clone())));
+            events.extend(of_topic.into_iter().map(|at| SourceEvent::Unreadable(at, why.clone())));
         }
         // The watch tells of topics that are not there.
         Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART

@@ -10,8 +10,8 @@ use std::{
 };
 
 use sidestream_core::{
+    ports::{SourceEvent, Unreadable},
     record::{TopicId, TopicIndex, TopicPartition},
-    worker::{Event, Unreadable},
 };
 
 use super::{Error, config::Config, names::Names};
@@ -84,7 +84,7 @@ impl Watch {
     pub(super) fn report(
         &mut self,
         assigned: &(impl Iterator<Item = TopicPartition> + Clone),
-        events: &mut Vec<Event>,
+        events: &mut Vec<SourceEvent>,
     ) -> bool {
         let Some(look) = self.looks.try_iter().last() else { return false };
         let before = self.missing.clone();
@@ -104,16 +104,17 @@ impl Watch {
             has_changed = true;
             let reason = format!("the topic `{}` {what}", self.names.name(topic));
             let of_topic = assigned.clone().filter(|at| at.topic == topic);
-            events
-                .extend(of_topic.map(|at| Event::Unreadable(at, Unreadable::Lost(reason.clone()))));
+            events.extend(
+                of_topic.map(|at| SourceEvent::Unreadable(at, Unreadable::Lost(reason.clone()))),
+            );
         }
         match (before == self.missing, self.missing.is_empty()) {
             (true, _) => {}
-            (false, true) => events.push(Event::Recovered),
+            (false, true) => events.push(SourceEvent::Recovered),
             (false, false) => {
                 let missing = self.missing.iter().map(|&topic| self.names.c_name(topic));
                 let missing: Vec<_> = missing.map(CStr::to_string_lossy).collect();
-                events.push(Event::Waiting(format!(
+                events.push(SourceEvent::Waiting(format!(
                     "the topics that are read are not all there: `{}`; they are waited for until \
                      they are created again",
                     missing.join("`, `")

@@ -43,6 +43,7 @@ impl Teller {
                 let store = &self.topology.subtopology(task).stores[store].name;
                 warn!(worker, %task, store, reason, "a store is rebuilt from its changelog");
             }
+            Notice::CommitEnded { .. } => {} // A metric; what came of it is told by the others.
             Notice::Committed(commit) => self.committed(&commit, now),
             Notice::Dropped { reason } => {
                 warn!(

@@ -16,7 +16,7 @@ use sidestream_core::{
 use tracing::{error, info};
 
 use super::{board::Board, environment::Environment, notices::Teller, watch::Watcher};
-use crate::{kafka::KafkaLog, modules::measured::MeasuredLog};
+use crate::kafka::KafkaPorts;
 
 /// Tells the workers of a process to stop.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +54,7 @@ pub(crate) struct Setup {
     pub(crate) worker: usize,
     pub(crate) config: Config,
     pub(crate) topology: Arc<Topology>,
-    pub(crate) log: KafkaLog,
+    pub(crate) ports: KafkaPorts,
     pub(crate) environment: Environment,
     pub(crate) stop: Stop,
     pub(crate) board: Arc<Board>,
@@ -94,14 +94,12 @@ impl Drop for AtExit {
 
 fn run(setup: Setup) -> Result<(), String> {
     let lines_max = setup.log_lines_per_second_max;
-    let Setup { worker: number, config, topology, log, environment, stop, board, .. } = setup;
-    let own = &board.workers[number];
-    let (metrics, doing) = (Arc::clone(&own.metrics), Arc::clone(&own.doing));
-    let log = MeasuredLog { log, doing, metrics };
+    let Setup { worker: number, config, topology, ports, environment, stop, board, .. } = setup;
     let mut watcher = Watcher::new(number, board, Arc::clone(&topology));
     let mut teller = Teller::new(number, Arc::clone(&topology), lines_max);
     let start = Instant::now();
-    let mut worker = Worker::new(config, topology, log, environment, Box::new(move || now(start)));
+    let clock = Box::new(move || now(start));
+    let mut worker = Worker::new(config, topology, ports.into(), environment, clock);
     loop {
         if let Some(leave) = stop.leave() {
             worker.drain(leave);

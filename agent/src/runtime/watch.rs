@@ -9,7 +9,7 @@ use std::{
 use sidestream_core::{
     record::{TaskId, TransformId},
     topology::{Topology, Version},
-    worker::{CommitNotice, Log, Notice, TaskState, Worker, WorkerError},
+    worker::{CommitNotice, Notice, TaskState, Worker, WorkerError},
 };
 
 use super::{
@@ -46,10 +46,7 @@ impl Watcher {
     }
 
     /// Before a turn: tells the worker what was asked for; says whether that is to rest.
-    pub(crate) fn instruct<L: Log>(
-        &self,
-        worker: &mut Worker<L, Environment>,
-    ) -> Result<bool, WorkerError> {
+    pub(crate) fn instruct(&self, worker: &mut Worker<Environment>) -> Result<bool, WorkerError> {
         for instruction in self.own().take_mail() {
             match instruction {
                 Instruction::Swap(swap) => worker.swap(*swap),
@@ -74,9 +71,9 @@ impl Watcher {
     }
 
     /// After a turn that ended at `now` (since the start) and was begun paused or not.
-    pub(crate) fn turned<L: Log>(
+    pub(crate) fn turned(
         &mut self,
-        worker: &Worker<L, Environment>,
+        worker: &Worker<Environment>,
         notices: &[Notice],
         paused: bool,
         now: Duration,
@@ -106,6 +103,9 @@ impl Watcher {
                 self.own().metrics.rebuilds.add(1);
                 let store = &self.topology.subtopology(*task).stores[*store].name;
                 self.event(Some(*task), "store_rebuilding", format!("{store}: {reason}"));
+            }
+            Notice::CommitEnded { error, took } => {
+                self.own().metrics.commit(error.as_ref(), *took);
             }
             Notice::Committed(commit) => self.committed(commit),
             Notice::Dropped { reason } => {

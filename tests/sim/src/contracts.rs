@@ -7,6 +7,7 @@ use std::{
 };
 
 use sidestream_core::{
+    ports::Ports,
     record::{Batch, NO_TIMESTAMP, Outputs, Records, TaskId, TopicPartition},
     task::StateStore,
     topology::{OnOutOfRange, Store, Subtopology, Topology},
@@ -188,16 +189,14 @@ impl SimHarness {
 }
 
 impl Harness for SimHarness {
-    type Log = SimLog;
-
     fn start(topology: &Topology) -> Self {
         let world = calm_world(topology.clone());
         Self { world, crew: Rc::default(), external: 0, open: Vec::new() }
     }
 
-    fn log(&mut self, worker: usize) -> SimLog {
+    fn ports(&mut self, worker: usize) -> Ports {
         let pod = live(&self.world, worker);
-        SimLog::new(&self.world, &self.crew, pod, 0)
+        SimLog::ports(&self.world, &self.crew, pod, 0)
     }
 
     fn fence(&mut self, worker: usize) {

@@ -23,7 +23,7 @@ use crate::{
     world::{Interrupt, State, World},
 };
 
-type SimWorker = Worker<SimLog, SimEnvironment>;
+type SimWorker = Worker<SimEnvironment>;
 
 /// How deep workers are held up within one another.
 const DEPTH_MAX: u32 = 2;
@@ -60,13 +60,13 @@ impl Crew {
             self.directors.borrow_mut().insert(pod, director);
         }
         for worker in 0..plan.workers {
-            let log = SimLog::new(world, self, pod, worker);
+            let ports = SimLog::ports(world, self, pod, worker);
             let owner = Owner { pod, worker };
             let environment = SimEnvironment { world: world.clone(), owner };
             let topology = Arc::clone(&plan.topology);
             let clock = world.clone();
             let clock = Box::new(move || clock.lock().clocks(pod));
-            let worker = Worker::new(plan.config.clone(), topology, log, environment, clock);
+            let worker = Worker::new(plan.config.clone(), topology, ports, environment, clock);
             let (worker, mail) = (Some(Box::new(worker)), VecDeque::new());
             let slot = Slot { owner, worker, done: false, paused: None, mail };
             self.slots.borrow_mut().push(slot);

@@ -11,8 +11,9 @@ use rdkafka::{
     message::{Header, Headers as _, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
 };
-use sidestream::kafka::{Admin, Config, KafkaLog, Properties};
+use sidestream::kafka::{Admin, Config, KafkaPorts, Properties};
 use sidestream_core::{
+    ports::Ports,
     record::{Outputs, Records, TopicPartition},
     topology::Topology,
 };
@@ -55,8 +56,6 @@ pub(crate) struct KafkaHarness<B> {
 }
 
 impl<B: Shared> Harness for KafkaHarness<B> {
-    type Log = KafkaLog;
-
     fn start(topology: &Topology) -> Self {
         let bootstrap = B::bootstrap();
         let mut topology = topology.clone();
@@ -78,8 +77,8 @@ impl<B: Shared> Harness for KafkaHarness<B> {
         Self { broker: PhantomData, bootstrap, topology, config, open: None }
     }
 
-    fn log(&mut self, worker: usize) -> KafkaLog {
-        KafkaLog::new(&self.config, &self.topology, worker).unwrap()
+    fn ports(&mut self, worker: usize) -> Ports {
+        KafkaPorts::connect(&self.config, &self.topology, worker).unwrap().into()
     }
 
     fn fence(&mut self, worker: usize) {

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Bounds, Environment, Log, Now, Slot, Worker, start::Group};
+use super::{Environment, Now, Slot, Worker, start::Group};
 use crate::{
+    ports::Bounds,
     record::{Committed, Offset, TaskId, Timestamp, TopicId, TopicPartition},
     task::{
         InputPosition, Mark, Position, StoreError, StorePosition, empty_position, store_positions,
@@ -132,7 +133,7 @@ fn why_rebuilt(position: &Position, now: Timestamp, changelog: &str) -> String {
     }
 }
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     /// Where a partition is read on whose group's offset is `found`; `before` is the topic that
     /// its task has read here, if it did.
     pub(super) fn place(
@@ -204,6 +205,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let too_old = is_too_old(&position, now, self.config.position_age_max);
         // The marker of the task's own last transaction, of which no delete can be missing.
         let own_marker = Offset::from(self.config.exactly_once);
+        let mut is_whole = true;
         for (index, (store, bounds)) in subtopology.stores.iter().zip(bounds).enumerate() {
             let changelog = &self.topology.topic(store.changelog).name;
             let found = position.stores[index].as_ref();
@@ -211,20 +213,21 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 return Ok(Check::Refuse(reason));
             }
             match found {
-                Some(found) if too_old && found.offset + own_marker < bounds.end => {
+                Some(found) if found.offset + own_marker >= bounds.end => {}
+                Some(_) if too_old => {
                     return Ok(Check::Rebuild {
                         store: index,
                         reason: why_rebuilt(&position, now, changelog),
                     });
                 }
-                Some(_) => {}
+                Some(_) => is_whole = false,
                 None => position.stores[index] = Some(empty_position(bounds.topic_id)),
             }
         }
         if let Some(reason) = self.disagrees(id, &position.inputs, group) {
             return Ok(Check::Refuse(reason));
         }
-        if too_old {
+        if is_whole {
             // Each store lacks nothing, or is read from the beginning from now on: deletes that
             // are compacted away later are those of values that it never sees.
             position.committed_at = now;

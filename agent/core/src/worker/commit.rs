@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    CommitNotice, Drain, Environment, Failures, Log, LogError, Notice, Receipt, Slot, TaskState,
-    Transaction, Worker, WorkerError,
+    CommitNotice, Drain, Environment, Failures, Notice, Slot, TaskState, Worker, WorkerError,
 };
 use crate::{
+    ports::{Receipt, Transaction, TransactionError},
     record::{Outputs, TaskId, TopicIndex, TopicPartition},
     task::{Doer, Failed, Part, Produced, StoreError},
 };
@@ -19,7 +19,7 @@ pub(super) struct OpenTransaction {
     /// Bytes of outputs and state changes.
     pub(super) bytes: usize,
     outputs: u64,
-    /// For each task's outputs, in the order in which the log was given them, whose work each is.
+    /// For each task's outputs, in the order in which the sink was given them, whose work each is.
     pub(super) origins: Vec<(TaskId, Vec<Doer>)>,
     /// A record was passed over: commits soon, for if its work is dropped, it may have to be found
     /// again.
@@ -49,7 +49,7 @@ impl OpenTransaction {
     }
 }
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     pub(super) fn transaction_is_full(&self) -> bool {
         self.transaction.is_urgent || self.transaction.bytes >= self.config.uncommitted_bytes_max
     }
@@ -81,26 +81,33 @@ impl<L: Log, E: Environment> Worker<L, E> {
             self.transaction = OpenTransaction::default();
             return Ok(());
         }
-        if self.membership.generation < 0 || self.membership.member.is_empty() {
+        if !self.membership.is_in_group() {
             return self.abort("the member is in no group, so it must not commit");
         }
         self.transaction.produced(&outputs);
         let transaction = self.transaction_of(&parts, outputs);
-        match self.log.commit(&transaction) {
+        let began = (self.clock)().monotonic;
+        let outcome = self.ports.commit(&transaction, self.config.exactly_once);
+        let took = (self.clock)().monotonic.saturating_sub(began);
+        self.notice(Notice::CommitEnded { error: outcome.as_ref().err().cloned(), took });
+        match outcome {
             Ok(receipt) => self.complete(&parts, &receipt),
             Err(error) => self.transaction_failed(error),
         }
     }
 
-    /// A call of the log for the open transaction failed. Where that is nobody's fault, all rest.
-    pub(super) fn transaction_failed(&mut self, error: LogError) -> Result<(), WorkerError> {
+    /// A call for the open transaction failed. Where that is nobody's fault, all rest.
+    pub(super) fn transaction_failed(
+        &mut self,
+        error: TransactionError,
+    ) -> Result<(), WorkerError> {
         self.look_at_clock();
         match error {
-            LogError::Refused(_) => {}
-            LogError::Aborted(_)
-            | LogError::Unavailable(_)
-            | LogError::Unknown(_)
-            | LogError::Fatal(_) => {
+            TransactionError::Refused(_) => {}
+            TransactionError::Aborted(_)
+            | TransactionError::Unavailable(_)
+            | TransactionError::Unknown(_)
+            | TransactionError::Fatal(_) => {
                 self.rest.count(self.now.monotonic, self.config.retry_backoff, Failed::default());
             }
         }
@@ -199,14 +206,14 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     /// Aborts the open transaction and drops its work.
     pub(super) fn abort(&mut self, reason: &str) -> Result<(), WorkerError> {
-        match self.log.abort() {
+        match self.ports.sink.abort() {
             Ok(()) => {}
-            Err(LogError::Fatal(reason)) => return Err(WorkerError(reason)),
+            Err(TransactionError::Fatal(reason)) => return Err(WorkerError(reason)),
             Err(
-                LogError::Aborted(_)
-                | LogError::Unknown(_)
-                | LogError::Unavailable(_)
-                | LogError::Refused { .. },
+                TransactionError::Aborted(_)
+                | TransactionError::Unknown(_)
+                | TransactionError::Unavailable(_)
+                | TransactionError::Refused { .. },
             ) => self.recover_at = Some(self.now.monotonic),
         }
         self.drop_work(reason)
@@ -246,14 +253,16 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if self.recover_at.is_none_or(|at| at > self.now.monotonic) {
             return Ok(());
         }
-        match self.log.recover() {
+        match self.ports.sink.recover() {
             Ok(()) => {
                 self.recover_at = None;
                 Ok(())
             }
+            Err(TransactionError::Fatal(reason)) => Err(WorkerError(reason)),
             Err(error) => {
                 self.recover_at = Some(self.now.monotonic + super::RETRY);
-                self.postpone(error)
+                self.notice(Notice::Waiting(error.to_string()));
+                Ok(())
             }
         }
     }
@@ -269,7 +278,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
                 self.drain =
                     Some(if leave && self.assigned { Drain::Leaving } else { Drain::Done });
                 if leave && self.assigned {
-                    self.log.leave().or_else(|error| self.postpone(error))?;
+                    self.ports.source.leave().or_else(|error| self.postpone(error))?;
                 }
             }
             Some(Drain::Leaving) | None => {}
@@ -287,7 +296,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
     /// Closes a task and gives its state back.
     pub(super) fn close_task(&mut self, id: TaskId) {
         if let Err(error) = self.stop_restores(id) {
-            // The log can't be helped; its next call says so again.
+            // The reader can't be helped; its next call says so again.
             self.notice(Notice::Waiting(error.to_string()));
         }
         let store = match self.tasks.remove(&id) {

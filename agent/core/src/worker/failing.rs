@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Environment, Log, Notice, Refusal, Slot, Suspects, TaskState, Worker, WorkerError};
+use super::{Environment, Notice, Slot, TaskState, Worker, WorkerError};
 use crate::{
+    ports::{Refusal, Suspects},
     record::{Offset, TaskId, TopicPartition, TransformId},
     task::{Blame, Doer, Failed, Failure, FailureKind, Fault, RecordId, Task, Verdict, judge},
     topology::ErrorPolicy,
@@ -13,7 +14,7 @@ use crate::{
 /// Tasks that a refusal may be about, and whose work in them.
 type Suspected = BTreeMap<TaskId, BTreeSet<Doer>>;
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     /// Something of the open transaction is refused, which is dropped. If it is known whose work
     /// that is, it failed there. Else every task that may be meant works alone from now on, in ever
     /// smaller transactions, until one has a single input record, or it is told which row is meant.
@@ -318,6 +319,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.task_state(id, TaskState::Failed(reason));
         let partitions: Vec<_> = self.partitions_of(id);
         self.forget_seeks(id);
-        self.log.pause(&partitions).or_else(|error| self.postpone(error))
+        self.ports.source.pause(&partitions).or_else(|error| self.postpone(error))
     }
 }

@@ -1,7 +1,7 @@
 //! The loop that drives tasks from transaction to transaction. One thread runs one worker;
 //! workers share nothing.
 //!
-//! A turn ([`Worker::run_once`]) polls the log, moves tasks that start a step on (`start`), lets
+//! A turn ([`Worker::run_once`]) polls what it reads, moves tasks that start a step on (`start`), lets
 //! running ones process a few batches (`work`), and commits when it is time (`commit`). What it does
 //! between two polls is bounded in time: the clock, which the shell hands in, is looked at between
 //! two calls of user code and of the log.
@@ -11,7 +11,6 @@ mod check;
 mod commit;
 mod environment;
 mod failing;
-mod log;
 mod pause;
 mod rebalance;
 mod report;
@@ -29,23 +28,25 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use self::{commit::OpenTransaction, start::Starting, swap::Code, turns::Turns};
 pub use self::{
     environment::Environment,
-    log::{
-        Bounds, Event, FetchPosition, Fetched, Log, LogError, Membership, Receipt, Refusal,
-        Suspects, Transaction, Unreadable,
-    },
     pause::TaskPosition,
     report::{CommitNotice, Config, Notice, Now, Report, TaskState},
     swap::Swap,
     trial::{Probation, Ratios},
 };
 use crate::{
+    ports::{
+        ChangelogEvent, FetchPosition, Membership, PortError, Ports, SourceEvent, TransactionError,
+    },
     record::{FetchEpoch, Offset, TaskId, TopicPartition},
     task::{Failures, Task},
     topology::Topology,
 };
 
-/// The longest that a turn waits for the log, so that requests from outside are seen.
+/// The longest that a turn waits for its source, so that requests from outside are seen.
 const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// While changelogs are read, the longest that a turn waits for them before it looks at its source.
+const RESTORE_WAIT_MAX: Duration = Duration::from_millis(5);
 
 /// How long to wait before something that can't be done now is tried again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -56,10 +57,10 @@ const RETRY: Duration = Duration::from_millis(50);
 pub struct WorkerError(pub String);
 
 /// Drives the tasks of the partitions that one member of the group owns.
-pub struct Worker<L, E: Environment> {
+pub struct Worker<E: Environment> {
     config: Config,
     topology: Arc<Topology>,
-    log: L,
+    ports: Ports,
     environment: E,
     clock: Box<dyn Fn() -> Now>,
     now: Now,
@@ -68,7 +69,7 @@ pub struct Worker<L, E: Environment> {
     /// Whether an assignment is in force; between a revocation and the next one, tasks that are
     /// kept are suspended.
     assigned: bool,
-    /// An assignment that the log has not taken yet.
+    /// An assignment that the source has not taken yet.
     assigning: Option<Vec<TopicPartition>>,
     tasks: BTreeMap<TaskId, Slot<E::Processor>>,
     turns: Turns,
@@ -77,7 +78,7 @@ pub struct Worker<L, E: Environment> {
     /// The input partitions of `tasks`: their task and which of its inputs they are.
     sources: BTreeMap<TopicPartition, (TaskId, usize)>,
     epoch: FetchEpoch,
-    /// Positions to read from that the log has not taken yet.
+    /// Positions to read from that the source has not taken yet.
     seeks: BTreeMap<TopicPartition, FetchPosition>,
     transaction: OpenTransaction,
     /// The producer's last transaction must be settled, not before this moment.
@@ -114,13 +115,13 @@ enum Drain {
     Done,
 }
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     /// A worker without tasks. It gets them from the group. `clock` tells the time.
     #[must_use]
     pub fn new(
         config: Config,
         topology: Arc<Topology>,
-        log: L,
+        ports: Ports,
         environment: E,
         clock: Box<dyn Fn() -> Now>,
     ) -> Self {
@@ -128,12 +129,12 @@ impl<L: Log, E: Environment> Worker<L, E> {
             code: Code::new(&topology),
             config,
             topology,
-            log,
+            ports,
             environment,
             now: clock(),
             clock,
             report: Report::default(),
-            membership: Membership { generation: -1, member: String::new() },
+            membership: Membership::none(),
             assigned: false,
             assigning: None,
             tasks: BTreeMap::new(),
@@ -158,19 +159,11 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.drain.get_or_insert(Drain::Requested { leave });
     }
 
-    /// Takes a turn. Waits for the log only when there is nothing else to do, and at most a tenth
-    /// of a second.
+    /// Takes a turn. Waits for something to read only when there is nothing else to do, and at most
+    /// a tenth of a second.
     pub fn run_once(&mut self) -> Result<Report, WorkerError> {
         self.look_at_clock();
-        let wait = self.wait();
-        let mut events = Vec::new();
-        if let Err(error) = self.log.poll(wait, &mut events) {
-            self.handle(error)?;
-        }
-        self.look_at_clock();
-        for event in events {
-            self.on_event(event)?;
-        }
+        self.poll()?;
         self.assign()?;
         self.recover()?;
         self.seek()?;
@@ -191,18 +184,48 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.now = Now { monotonic: monotonic.max(self.now.monotonic), wall };
     }
 
-    fn on_event(&mut self, event: Event) -> Result<(), WorkerError> {
-        match event {
-            Event::Assigned(partitions) => self.on_assigned(partitions)?,
-            Event::Revoked => self.on_revoked()?,
-            Event::Lost => self.on_lost()?,
-            Event::Records(fetched) => self.on_records(fetched)?,
-            Event::Changelog(fetched) => self.on_changelog(fetched)?,
-            Event::Unreadable(partition, why) => self.on_unreadable(partition, why)?,
-            Event::Waiting(reason) => self.notice(Notice::Waiting(reason)),
-            Event::Recovered => self.notice(Notice::Recovered),
+    /// Takes what has come, of the group's partitions and of the changelogs that are read.
+    fn poll(&mut self) -> Result<(), WorkerError> {
+        let wait = self.wait();
+        let restores = self.is_restoring();
+        let (mut events, mut restored) = (Vec::new(), Vec::new());
+        let Ports { source, changelogs, sink } = &mut self.ports;
+        let polled = source.poll(if restores { Duration::ZERO } else { wait }, &mut events);
+        let wait = if events.is_empty() { wait.min(RESTORE_WAIT_MAX) } else { Duration::ZERO };
+        let read = if restores { changelogs.poll(wait, &mut restored) } else { Ok(()) };
+        sink.serve();
+        polled.or_else(|error| self.handle(error.into()))?;
+        read.or_else(|error| self.postpone(error))?;
+        self.look_at_clock();
+        for event in events {
+            self.on_source(event)?;
+        }
+        for event in restored {
+            self.on_changelog(event)?;
         }
         Ok(())
+    }
+
+    fn on_source(&mut self, event: SourceEvent) -> Result<(), WorkerError> {
+        match event {
+            SourceEvent::Assigned(partitions) => self.on_assigned(partitions)?,
+            SourceEvent::Revoked => self.on_revoked()?,
+            SourceEvent::Lost => self.on_lost()?,
+            SourceEvent::Records(fetched) => self.on_records(fetched)?,
+            SourceEvent::Unreadable(partition, why) => self.on_unreadable_input(partition, why)?,
+            SourceEvent::Waiting(reason) => self.notice(Notice::Waiting(reason)),
+            SourceEvent::Recovered => self.notice(Notice::Recovered),
+        }
+        Ok(())
+    }
+
+    fn on_changelog(&mut self, event: ChangelogEvent) -> Result<(), WorkerError> {
+        match event {
+            ChangelogEvent::Records(records) => self.on_restored(records),
+            ChangelogEvent::Unreadable(partition, why) => {
+                self.on_unreadable_changelog(partition, why)
+            }
+        }
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -213,7 +236,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.notice(Notice::Task { task, state });
     }
 
-    /// How long there is nothing to do but to wait for the log.
+    /// How long there is nothing to do but to wait for something to read.
     fn wait(&mut self) -> Duration {
         if self.drain.is_some() {
             return Duration::from_millis(10);
@@ -234,31 +257,28 @@ impl<L: Log, E: Environment> Worker<L, E> {
         until.saturating_sub(self.now.monotonic)
     }
 
-    /// Takes an error of the log as what it says to do.
-    fn handle(&mut self, error: LogError) -> Result<(), WorkerError> {
+    /// Takes an error as what it says to do.
+    fn handle(&mut self, error: TransactionError) -> Result<(), WorkerError> {
         match error {
-            LogError::Aborted(reason) => self.drop_work(&reason),
-            LogError::Unavailable(reason) => {
+            TransactionError::Aborted(reason) => self.drop_work(&reason),
+            TransactionError::Unavailable(reason) => {
                 self.notice(Notice::Waiting(reason.clone()));
                 self.abort(&reason)
             }
-            LogError::Refused(refusal) => self.refused(refusal),
-            LogError::Unknown(reason) => {
+            TransactionError::Refused(refusal) => self.refused(refusal),
+            TransactionError::Unknown(reason) => {
                 self.recover_at = Some(self.now.monotonic);
                 self.drop_work(&reason)
             }
-            LogError::Fatal(reason) => Err(WorkerError(reason)),
+            TransactionError::Fatal(reason) => Err(WorkerError(reason)),
         }
     }
 
     /// Takes an error of a call that changes nothing when it fails: it is tried again later.
-    fn postpone(&mut self, error: LogError) -> Result<(), WorkerError> {
+    fn postpone(&mut self, error: PortError) -> Result<(), WorkerError> {
         match error {
-            LogError::Fatal(reason) => Err(WorkerError(reason)),
-            LogError::Aborted(reason)
-            | LogError::Unavailable(reason)
-            | LogError::Unknown(reason)
-            | LogError::Refused(Refusal { message: reason, .. }) => {
+            PortError::Fatal(reason) => Err(WorkerError(reason)),
+            PortError::Unavailable(reason) => {
                 self.notice(Notice::Waiting(reason));
                 Ok(())
             }
@@ -292,14 +312,15 @@ impl<L: Log, E: Environment> Worker<L, E> {
             .retain(|partition, _| self.sources.get(partition).is_none_or(|(of, _)| *of != task));
     }
 
-    /// Asks the log for the positions it has not taken yet.
+    /// Asks the source for the positions it has not taken yet.
     fn seek(&mut self) -> Result<(), WorkerError> {
         if self.seeks.is_empty() || !self.assigned {
             return Ok(());
         }
         let positions: Vec<FetchPosition> = self.seeks.values().copied().collect();
         let partitions: Vec<TopicPartition> = self.seeks.keys().copied().collect();
-        let asked = self.log.seek(&positions).and_then(|()| self.log.resume(&partitions));
+        let source = &mut self.ports.source;
+        let asked = source.seek(&positions).and_then(|()| source.resume(&partitions));
         match asked {
             Ok(()) => {
                 self.seeks.clear();
@@ -328,7 +349,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             .filter(|&(_, offset)| offset > 0)
             .collect();
         if !below.is_empty() {
-            self.log.purge(&below);
+            self.ports.sink.purge(&below);
         }
     }
 }

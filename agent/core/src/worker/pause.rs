@@ -1,6 +1,6 @@
 //! A worker that is to rest for a while, and how far its tasks are.
 
-use super::{Environment, Log, Slot, Worker};
+use super::{Environment, Slot, Worker};
 use crate::record::{Offset, TaskId, Timestamp};
 
 /// How far a task that runs is, by what is committed.
@@ -14,7 +14,7 @@ pub struct TaskPosition {
     pub stream_time: Timestamp,
 }
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     /// Begins no further batch and calls no punctuation until [`resume`](Self::resume). What is
     /// processed already is committed in the next turn. The worker stays a member of its group and
     /// keeps its tasks; those that start still do, up to their first record.

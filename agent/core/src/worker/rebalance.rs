@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use super::{
-    Drain, Environment, FetchPosition, Log, Notice, Slot, Starting, TaskState, Worker, WorkerError,
+use super::{Drain, Environment, Notice, Slot, Starting, TaskState, Worker, WorkerError};
+use crate::{
+    ports::FetchPosition,
+    record::{TaskId, TopicPartition},
 };
-use crate::record::{TaskId, TopicPartition};
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     /// The input partitions of a task, in the order of its inputs.
     pub(super) fn partitions_of(&self, id: TaskId) -> Vec<TopicPartition> {
         let inputs = self.topology.subtopology(id).inputs.iter();
@@ -29,11 +30,11 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.assign()
     }
 
-    /// Hands the assignment to the log, again in each turn until it is taken or revoked.
+    /// Hands the assignment to the source, again in each turn until it is taken or revoked.
     pub(super) fn assign(&mut self) -> Result<(), WorkerError> {
         let Some(partitions) = self.assigning.take() else { return Ok(()) };
         let positions = self.positions(&partitions);
-        let membership = match self.log.assign(&positions) {
+        let membership = match self.ports.source.assign(&positions) {
             Ok(membership) => membership,
             Err(error) => {
                 self.assigning = Some(partitions);
@@ -139,7 +140,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             }
         }
         self.task_state(id, TaskState::Running);
-        self.log.resume(&partitions).or_else(|error| self.postpone(error))
+        self.ports.source.resume(&partitions).or_else(|error| self.postpone(error))
     }
 
     /// Commits what is processed, or drops it; suspends every task until the next assignment.
@@ -178,6 +179,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.assigned = false;
         self.assigning = None;
         self.seeks.clear();
-        self.log.unassign().or_else(|error| self.postpone(error))
+        self.ports.source.unassign().or_else(|error| self.postpone(error))
     }
 }

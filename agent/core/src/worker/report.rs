@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    ports::TransactionError,
     record::{Offset, TaskId, Timestamp, TransformId},
     task::{PassedOver, Telemetry},
     topology::{Retry, Version},
@@ -131,6 +132,13 @@ pub enum Notice {
         store: usize,
         /// Why.
         reason: String,
+    },
+    /// An attempt to commit has come to its end.
+    CommitEnded {
+        /// What came of it, if not a commit.
+        error: Option<TransactionError>,
+        /// How long it took.
+        took: Duration,
     },
     /// A transaction was committed.
     Committed(Box<CommitNotice>),

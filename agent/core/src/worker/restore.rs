@@ -2,11 +2,12 @@
 //! from the beginning.
 
 use super::{
-    Bounds, Environment, Fetched, Log, Notice, Now, Slot, TaskState, Worker, WorkerError,
+    Environment, Notice, Now, Slot, TaskState, Worker, WorkerError,
     check::is_too_slow,
     start::{Group, Starting, Step},
 };
 use crate::{
+    ports::{Bounds, ChangelogRecords},
     record::{Changes, Offset, Records, TaskId, TopicPartition},
     task::{InputPosition, Position, SEEN_HEADER, StateStore, StoreError, Task, read_seen},
     topology::Topology,
@@ -36,7 +37,7 @@ impl Restore {
     }
 }
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     pub(super) fn restore_from(
         &mut self,
         id: TaskId,
@@ -54,7 +55,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
             let epoch = restore.position.stores[store]
                 .as_ref()
                 .map_or(-1, |position| position.leader_epoch);
-            if let Err(error) = self.log.restore(changelog, restore.offset(store), epoch) {
+            if let Err(error) = self.ports.changelogs.read(changelog, restore.offset(store), epoch)
+            {
                 self.stop_restores(id)?;
                 self.retry_later(&[id]);
                 return self.postpone(error);
@@ -71,8 +73,15 @@ impl<L: Log, E: Environment> Worker<L, E> {
         self.finish_restore(id)
     }
 
-    pub(super) fn on_changelog(&mut self, fetched: Fetched) -> Result<(), WorkerError> {
-        let Some(changelog) = fetched.partition else { return Ok(()) };
+    /// Whether any changelog is read.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.tasks.values().any(|slot| {
+            matches!(slot, Slot::Starting(starting) if matches!(starting.step, Step::Restoring(..)))
+        })
+    }
+
+    pub(super) fn on_restored(&mut self, fetched: ChangelogRecords) -> Result<(), WorkerError> {
+        let changelog = fetched.partition;
         let Some((id, store)) = self.store_of(changelog) else { return Ok(()) };
         if fetched.records.keys.lengths().iter().any(|&length| length < 0) {
             let name = &self.topology.topic(changelog.topic).name;
@@ -112,7 +121,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let (remaining, store_done) = (restore.remaining(), restore.is_done(store));
         self.notice(Notice::Restoring { task: id, remaining });
         if store_done {
-            self.log.stop_restore(changelog).or_else(|error| self.postpone(error))?;
+            self.ports.changelogs.stop(changelog).or_else(|error| self.postpone(error))?;
         }
         match remaining {
             0 => self.finish_restore(id),
@@ -207,7 +216,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         };
         // Also those at their end: what brought them there may not be in the state.
         for changelog in self.changelogs_of(id).into_iter().filter(|_| restoring) {
-            self.log.stop_restore(changelog).or_else(|error| self.postpone(error))?;
+            self.ports.changelogs.stop(changelog).or_else(|error| self.postpone(error))?;
         }
         Ok(())
     }
@@ -262,7 +271,7 @@ fn restore_batch(
     state: &mut dyn StateStore,
     restore: &mut Restore,
     store: usize,
-    fetched: Fetched,
+    fetched: ChangelogRecords,
 ) -> Result<(), StoreError> {
     let Some(at) = &mut restore.position.stores[store] else { return Ok(()) };
     at.offset = at.offset.max(fetched.next);

@@ -1,9 +1,9 @@
 //! Stopped tasks that are tried again.
 
-use super::{Environment, Log, Slot, Starting, TaskState, Worker};
+use super::{Environment, Slot, Starting, TaskState, Worker};
 use crate::record::TaskId;
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     /// Tries tasks again that were stopped: from what is committed, and with all attempts. Others
     /// are left as they are.
     pub fn retry(&mut self, tasks: &[TaskId]) {

@@ -10,12 +10,12 @@
 use std::time::Duration;
 
 use super::{
-    Bounds, Environment, Log, LogError, Notice, RETRY, Slot, TaskState, Unreadable, Worker,
-    WorkerError,
+    Environment, Notice, RETRY, Slot, TaskState, Worker, WorkerError,
     check::{Check, Place},
     restore::Restore,
 };
 use crate::{
+    ports::{Bounds, PortError, Unreadable},
     record::{Committed, TaskId, TopicId, TopicIndex, TopicPartition},
     task::{Failed, Mark, Origins, StateStore, Stateless, StoreError},
     topology::{OnOutOfRange, Start},
@@ -33,6 +33,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often state that can't be read or written is opened again: with waits that double from a
 /// tenth of a second up to a minute, for some minutes.
 const OPENED_MAX: u32 = 12;
+
+/// How far a partition goes, if it can be read.
+type Found = Result<Bounds, Unreadable>;
 
 /// A task that is not ready yet.
 pub(super) struct Starting {
@@ -81,7 +84,7 @@ impl Starting {
         Self { store: Some(store), step: Step::Offsets, ..Self::new() }
     }
 
-    /// When to go on; `None` while it waits for the log.
+    /// When to go on; `None` while it waits for its changelogs.
     pub(super) fn next_step(&self) -> Option<Duration> {
         match self.step {
             Step::Open | Step::Offsets | Step::Bounds(_) => Some(self.retry_at),
@@ -90,7 +93,7 @@ impl Starting {
     }
 }
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     /// Takes tasks that start as far as they go now: every one if none runs yet.
     pub(super) fn start_tasks(&mut self) -> Result<(), WorkerError> {
         if !self.assigned || self.recover_at.is_some() || self.drain.is_some() {
@@ -112,7 +115,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
 
     /// Takes steps of tasks that start; the last one begins before `until`.
     fn take_steps(&mut self, until: Duration) -> Result<(), WorkerError> {
-        let hurry = until < Duration::MAX;
         for id in self.starting(|step| matches!(step, Step::Open)) {
             self.open(id)?;
             self.look_at_clock();
@@ -122,20 +124,22 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
         let tasks = self.starting(|step| matches!(step, Step::Offsets));
         if !tasks.is_empty() {
-            self.log.hurry(self.request_time_max(hurry));
             self.read_offsets(&tasks)?;
             self.look_at_clock();
         }
         let tasks = self.starting(|step| matches!(step, Step::Bounds(_)));
         if !tasks.is_empty() && self.now.monotonic < until {
-            self.log.hurry(self.request_time_max(hurry));
             self.read_bounds(&tasks, until)?;
         }
         Ok(())
     }
 
-    fn request_time_max(&self, hurry: bool) -> Duration {
-        if hurry { self.config.transaction_timeout / REQUEST_SHARE } else { Duration::MAX }
+    /// How long a request of a step may take.
+    fn request_time_max(&self) -> Duration {
+        match self.running().is_empty() {
+            true => Duration::MAX,
+            false => self.config.transaction_timeout / REQUEST_SHARE,
+        }
     }
 
     fn starting(&self, at: impl Fn(&Step) -> bool) -> Vec<TaskId> {
@@ -214,7 +218,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
     fn read_offsets(&mut self, tasks: &[TaskId]) -> Result<(), WorkerError> {
         let partitions: Vec<TopicPartition> =
             tasks.iter().flat_map(|&id| self.partitions_of(id)).collect();
-        let committed = match self.log.committed(&partitions) {
+        let time_max = self.request_time_max();
+        let committed = match self.ports.source.committed(&partitions, time_max) {
             Ok(committed) => committed,
             Err(error) => {
                 self.retry_later(tasks);
@@ -254,28 +259,29 @@ impl<L: Log, E: Environment> Worker<L, E> {
     /// Reads how far the inputs and changelogs of these tasks go, and starts to restore what is
     /// missing, the last one before `until`.
     fn read_bounds(&mut self, tasks: &[TaskId], until: Duration) -> Result<(), WorkerError> {
-        let of_task = |&id: &TaskId| [self.partitions_of(id), self.changelogs_of(id)].concat();
-        let partitions: Vec<Vec<TopicPartition>> = tasks.iter().map(of_task).collect();
-        let bounds = match self.log.bounds(&partitions.concat()) {
+        let asked: Vec<_> = tasks.iter().flat_map(|&id| self.partitions_of(id)).collect();
+        let (inputs, changelogs) = match self.bounds_of(tasks, &asked) {
             Ok(bounds) => bounds,
             Err(error) => {
                 self.retry_later(tasks);
                 return self.postpone(error);
             }
         };
-        let asked = partitions.concat().into_iter().zip(&bounds);
-        let told = |(at, found): (TopicPartition, &Result<Bounds, _>)| {
+        let told = |(at, found): (&TopicPartition, &Result<Bounds, _>)| {
             found.as_ref().ok().map(|bounds: &Bounds| (at.topic, bounds.topic_id))
         };
-        let told: Vec<(TopicIndex, TopicId)> = asked.filter_map(told).collect();
-        let mut bounds = bounds.into_iter();
+        let told: Vec<(TopicIndex, TopicId)> = asked.iter().zip(&inputs).filter_map(told).collect();
+        let (mut inputs, mut changelogs) = (inputs.into_iter(), changelogs.into_iter());
         let mut found = Vec::with_capacity(tasks.len());
-        for (place, (&id, partitions)) in tasks.iter().zip(partitions).enumerate() {
+        for (place, &id) in tasks.iter().enumerate() {
             if place > 0 && (self.clock)().monotonic >= until {
                 break;
             }
-            let of_task = bounds.by_ref().take(partitions.len());
-            match of_task.collect::<Vec<_>>().into_iter().collect::<Result<Vec<Bounds>, _>>() {
+            let subtopology = self.topology.subtopology(id);
+            let of_inputs = inputs.by_ref().take(subtopology.inputs.len());
+            let of_stores = changelogs.by_ref().take(subtopology.stores.len());
+            let of_task: Vec<Found> = of_inputs.chain(of_stores).collect();
+            match of_task.into_iter().collect::<Result<Vec<Bounds>, _>>() {
                 Ok(bounds) => found.push((id, bounds)),
                 Err(Unreadable::Refused(reason)) => self.stop_task(id, reason)?,
                 Err(Unreadable::ForNow(reason) | Unreadable::Lost(reason)) => {
@@ -289,6 +295,23 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
         self.begin_restores(found, until)?;
         self.told_of_topics(&told)
+    }
+
+    /// How far the inputs of these tasks go, and then their changelogs.
+    fn bounds_of(
+        &mut self,
+        tasks: &[TaskId],
+        inputs: &[TopicPartition],
+    ) -> Result<(Vec<Found>, Vec<Found>), PortError> {
+        let changelogs: Vec<_> = tasks.iter().flat_map(|&id| self.changelogs_of(id)).collect();
+        let time_max = self.request_time_max();
+        let inputs = self.ports.source.bounds(inputs, time_max)?;
+        self.look_at_clock(); // From here on deletes may be compacted away.
+        let changelogs = match changelogs.is_empty() {
+            true => Vec::new(),
+            false => self.ports.changelogs.bounds(&changelogs, time_max)?,
+        };
+        Ok((inputs, changelogs))
     }
 
     /// Goes on with tasks whose inputs, then changelogs, have these bounds. Brokers are asked before
@@ -344,7 +367,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         (found, before): (Vec<Option<Committed>>, &Origins),
         inputs: &[Bounds],
         changelogs: &[Bounds],
-    ) -> Result<Result<Group, String>, LogError> {
+    ) -> Result<Result<Group, String>, PortError> {
         let topology = std::sync::Arc::clone(&self.topology);
         if let Some(reason) = self.other_changelog(id, &found, changelogs) {
             return Ok(Err(reason));
@@ -378,7 +401,8 @@ impl<L: Log, E: Environment> Worker<L, E> {
                         OnOutOfRange::Latest => (Start::Latest, metadata, Some(reason)),
                     },
                 };
-            let offset = self.log.start_offset(partition, start)?;
+            let offset =
+                self.ports.source.start_offset(partition, start, self.request_time_max())?;
             group.committed.push(Committed { offset, metadata });
             group.fresh = true;
             if let Some(reason) = lost {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Environment, Log, Notice, Probation, Ratios, Slot, Starting, TaskState, Worker, WorkerError,
+    Environment, Notice, Probation, Ratios, Slot, Starting, TaskState, Worker, WorkerError,
     trial::Trial,
 };
 use crate::{
@@ -122,7 +122,7 @@ impl<P> Code<P> {
     }
 }
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     /// Asks for another version of a transform's code. It takes over in one of the next turns,
     /// after what the one in force has processed is committed or dropped; tasks that were stopped
     /// are tried again with it. One that was asked for before and has not taken over is forgotten;

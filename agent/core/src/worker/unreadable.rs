@@ -1,30 +1,44 @@
 //! Partitions that can't be read on, while all others can.
 
-use super::{
-    Environment, Log, Notice, Slot, TaskState, Unreadable, Worker, WorkerError, start::Step,
-};
+use super::{Environment, Notice, Slot, TaskState, Worker, WorkerError, start::Step};
 use crate::{
+    ports::Unreadable,
     record::{TaskId, TopicId, TopicIndex, TopicPartition},
     task::{Failed, Origins},
 };
 
-impl<L: Log, E: Environment> Worker<L, E> {
-    /// A partition that is read can't be read on. What concerns it is its task's alone.
-    pub(super) fn on_unreadable(
+impl<E: Environment> Worker<E> {
+    /// An input can't be read on. What concerns it is its task's alone.
+    pub(super) fn on_unreadable_input(
         &mut self,
         partition: TopicPartition,
         why: Unreadable,
     ) -> Result<(), WorkerError> {
-        let input = self.sources.get(&partition).map(|(id, _)| *id);
-        let changelog = || self.store_of(partition).map(|(id, _)| id);
-        let Some(id) = input.or_else(changelog) else { return Ok(()) };
+        let Some(id) = self.sources.get(&partition).map(|(id, _)| *id) else { return Ok(()) };
+        let is_read = self.assigned && matches!(self.tasks.get(&id), Some(Slot::Running(_)));
+        self.on_unreadable(id, is_read, why)
+    }
+
+    /// The same of a changelog.
+    pub(super) fn on_unreadable_changelog(
+        &mut self,
+        partition: TopicPartition,
+        why: Unreadable,
+    ) -> Result<(), WorkerError> {
+        let Some((id, _)) = self.store_of(partition) else { return Ok(()) };
         let is_read = match self.tasks.get(&id) {
-            Some(Slot::Running(_)) => input.is_some() && self.assigned,
-            Some(Slot::Starting(starting)) => {
-                input.is_none() && matches!(starting.step, Step::Restoring(..))
-            }
-            Some(Slot::Failed(_)) | None => false,
+            Some(Slot::Starting(starting)) => matches!(starting.step, Step::Restoring(..)),
+            Some(Slot::Running(_) | Slot::Failed(_)) | None => false,
         };
+        self.on_unreadable(id, is_read, why)
+    }
+
+    fn on_unreadable(
+        &mut self,
+        id: TaskId,
+        is_read: bool,
+        why: Unreadable,
+    ) -> Result<(), WorkerError> {
         match why {
             Unreadable::ForNow(reason) => self.notice(Notice::Waiting(reason)),
             Unreadable::Lost(reason) if is_read => self.look_again(id, &reason)?,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Environment, Fetched, Log, Slot, Worker, WorkerError};
+use super::{Environment, Slot, Worker, WorkerError};
 use crate::{
+    ports::Fetched,
     record::{TaskId, TransformId},
     task::{
         Blame, Clock, Division, Failure, Failures, Processor, Produced, Punctuated, Readiness,
@@ -11,7 +12,7 @@ use crate::{
     },
 };
 
-/// How many batches a task processes in one turn, before the log is polled again.
+/// How many batches a task processes in one turn, before the source is polled again.
 const BATCHES_MAX: usize = 8;
 
 /// What a task did with its time.
@@ -49,11 +50,9 @@ fn take_share<P: Processor>(
     }
 }
 
-impl<L: Log, E: Environment> Worker<L, E> {
+impl<E: Environment> Worker<E> {
     pub(super) fn on_records(&mut self, fetched: Fetched) -> Result<(), WorkerError> {
-        let Fetched { partition: Some(source), epoch, records, next, .. } = fetched else {
-            return Ok(());
-        };
+        let Fetched { partition: source, epoch, records, next } = fetched;
         if !self.assigned {
             return Ok(()); // Fetched before everything was revoked.
         }
@@ -68,7 +67,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         let queue = &mut task.queues()[input];
         if queue.bytes() > self.config.buffered_bytes_max && !queue.paused {
             queue.paused = true;
-            if let Err(error) = self.log.pause(&[source]) {
+            if let Err(error) = self.ports.source.pause(&[source]) {
                 return self.postpone(error);
             }
         }
@@ -84,7 +83,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
             && self.rest.retry_at <= self.now.monotonic
     }
 
-    /// When the next task can work; `None` if only the log can bring work.
+    /// When the next task can work; `None` if only what is read can bring work.
     pub(super) fn next_work(&mut self) -> Option<Duration> {
         if !self.assigned || self.recover_at.is_some() {
             return None;
@@ -269,7 +268,7 @@ impl<L: Log, E: Environment> Worker<L, E> {
         }
         self.transaction.produced(&outputs);
         self.transaction.origins.push((id, origins));
-        self.log.produce(&outputs).or_else(|error| self.transaction_failed(error))
+        self.ports.sink.produce(&outputs).or_else(|error| self.transaction_failed(error))
     }
 
     /// Goes on fetching partitions of which not much waits any more.
@@ -286,6 +285,6 @@ impl<L: Log, E: Environment> Worker<L, E> {
         if resumed.is_empty() {
             return Ok(());
         }
-        self.log.resume(&resumed).or_else(|error| self.postpone(error))
+        self.ports.source.resume(&resumed).or_else(|error| self.postpone(error))
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rdkafka::bindings as sys;
-use sidestream_core::worker::Membership;
+use sidestream_core::ports::Membership;
 
 use super::{
     client::Client,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rdkafka::bindings as sys;
-use sidestream_core::{record::Timestamp, worker::Membership};
+use sidestream_core::{ports::Membership, record::Timestamp};
 
 use super::{
     client::Client,

@@ -1,9 +1,9 @@
 //! Records on their way to librdkafka.
 
 use sidestream_core::{
+    ports::{Refusal, Suspects, TransactionError},
     record::{Changes, NO_TIMESTAMP, Outputs, Timestamp, TopicIndex, TopicPartition},
     task::{Fault, SEEN_HEADER},
-    worker::{LogError, Refusal, Suspects},
 };
 
 use super::{
@@ -18,7 +18,7 @@ impl Producer {
         &mut self,
         topic: TopicIndex,
         record: ProducerRecord<'_>,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), TransactionError> {
         let timeout = self.config.commit_timeout;
         self.client
             .produce(record, timeout)
@@ -35,7 +35,7 @@ impl Producer {
         flushed.map_err(|failure| self.not_delivered(failure))
     }
 
-    pub(super) fn enqueue_outputs(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+    pub(super) fn enqueue_outputs(&mut self, outputs: &Outputs) -> Result<(), TransactionError> {
         let first = self.rows;
         self.rows += outputs.len();
         let headers = &outputs.headers;
@@ -55,7 +55,7 @@ impl Producer {
             let Some(timestamp) = timestamp(outputs.timestamps[row]) else {
                 let time = outputs.timestamps[row];
                 let name = self.names.name(topic);
-                return Err(LogError::Refused(Refusal {
+                return Err(TransactionError::Refused(Refusal {
                     suspects: Suspects::Outputs(vec![first + row]),
                     fault: Fault::Time,
                     message: format!("topic {name}: the timestamp {time} is negative"),
@@ -80,7 +80,7 @@ impl Producer {
         slot: usize,
         changes: &Changes,
         seen: &str,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), TransactionError> {
         let TopicPartition { topic, partition } = self.changelogs[slot];
         self.client.open_topic(usize::from(topic.0), self.names.c_name(topic));
         let header = [(SEEN_HEADER.as_bytes(), Some(seen.as_bytes()))];

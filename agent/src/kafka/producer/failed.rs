@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use sidestream_core::{
+    ports::{Refusal, Suspects, Transaction, TransactionError},
     record::TopicIndex,
     task::Fault,
-    worker::{LogError, Refusal, Suspects, Transaction},
 };
 
 use super::{
@@ -24,7 +24,7 @@ const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
 impl Producer {
     /// A call within a transaction failed before its end was asked for. It may be the consequence
     /// of a record that was refused, of which the abort tells.
-    pub(super) fn failed(&mut self, failure: &Failure) -> LogError {
+    pub(super) fn failed(&mut self, failure: &Failure) -> TransactionError {
         if failure.fatal || self.client.client().fatal_error().is_some() {
             return self.broken(&failure.message);
         }
@@ -34,7 +34,7 @@ impl Producer {
         };
         aborted.unwrap_or_else(|| {
             let advice = remedy(failure.code).map_or_else(String::new, |text| format!("; {text}"));
-            LogError::Aborted(format!("{failure}{advice}"))
+            TransactionError::Aborted(format!("{failure}{advice}"))
         })
     }
 
@@ -44,7 +44,7 @@ impl Producer {
         &mut self,
         failure: &Failure,
         transaction: &Transaction<'_>,
-    ) -> LogError {
+    ) -> TransactionError {
         if let Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE = failure.code
             && let Some((partition, _)) =
                 transaction.offsets.iter().max_by_key(|(_, committed)| committed.metadata.len())
@@ -63,7 +63,7 @@ impl Producer {
     }
 
     /// A transaction that can only be aborted, since one of its topics may not be written or read.
-    pub(super) fn failed_for_good(&self, failure: &Failure) -> Option<LogError> {
+    pub(super) fn failed_for_good(&self, failure: &Failure) -> Option<TransactionError> {
         let fault = fault(failure.code, false).filter(|fault| !fault.is_of_record())?;
         let context = self.client.client().context();
         let message = context.take_not_added().unwrap_or_else(|| failure.message.clone());
@@ -74,7 +74,7 @@ impl Producer {
     /// Records did not get through, and nothing was said of any of them. If that took too long, it may
     /// be that a topic is gone: librdkafka asks a coordinator that does not know the topic for ever,
     /// without a look at whether it is there, and fails its records only after such a look.
-    pub(super) fn not_delivered(&mut self, failure: Failure) -> LogError {
+    pub(super) fn not_delivered(&mut self, failure: Failure) -> TransactionError {
         if failure.code == Code::RD_KAFKA_RESP_ERR__TIMED_OUT {
             self.client.client().refresh_topics(LOOK_TIME_MAX);
             self.serve();
@@ -86,7 +86,7 @@ impl Producer {
     }
 
     /// Some records were not delivered.
-    pub(super) fn undelivered(&mut self, failed: &FailedDelivery) -> LogError {
+    pub(super) fn undelivered(&mut self, failed: &FailedDelivery) -> TransactionError {
         if let Some(refusal) = self.refusal(failed) {
             return refusal;
         }
@@ -103,7 +103,7 @@ impl Producer {
 
     /// What was refused, if records were. Where it is one of several, they are sent apart from now
     /// on.
-    pub(super) fn refusal(&mut self, failed: &FailedDelivery) -> Option<LogError> {
+    pub(super) fn refusal(&mut self, failed: &FailedDelivery) -> Option<TransactionError> {
         let is_change = matches!(failed.tags.first(), Some(Tag::Change(..)));
         let fault = fault(failed.code, is_change)?;
         let (mut rows, mut changelog) = (Vec::new(), None);
@@ -129,7 +129,12 @@ impl Producer {
     }
 
     /// A record was not taken. That may be the consequence of another one that was not delivered.
-    pub(super) fn not_taken(&mut self, tag: Tag, topic: TopicIndex, failure: &Failure) -> LogError {
+    pub(super) fn not_taken(
+        &mut self,
+        tag: Tag,
+        topic: TopicIndex,
+        failure: &Failure,
+    ) -> TransactionError {
         self.serve();
         if let Some(failed) = self.client.client().context().failed_delivery() {
             return self.undelivered(&failed);
@@ -154,10 +159,15 @@ fn describe_delivery(failed: &FailedDelivery) -> String {
     format!("topic {topic} [{partition}]: {why}")
 }
 
-fn refused(failure: &Failure, suspects: Suspects, fault: Fault, is_change: bool) -> LogError {
+fn refused(
+    failure: &Failure,
+    suspects: Suspects,
+    fault: Fault,
+    is_change: bool,
+) -> TransactionError {
     let message = match advice(failure.code, is_change) {
         Some(advice) => format!("{failure}; {advice}"),
         None => failure.to_string(),
     };
-    LogError::Refused(Refusal { suspects, fault, message })
+    TransactionError::Refused(Refusal { suspects, fault, message })
 }

@@ -10,16 +10,16 @@ use std::{
 };
 
 use sidestream_core::{
+    ports::{PortError, Receipt, Transaction, TransactionError},
     record::{Outputs, TopicPartition},
-    worker::{LogError, Receipt, Transaction},
 };
 
 use super::{
     config::Config,
     connections::{NO_COORDINATOR, unanswered},
-    consumer::Consumer,
     names::Names,
-    native::{Code, FailedDelivery, GroupName, PartitionList, ProducerClient},
+    native::{Code, FailedDelivery, GroupName, ProducerClient},
+    offsets::committed_list,
 };
 use crate::crash_point::CrashPoint;
 
@@ -72,9 +72,13 @@ enum State {
 
 impl Producer {
     /// A producer that has yet to [`start`](Self::start).
-    pub(super) fn new(config: &Arc<Config>, names: Names, worker: usize) -> Result<Self, LogError> {
+    pub(super) fn new(
+        config: &Arc<Config>,
+        names: Names,
+        worker: usize,
+    ) -> Result<Self, PortError> {
         let c_string = |text: &str| {
-            CString::new(text).map_err(|_| LogError::Fatal(format!("{text:?} has a zero byte")))
+            CString::new(text).map_err(|_| PortError::Fatal(format!("{text:?} has a zero byte")))
         };
         Ok(Self {
             client: ProducerClient::new(config.producer_client(worker)?),
@@ -95,7 +99,7 @@ impl Producer {
     }
 
     /// Takes the transactional id over, which settles what its last owner left open.
-    pub(super) fn start(&mut self) -> Result<(), LogError> {
+    pub(super) fn start(&mut self) -> Result<(), PortError> {
         if self.state != State::Starting {
             return Ok(());
         }
@@ -105,10 +109,10 @@ impl Producer {
                     // Another worker of this name took over at the same moment: once more.
                     true => {
                         self.state = State::Broken;
-                        LogError::Unavailable(failure.to_string())
+                        PortError::Unavailable(failure.to_string())
                     }
                     false if failure.code == Code::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS => {
-                        LogError::Unavailable(STILL_ENDING.to_owned())
+                        PortError::Unavailable(STILL_ENDING.to_owned())
                     }
                     false => {
                         let doing = "taking the transactional id over";
@@ -121,8 +125,8 @@ impl Producer {
         Ok(())
     }
 
-    /// See [`Log::recover`](sidestream_core::worker::Log::recover).
-    pub(super) fn recover(&mut self) -> Result<(), LogError> {
+    /// See [`Sink::recover`](sidestream_core::ports::Sink::recover).
+    pub(super) fn recover(&mut self) -> Result<(), TransactionError> {
         if self.state != State::Starting {
             let client = self.config.producer_client(self.worker)?;
             self.client = ProducerClient::new(client);
@@ -146,8 +150,8 @@ impl Producer {
         }
     }
 
-    /// See [`Log::produce`](sidestream_core::worker::Log::produce).
-    pub(super) fn produce(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+    /// See [`Sink::produce`](sidestream_core::ports::Sink::produce).
+    pub(super) fn produce(&mut self, outputs: &Outputs) -> Result<(), TransactionError> {
         self.begin()?;
         self.enqueue_outputs(outputs)?;
         self.serve();
@@ -157,12 +161,14 @@ impl Producer {
         }
     }
 
-    fn begin(&mut self) -> Result<(), LogError> {
+    fn begin(&mut self) -> Result<(), TransactionError> {
         match self.state {
             State::Open => return Ok(()),
             State::Ready => {}
             State::Starting | State::Broken => {
-                return Err(LogError::Unknown("the producer has to be made anew".to_owned()));
+                return Err(TransactionError::Unknown(
+                    "the producer has to be made anew".to_owned(),
+                ));
             }
         }
         if self.config.exactly_once {
@@ -175,15 +181,35 @@ impl Producer {
         Ok(())
     }
 
-    /// See [`Log::commit`](sidestream_core::worker::Log::commit).
+    /// See [`Sink::commit`](sidestream_core::ports::Sink::commit).
     pub(super) fn commit(
         &mut self,
         transaction: &Transaction<'_>,
-        consumer: &Consumer,
-    ) -> Result<Receipt, LogError> {
-        if let Some(why) = consumer.refuse(&transaction.membership, self.config.exactly_once) {
+    ) -> Result<Receipt, TransactionError> {
+        // Brokers take what nobody commits unchecked.
+        if !transaction.membership.is_in_group() {
+            let why = "the worker is not a member of the group".to_owned();
             return Err(self.drop_transaction(why));
         }
+        let started = self.produce_rest(transaction)?;
+        self.end_transaction(transaction, &started)?;
+        let receipt = self.receipt(transaction)?;
+        CrashPoint::BeforeApply.pass();
+        Ok(receipt)
+    }
+
+    /// See [`Sink::deliver`](sidestream_core::ports::Sink::deliver).
+    pub(super) fn deliver(
+        &mut self,
+        transaction: &Transaction<'_>,
+    ) -> Result<Receipt, TransactionError> {
+        let started = self.produce_rest(transaction)?;
+        self.await_delivery(&started)?;
+        self.receipt(transaction)
+    }
+
+    /// Produces what was not produced before the end of a transaction.
+    fn produce_rest(&mut self, transaction: &Transaction<'_>) -> Result<Started, TransactionError> {
         if transaction.offsets.is_empty() {
             return Err(self.drop_transaction("a transaction without offsets".to_owned()));
         }
@@ -200,32 +226,21 @@ impl Producer {
             self.enqueue_changes(slot, changes, seen)?;
         }
         CrashPoint::AfterProduce.pass();
-        match self.config.exactly_once {
-            true => self.commit_exactly_once(transaction, &started)?,
-            false => self.commit_at_least_once(transaction, consumer, &started)?,
-        }
-        self.state = State::Ready;
-        self.together = match self.together.saturating_mul(NARROWER) {
-            more if more > TOGETHER_MAX => usize::MAX,
-            more => more,
-        };
-        let receipt = self.receipt(transaction)?;
-        CrashPoint::BeforeApply.pass();
-        Ok(receipt)
+        Ok(started)
     }
 
-    fn commit_exactly_once(
+    fn end_transaction(
         &mut self,
         transaction: &Transaction<'_>,
         started: &Started,
-    ) -> Result<(), LogError> {
-        let offsets = self.offsets(transaction);
+    ) -> Result<(), TransactionError> {
+        let offsets = committed_list(&self.names, &transaction.offsets);
         let left = self.time_left(started);
         self.client
             .send_offsets(offsets, &self.group, &transaction.membership, left)
             .map_err(|failure| self.offsets_failed(&failure, transaction))?;
         CrashPoint::AfterOffsets.pass();
-        self.deliver(started)?;
+        self.await_delivery(started)?;
         CrashPoint::BeforeEnd.pass();
         let left = self.time_left(started);
         // Whatever is answered now, the end was asked for: a coordinator that was restarted may have
@@ -243,25 +258,8 @@ impl Producer {
         Ok(())
     }
 
-    fn commit_at_least_once(
-        &mut self,
-        transaction: &Transaction<'_>,
-        consumer: &Consumer,
-        started: &Started,
-    ) -> Result<(), LogError> {
-        self.deliver(started)?;
-        CrashPoint::BeforeEnd.pass();
-        let offsets = self.offsets(transaction);
-        consumer
-            .client()
-            .commit(&offsets, self.time_left(started))
-            .map_err(|failure| self.failed(&failure))?;
-        CrashPoint::AfterEnd.pass();
-        Ok(())
-    }
-
     /// Waits until everything is delivered, and checks that it was.
-    fn deliver(&mut self, started: &Started) -> Result<(), LogError> {
+    fn await_delivery(&mut self, started: &Started) -> Result<(), TransactionError> {
         let flushed = self.client.flush(self.time_left(started));
         if let Some(failed) = self.client.client().context().failed_delivery() {
             return Err(self.undelivered(&failed));
@@ -269,20 +267,13 @@ impl Producer {
         flushed.map_err(|failure| self.not_delivered(failure))
     }
 
-    fn offsets(&self, transaction: &Transaction<'_>) -> PartitionList {
-        let mut list = PartitionList::new();
-        for (partition, committed) in &transaction.offsets {
-            list.add_metadata(
-                self.names.c_name(partition.topic),
-                partition.partition,
-                committed.offset,
-                committed.metadata.as_bytes(),
-            );
-        }
-        list
-    }
-
-    fn receipt(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+    /// Everything went well: where the changes are.
+    fn receipt(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, TransactionError> {
+        self.state = State::Ready;
+        self.together = match self.together.saturating_mul(NARROWER) {
+            more if more > TOGETHER_MAX => usize::MAX,
+            more => more,
+        };
         let ends = self.client.client().context().changelog_ends();
         let mut receipt = Receipt::default();
         for ((partition, changes), last) in transaction.changes.iter().zip(ends) {
@@ -297,18 +288,20 @@ impl Producer {
         Ok(receipt)
     }
 
-    /// See [`Log::abort`](sidestream_core::worker::Log::abort).
-    pub(super) fn abort(&mut self) -> Result<(), LogError> {
+    /// See [`Sink::abort`](sidestream_core::ports::Sink::abort).
+    pub(super) fn abort(&mut self) -> Result<(), TransactionError> {
         self.abort_open().map(drop)
     }
 
     /// Aborts what is open. Returns what had not been delivered of it.
-    fn abort_open(&mut self) -> Result<Option<FailedDelivery>, LogError> {
+    fn abort_open(&mut self) -> Result<Option<FailedDelivery>, TransactionError> {
         match self.state {
             State::Ready | State::Starting => return Ok(None),
             State::Open => {}
             State::Broken => {
-                return Err(LogError::Unknown("the producer has to be made anew".to_owned()));
+                return Err(TransactionError::Unknown(
+                    "the producer has to be made anew".to_owned(),
+                ));
             }
         }
         let connections = self.client.client().context().closed_connections();
@@ -328,17 +321,17 @@ impl Producer {
     }
 
     /// The transaction can't be committed: aborts it and says so.
-    fn drop_transaction(&mut self, why: String) -> LogError {
+    fn drop_transaction(&mut self, why: String) -> TransactionError {
         match self.abort() {
-            Ok(()) => LogError::Aborted(why),
+            Ok(()) => TransactionError::Aborted(why),
             Err(error) => error,
         }
     }
 
-    fn broken(&mut self, why: &str) -> LogError {
+    fn broken(&mut self, why: &str) -> TransactionError {
         self.state = State::Broken;
         why.clone_into(&mut self.why_broken);
-        LogError::Unknown(why.to_owned())
+        TransactionError::Unknown(why.to_owned())
     }
 
     fn time_left(&self, started: &Started) -> Duration {

@@ -17,8 +17,8 @@ use std::{
 };
 
 use sidestream_core::{
+    ports::TransactionError,
     task::{FailureKind, Sample, SampleValue},
-    worker::LogError,
 };
 
 pub use self::text::{CONTENT_TYPE, Text};
@@ -168,14 +168,14 @@ impl WorkerMetrics {
     }
 
     /// Counts an attempt to commit.
-    pub fn commit(&self, error: Option<&LogError>, took: Duration) {
+    pub fn commit(&self, error: Option<&TransactionError>, took: Duration) {
         let outcome = match error {
             None => 0,
-            Some(LogError::Aborted(_)) => 1,
-            Some(LogError::Unknown(_)) => 2,
-            Some(LogError::Unavailable(_)) => 3,
-            Some(LogError::Refused { .. }) => 4,
-            Some(LogError::Fatal(_)) => 5,
+            Some(TransactionError::Aborted(_)) => 1,
+            Some(TransactionError::Unknown(_)) => 2,
+            Some(TransactionError::Unavailable(_)) => 3,
+            Some(TransactionError::Refused { .. }) => 4,
+            Some(TransactionError::Fatal(_)) => 5,
         };
         self.commits[outcome].add(1);
         self.commit_seconds.observe(took.as_secs_f64());

@@ -1,4 +1,7 @@
-use sidestream_core::task::{FailureKind, Sample, SampleValue};
+use sidestream_core::{
+    ports::TransactionError,
+    task::{FailureKind, Sample, SampleValue},
+};
 
 use super::*;
 
@@ -33,7 +36,8 @@ fn what_was_counted_is_told() {
     let metrics = Metrics::new(2, ["split", "count"]);
     metrics.workers[1].records.add(7);
     metrics.workers[0].commit(None, Duration::from_millis(3));
-    metrics.workers[0].commit(Some(&LogError::Unknown(String::new())), Duration::from_secs(60));
+    metrics.workers[0]
+        .commit(Some(&TransactionError::Unknown(String::new())), Duration::from_secs(60));
     let count = metrics.transform("count").unwrap();
     count.call(Duration::from_millis(20), Duration::from_millis(15));
     count.failure(FailureKind::Trap);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use sidestream_core::{
+    ports::Membership,
     record::{Committed, Offset, TopicPartition},
-    worker::Membership,
 };
 
 use crate::plan::Timeouts;

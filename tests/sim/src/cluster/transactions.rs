@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sidestream_core::{record::TopicPartition, worker::Membership};
+use sidestream_core::{ports::Membership, record::TopicPartition};
 
 use super::{Cluster, group::OffsetEntry, partition::LogRecord};
 

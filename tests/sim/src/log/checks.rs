@@ -3,25 +3,27 @@
 use std::{sync::Arc, time::Duration};
 
 use sidestream_core::{
+    ports::{SourceEvent, TransactionError},
     record::TopicPartition,
-    worker::{Event, LogError},
 };
 
-use super::SimLog;
+use super::{LOOK_UP_MAX, SimLog};
 
 /// How many times in a row a worker may poll without waiting when nothing happens.
 const SPINS_MAX: u32 = 8;
 
 impl SimLog {
     /// What an error says of the open transaction.
-    pub(super) fn note_failure(&mut self, error: Option<&LogError>) {
+    pub(super) fn note_failure(&mut self, error: Option<&TransactionError>) {
         self.failed_since_assigned |= error.is_some();
         match error {
-            Some(LogError::Aborted(_) | LogError::Unknown(_)) => self.note_dropped(),
-            Some(LogError::Refused { .. }) => {
+            Some(TransactionError::Aborted(_) | TransactionError::Unknown(_)) => {
+                self.note_dropped()
+            }
+            Some(TransactionError::Refused { .. }) => {
                 self.world.lock().swaps.ledger(self.owner).something_failed();
             }
-            Some(LogError::Unavailable(_) | LogError::Fatal(_)) | None => {}
+            Some(TransactionError::Unavailable(_) | TransactionError::Fatal(_)) | None => {}
         }
     }
 
@@ -34,12 +36,12 @@ impl SimLog {
     }
 
     /// Says which tasks have records now. One that reads several inputs may have to wait.
-    pub(super) fn note_delivered(&self, events: &[Event]) {
+    pub(super) fn note_delivered(&self, events: &[SourceEvent]) {
         let mut state = self.world.lock();
         let plan = Arc::clone(&state.plan);
         for event in events {
-            let Event::Records(fetched) = event else { continue };
-            let partition = fetched.partition.expect("always set here");
+            let SourceEvent::Records(fetched) = event else { continue };
+            let partition = fetched.partition;
             let current = self.fetches.get(&partition).is_some_and(|f| f.epoch == fetched.epoch);
             let reader = plan.topology.reader(partition).map(|(task, _)| task);
             let Some(task) = reader.filter(|_| current && !fetched.records.is_empty()) else {
@@ -51,17 +53,29 @@ impl SimLog {
         }
     }
 
-    /// While tasks read, nobody may keep them waiting.
-    pub(super) fn check_hurry(&self, point: &str) {
+    /// The commit came to its end.
+    pub(super) fn note_commit(&mut self, error: Option<&TransactionError>) {
+        if error.is_none() {
+            let mut state = self.world.lock();
+            state.swaps.ledger(self.owner).committed();
+            state.time_sheet(self.owner).harm.committed();
+        }
+        self.note_failure(error);
+    }
+
+    /// How long a look-up may take, in milliseconds. While tasks read, nobody may keep them waiting.
+    pub(super) fn look_up_max(&self, point: &str, time_max: Duration) -> u64 {
+        let most = u64::try_from(time_max.as_millis()).unwrap_or(u64::MAX).min(LOOK_UP_MAX);
         let mut state = self.world.lock();
         let timeout = state.plan.timeouts.transaction;
         // A task that was dropped starts anew, and nobody paused its inputs.
         let is_sure = !self.failed_since_assigned && state.plan.faults.corrupt == 0;
         let others_wait = is_sure && self.fetches.values().any(|fetch| !fetch.paused);
-        if state.checks_workers && others_wait && self.look_up_max > timeout / 4 {
-            let (pod, most) = (self.pod, self.look_up_max);
+        if state.checks_workers && others_wait && most > timeout / 4 {
+            let pod = self.pod;
             state.violate(format_args!("p{pod} may take {most} ms in {point} while tasks run"));
         }
+        most
     }
 
     /// A commit begins: the open transaction must have time left for it.

@@ -1,8 +1,8 @@
 //! Reading: what is fetched waits a while, and may be delivered after it is not wanted any more.
 
 use sidestream_core::{
+    ports::{ChangelogEvent, ChangelogRecords, Fetched, PortError, SourceEvent, Unreadable},
     record::{Records, TopicPartition},
-    worker::{Event, Fetched, LogError, Unreadable},
 };
 
 use super::{Fetch, SimLog};
@@ -23,7 +23,7 @@ const SLOW: u64 = 2;
 impl SimLog {
     /// Fetches something of some partitions that are not paused; tells of those that can't be read
     /// from where they are.
-    pub(super) fn fetch(&mut self, events: &mut Vec<Event>) {
+    pub(super) fn fetch(&mut self, events: &mut Vec<SourceEvent>) {
         let mut state = self.world.lock();
         let faults = state.faults().clone();
         for (&partition, fetch) in &mut self.fetches {
@@ -46,7 +46,7 @@ impl SimLog {
                 (fetch.lost, self.failed_since_assigned) = (true, true);
                 let reason = format!("{partition:?} at {}", fetch.offset);
                 state.note(self.pod, format_args!("can't read {reason}"));
-                events.push(Event::Unreadable(partition, Unreadable::Lost(reason)));
+                events.push(SourceEvent::Unreadable(partition, Unreadable::Lost(reason)));
                 continue;
             }
             let log = state.cluster.partition(partition);
@@ -69,18 +69,18 @@ impl SimLog {
     }
 
     /// Delivers some of what was fetched: in order for each partition, also what is stale.
-    pub(super) fn deliver(&mut self, events: &mut Vec<Event>) {
+    pub(super) fn give(&mut self, events: &mut Vec<SourceEvent>) {
         let mut state = self.world.lock();
         let count = state.prng.between(0, self.fetched.len() as u64);
         for _ in 0..count {
             let Some(fetched) = self.fetched.pop_front() else { break };
             state.note(self.pod, format_args!("is given {}", told(&fetched)));
-            events.push(Event::Records(fetched));
+            events.push(SourceEvent::Records(fetched));
         }
     }
 
     /// Delivers some of the changelogs that are read.
-    pub(super) fn deliver_changelogs(&mut self, events: &mut Vec<Event>) {
+    pub(super) fn deliver_changelogs(&mut self, events: &mut Vec<ChangelogEvent>) {
         let crew = self.crew();
         let mut state = self.world.lock();
         for &partition in self.restores.keys() {
@@ -102,11 +102,15 @@ impl SimLog {
             let limit = state.prng.between(1, 10).try_into().expect("small");
             let slice = state.cluster.partition(partition).read(*offset, limit);
             *offset = slice.next;
-            let (offset, epoch) = (slice.next, 0);
-            let fetch = Fetch { offset, epoch, paused: false, end_told: false, lost: false };
-            let fetched = fetched(partition, &fetch, slice);
-            state.note(self.pod, format_args!("restores {}", told(&fetched)));
-            events.push(Event::Changelog(fetched));
+            let (next, leader_epoch) = (slice.next, slice.leader_epoch);
+            let records = columns(slice);
+            let offsets = &records.offsets;
+            state.note(
+                self.pod,
+                format_args!("restores {partition:?} offsets {offsets:?} next {next}"),
+            );
+            let read = ChangelogRecords { partition, records, next, leader_epoch };
+            events.push(ChangelogEvent::Records(read));
         }
         let faults = state.faults().clone();
         let rate = SLOW * faults.leap;
@@ -129,8 +133,8 @@ impl SimLog {
             drop(state);
             let fetches = &self.fetches;
             self.fetched.retain(|fetched| {
-                let partition = fetched.partition.expect("always set here");
-                fetches.get(&partition).is_some_and(|fetch| fetch.epoch == fetched.epoch)
+                let fetch = fetches.get(&fetched.partition);
+                fetch.is_some_and(|fetch| fetch.epoch == fetched.epoch)
             });
         }
     }
@@ -139,7 +143,7 @@ impl SimLog {
         &mut self,
         partitions: &[TopicPartition],
         paused: bool,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), PortError> {
         for &partition in partitions {
             self.assigned(partition);
             self.fetches.get_mut(&partition).expect("checked").paused = paused;
@@ -150,9 +154,8 @@ impl SimLog {
 
 /// A batch for the worker.
 fn fetched(partition: TopicPartition, fetch: &Fetch, slice: Slice) -> Fetched {
-    let (next, leader_epoch) = (slice.next, slice.leader_epoch);
-    let records = columns(slice);
-    Fetched { partition: Some(partition), epoch: fetch.epoch, records, next, leader_epoch }
+    let next = slice.next;
+    Fetched { partition, epoch: fetch.epoch, records: columns(slice), next }
 }
 
 /// What was read, as columns.
@@ -178,6 +181,6 @@ pub(crate) fn columns(slice: Slice) -> Records {
 }
 
 fn told(fetched: &Fetched) -> String {
-    let Fetched { partition, epoch, records, next, .. } = fetched;
+    let Fetched { partition, epoch, records, next } = fetched;
     format!("{partition:?} epoch {epoch} offsets {:?} next {next}", records.offsets)
 }

@@ -3,6 +3,7 @@
 
 mod checks;
 pub(crate) mod consumer;
+mod ports;
 mod producer;
 
 pub(crate) use self::producer::RECORD_BYTES_MAX;
@@ -16,12 +17,12 @@ use std::{
 };
 
 use sidestream_core::{
+    ports::{
+        Bounds, ChangelogEvent, FetchPosition, Fetched, Membership, PortError, Ports, Receipt,
+        SourceEvent, Transaction, TransactionError, Unreadable,
+    },
     record::{Committed, Offset, Outputs, TopicId, TopicIndex, TopicPartition},
     topology::Start,
-    worker::{
-        Bounds, Event, FetchPosition, Fetched, Log, LogError, Membership, Receipt, Transaction,
-        Unreadable,
-    },
 };
 
 use self::producer::Producer;
@@ -56,7 +57,7 @@ enum Part {
     Losing,
 }
 
-/// The log of one worker.
+/// All that one worker has of the brokers.
 pub(crate) struct SimLog {
     world: World,
     /// Which has this log, so that it must not keep it.
@@ -77,8 +78,6 @@ pub(crate) struct SimLog {
     waiting_told: bool,
     /// Whether work was dropped, or a task began anew, since the last assignment.
     failed_since_assigned: bool,
-    /// How long a look-up may take.
-    look_up_max: u64,
     /// How many polls in a row waited for nothing and found nothing, and what had happened by then.
     spins: (u32, u64),
 }
@@ -88,8 +87,12 @@ impl SimLog {
         self.crew.upgrade().expect("a worker's log is used by its crew")
     }
 
-    /// The log of worker `worker` of a process.
-    pub(crate) fn new(world: &World, crew: &Rc<Crew>, pod: usize, worker: usize) -> Self {
+    /// The ports of worker `worker` of a process.
+    pub(crate) fn ports(world: &World, crew: &Rc<Crew>, pod: usize, worker: usize) -> Ports {
+        ports::of(Self::new(world, crew, pod, worker))
+    }
+
+    fn new(world: &World, crew: &Rc<Crew>, pod: usize, worker: usize) -> Self {
         let state = world.lock();
         let name = format!("i{}-{worker}", state.pods[pod].identity);
         Self {
@@ -108,7 +111,6 @@ impl SimLog {
             producer: Producer::new(name),
             waiting_told: false,
             failed_since_assigned: false,
-            look_up_max: LOOK_UP_MAX,
             spins: (0, 0),
         }
     }
@@ -137,19 +139,23 @@ impl SimLog {
     }
 
     /// A point at which the brokers may be away.
-    fn reach(&self, point: &'static str) -> Result<(), LogError> {
+    fn reach(&self, point: &'static str) -> Result<(), PortError> {
+        self.reach_within(point, u64::MAX)
+    }
+
+    /// The same, for a look-up that may take up to `look_up_max` milliseconds.
+    fn reach_within(&self, point: &'static str, look_up_max: u64) -> Result<(), PortError> {
         self.point(point);
         let mut state = self.world.lock();
-        let look_up_max = self.look_up_max;
         state.dawdle(|slow| match point {
-            "log.poll" => 0,
+            "log.poll" | "log.changelogs" => 0,
             "log.committed" | "log.bounds" => slow.look_up.min(look_up_max),
             _ => slow.log,
         });
         let rate = state.faults().unavailable;
         if state.prng.one_in(rate) {
             state.note(self.pod, format_args!("{point}: brokers are away"));
-            return Err(LogError::Unavailable("no broker answers".to_owned()));
+            return Err(PortError::Unavailable("no broker answers".to_owned()));
         }
         Ok(())
     }
@@ -166,14 +172,12 @@ impl SimLog {
             (Part::Owns(generation), Some(member)) => {
                 Membership { generation, member: member.clone() }
             }
-            (Part::Owns(_) | Part::Nothing | Part::Losing, _) => {
-                Membership { generation: -1, member: String::new() }
-            }
+            (Part::Owns(_) | Part::Nothing | Part::Losing, _) => Membership::none(),
         }
     }
 
     /// Takes part in the group. Returns what is to be told of it.
-    fn serve_group(&mut self) -> Result<Option<Event>, LogError> {
+    fn serve_group(&mut self) -> Result<Option<SourceEvent>, PortError> {
         let mut state = self.world.lock();
         let now = state.now;
         if self.left {
@@ -185,7 +189,7 @@ impl SimLog {
             }
             let told = matches!(self.part, Part::Owns(_));
             self.part = if told { Part::Losing } else { self.part };
-            return Ok(told.then_some(Event::Revoked));
+            return Ok(told.then_some(SourceEvent::Revoked));
         }
         let Some(member) = self.member.clone() else {
             let member = state.cluster.group.join(now, self.instance.as_deref());
@@ -196,10 +200,10 @@ impl SimLog {
         };
         let standing = state.cluster.group.standing(&member, self.instance.as_deref());
         match (standing, self.part) {
-            (Standing::Fenced, _) => Err(LogError::Fatal(FENCED.to_owned())),
+            (Standing::Fenced, _) => Err(PortError::Fatal(FENCED.to_owned())),
             (Standing::Unknown, Part::Owns(_)) => {
                 self.part = Part::Losing;
-                Ok(Some(Event::Lost))
+                Ok(Some(SourceEvent::Lost))
             }
             (Standing::Unknown, Part::Nothing) => {
                 self.member = None;
@@ -207,7 +211,7 @@ impl SimLog {
             }
             (Standing::MustJoin, Part::Owns(_)) => {
                 self.part = Part::Losing;
-                Ok(Some(Event::Revoked))
+                Ok(Some(SourceEvent::Revoked))
             }
             (Standing::MustJoin, Part::Nothing) => {
                 state.cluster.group.rejoin(now, &member);
@@ -218,13 +222,13 @@ impl SimLog {
                     return Ok(None); // The assignment is still on its way.
                 }
                 self.part = Part::Owns(generation);
-                Ok(Some(Event::Assigned(partitions)))
+                Ok(Some(SourceEvent::Assigned(partitions)))
             }
             (Standing::Stable(generation, _), Part::Owns(known)) if generation != known => {
                 // A rebalance went by without this member.
                 self.part = Part::Losing;
                 self.member = None;
-                Ok(Some(Event::Lost))
+                Ok(Some(SourceEvent::Lost))
             }
             (_, Part::Losing) => {
                 state.violate(format_args!("p{} polls before it let go", self.pod));
@@ -237,19 +241,20 @@ impl SimLog {
     }
 }
 
-impl Log for SimLog {
-    fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
+/// What a worker calls: see the traits in [`ports`].
+impl SimLog {
+    fn poll(&mut self, wait: Duration, events: &mut Vec<SourceEvent>) -> Result<(), PortError> {
         self.world.lock().time_sheet(self.owner).polled();
         if let Err(error) = self.reach("log.poll") {
             if !self.waiting_told {
                 self.waiting_told = true;
-                events.push(Event::Waiting("no broker answers".to_owned()));
+                events.push(SourceEvent::Waiting("no broker answers".to_owned()));
             }
             drop(error);
             return Ok(());
         }
         if std::mem::take(&mut self.waiting_told) {
-            events.push(Event::Recovered);
+            events.push(SourceEvent::Recovered);
         }
         if !self.left && self.part == Part::Nothing && !self.settle_producer() {
             return Ok(());
@@ -261,20 +266,34 @@ impl Log for SimLog {
             return Ok(());
         }
         self.fetch(events);
-        self.deliver(events);
+        self.give(events);
         self.note_delivered(events);
-        self.deliver_changelogs(events);
-        if events.len() == told {
-            self.check_wait(wait);
-            let mut state = self.world.lock();
-            let most = u64::try_from(wait.as_millis()).unwrap_or(0).min(50);
-            let milliseconds = state.prng.between(0, most);
-            state.pass(milliseconds);
+        // While it restores, it waits for changelogs.
+        if events.len() == told && self.restores.is_empty() {
+            self.wait(wait);
         }
         Ok(())
     }
 
-    fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, LogError> {
+    fn poll_changelogs(&mut self, wait: Duration, events: &mut Vec<ChangelogEvent>) {
+        if self.restores.is_empty() || self.reach("log.changelogs").is_err() {
+            return;
+        }
+        self.deliver_changelogs(events);
+        if events.is_empty() {
+            self.wait(wait);
+        }
+    }
+
+    fn wait(&mut self, wait: Duration) {
+        self.check_wait(wait);
+        let mut state = self.world.lock();
+        let most = u64::try_from(wait.as_millis()).unwrap_or(0).min(50);
+        let milliseconds = state.prng.between(0, most);
+        state.pass(milliseconds);
+    }
+
+    fn assign(&mut self, positions: &[FetchPosition]) -> Result<Membership, PortError> {
         self.reach("log.assign")?;
         self.failed_since_assigned = false;
         self.fetches.clear();
@@ -291,7 +310,7 @@ impl Log for SimLog {
         Ok(membership)
     }
 
-    fn unassign(&mut self) -> Result<(), LogError> {
+    fn unassign(&mut self) -> Result<(), PortError> {
         self.point("log.unassign");
         self.fetches.clear();
         self.world.lock().time_sheet(self.owner).forget_waiting();
@@ -302,7 +321,7 @@ impl Log for SimLog {
         Ok(())
     }
 
-    fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), LogError> {
+    fn seek(&mut self, positions: &[FetchPosition]) -> Result<(), PortError> {
         self.reach("log.seek")?;
         self.world.lock().time_sheet(self.owner).forget_waiting();
         self.drop_some_fetched();
@@ -317,26 +336,14 @@ impl Log for SimLog {
         Ok(())
     }
 
-    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
-        self.set_paused(partitions, true)
-    }
-
-    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
-        self.set_paused(partitions, false)
-    }
-
-    fn hurry(&mut self, request_time_max: Duration) {
-        let most = u64::try_from(request_time_max.as_millis()).unwrap_or(u64::MAX);
-        self.look_up_max = most.min(LOOK_UP_MAX);
-    }
-
     fn committed(
         &mut self,
         partitions: &[TopicPartition],
-    ) -> Result<Vec<Option<Committed>>, LogError> {
-        self.check_hurry("log.committed");
+        time_max: Duration,
+    ) -> Result<Vec<Option<Committed>>, PortError> {
+        let look_up_max = self.look_up_max("log.committed", time_max);
         self.note_starting(partitions);
-        self.reach("log.committed")?;
+        self.reach_within("log.committed", look_up_max)?;
         for _ in 0..5 {
             let mut state = self.world.lock();
             let group = &state.cluster.group;
@@ -353,16 +360,17 @@ impl Log for SimLog {
             self.crew().run_others(&self.world, turns);
             self.world.survive(self.pod);
         }
-        Err(LogError::Unavailable("offsets are pending".to_owned()))
+        Err(PortError::Unavailable("offsets are pending".to_owned()))
     }
 
     fn start_offset(
         &mut self,
         partition: TopicPartition,
         start: Start,
-    ) -> Result<Offset, LogError> {
-        self.check_hurry("log.bounds");
-        self.reach("log.bounds")?;
+        time_max: Duration,
+    ) -> Result<Offset, PortError> {
+        let look_up_max = self.look_up_max("log.bounds", time_max);
+        self.reach_within("log.bounds", look_up_max)?;
         let state = self.world.lock();
         let log = state.cluster.partition(partition);
         Ok(match start {
@@ -378,10 +386,11 @@ impl Log for SimLog {
     fn bounds(
         &mut self,
         partitions: &[TopicPartition],
-    ) -> Result<Vec<Result<Bounds, Unreadable>>, LogError> {
-        self.check_hurry("log.bounds");
+        time_max: Duration,
+    ) -> Result<Vec<Result<Bounds, Unreadable>>, PortError> {
+        let look_up_max = self.look_up_max("log.bounds", time_max);
         self.world.lock().asks(self.pod, partitions);
-        self.reach("log.bounds")?;
+        self.reach_within("log.bounds", look_up_max)?;
         let mut state = self.world.lock();
         let rate = 8 * state.faults().unavailable;
         let bounds = partitions
@@ -402,12 +411,7 @@ impl Log for SimLog {
         Ok(bounds)
     }
 
-    fn restore(
-        &mut self,
-        partition: TopicPartition,
-        offset: Offset,
-        _leader_epoch: i32,
-    ) -> Result<(), LogError> {
+    fn read(&mut self, partition: TopicPartition, offset: Offset) -> Result<(), PortError> {
         self.reach("log.restore")?;
         let mut state = self.world.lock();
         state.note(self.pod, format_args!("restores {partition:?} from {offset}"));
@@ -417,40 +421,49 @@ impl Log for SimLog {
         Ok(())
     }
 
-    fn stop_restore(&mut self, partition: TopicPartition) -> Result<(), LogError> {
-        self.restores.remove(&partition);
-        Ok(())
-    }
-
-    fn produce(&mut self, outputs: &Outputs) -> Result<(), LogError> {
-        let result = self.reach("log.produce").and_then(|()| self.produce_early(outputs));
+    fn produce(&mut self, outputs: &Outputs) -> Result<(), TransactionError> {
+        let reached = self.reach("log.produce").map_err(TransactionError::from);
+        let result = reached.and_then(|()| self.produce_early(outputs));
         self.note_failure(result.as_ref().err());
         result
     }
 
-    fn commit(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+    fn commit(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, TransactionError> {
         self.check_age();
-        let result = self.reach("commit.begin").and_then(|()| self.commit_transaction(transaction));
-        if result.is_ok() {
-            let mut state = self.world.lock();
-            state.swaps.ledger(self.owner).committed();
-            state.time_sheet(self.owner).harm.committed();
-            drop(state);
-        }
+        let reached = self.reach("commit.begin").map_err(TransactionError::from);
+        let result = reached.and_then(|()| self.commit_transaction(transaction));
+        self.note_commit(result.as_ref().err());
+        result
+    }
+
+    fn deliver(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, TransactionError> {
+        let reached = self.reach("commit.begin").map_err(TransactionError::from);
+        let result = reached.and_then(|()| self.deliver_all(transaction));
         self.note_failure(result.as_ref().err());
         result
     }
 
-    fn abort(&mut self) -> Result<(), LogError> {
+    fn commit_offsets(
+        &mut self,
+        offsets: &[(TopicPartition, Committed)],
+        membership: &Membership,
+    ) -> Result<(), TransactionError> {
+        let result = self.commit_delivered(offsets, membership);
+        self.note_commit(result.as_ref().err());
+        result
+    }
+
+    fn abort(&mut self) -> Result<(), TransactionError> {
         self.point("log.abort");
         self.failed_since_assigned = true;
         self.note_dropped();
         self.abort_transaction()
     }
 
-    fn recover(&mut self) -> Result<(), LogError> {
+    fn recover(&mut self) -> Result<(), TransactionError> {
         self.world.lock().time_sheet(self.owner).forget_others();
-        let result = self.reach("log.recover").and_then(|()| self.renew_producer());
+        let reached = self.reach("log.recover").map_err(TransactionError::from);
+        let result = reached.and_then(|()| self.renew_producer());
         if result.is_err() {
             let mut state = self.world.lock();
             let now = state.now;
@@ -473,10 +486,5 @@ impl Log for SimLog {
         }
         drop(state);
         self.world.survive(self.pod);
-    }
-
-    fn leave(&mut self) -> Result<(), LogError> {
-        self.left = true;
-        Ok(())
     }
 }

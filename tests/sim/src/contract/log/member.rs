@@ -1,11 +1,14 @@
-//! A member of the group that answers its log as a worker would.
+//! A member of the group that answers what comes as a worker would.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use sidestream_core::{
+    ports::{
+        ChangelogEvent, ChangelogRecords, FetchPosition, Fetched, Membership, Ports, Receipt,
+        SourceEvent, Transaction, TransactionError,
+    },
     record::{Committed, FetchEpoch, Offset, Records, TopicPartition},
     task::SEEN_HEADER,
-    worker::{Event, FetchPosition, Fetched, Log, LogError, Membership, Receipt, Transaction},
 };
 
 use super::{CHANGELOG, INPUT};
@@ -14,11 +17,15 @@ use super::{CHANGELOG, INPUT};
 const TURNS_MAX: usize = 4_000;
 /// The longest wait of a turn.
 const TURN: Duration = Duration::from_millis(10);
+/// How long a look-up may take.
+pub const TIME_MAX: Duration = Duration::MAX;
 
 /// A member with what it has seen.
-pub struct Member<L> {
-    /// Its log.
-    pub log: L,
+pub struct Member {
+    /// Its ports.
+    pub ports: Ports,
+    /// Whether it commits transactions, or offsets after what they stand for.
+    pub exactly_once: bool,
     /// Who it is.
     pub membership: Membership,
     /// The partitions that it owns.
@@ -30,7 +37,7 @@ pub struct Member<L> {
     /// Commit this when partitions are revoked.
     pub before_revoke: Option<(TopicPartition, Offset)>,
     /// What that commit returned.
-    pub at_revoke: Option<Result<Receipt, LogError>>,
+    pub at_revoke: Option<Result<Receipt, TransactionError>>,
     /// The epoch of its last assignment or seek.
     pub epoch: FetchEpoch,
     /// Whether new partitions are resumed at once.
@@ -55,11 +62,12 @@ pub const fn changelog(partition: i32) -> TopicPartition {
     TopicPartition::new(CHANGELOG, partition)
 }
 
-impl<L: Log> Member<L> {
+impl Member {
     /// A member that owns nothing yet.
-    pub fn new(log: L) -> Self {
+    pub fn new(ports: Ports) -> Self {
         Self {
-            log,
+            ports,
+            exactly_once: true,
             membership: Membership::default(),
             owned: Vec::new(),
             fetched: Vec::new(),
@@ -75,8 +83,8 @@ impl<L: Log> Member<L> {
     }
 
     /// A member that owns both partitions of the input.
-    pub fn owner(log: L) -> Self {
-        let mut member = Self::new(log);
+    pub fn owner(ports: Ports) -> Self {
+        let mut member = Self::new(ports);
         member.wait_for("both partitions", |member| member.owned.len() == 2);
         member
     }
@@ -111,32 +119,39 @@ impl<L: Log> Member<L> {
 
     /// Polls once and answers.
     pub fn turn(&mut self) {
-        let mut events = Vec::new();
-        self.log.poll(TURN, &mut events).expect("a poll");
+        let (mut events, mut read) = (Vec::new(), Vec::new());
+        self.ports.source.poll(TURN, &mut events).expect("a poll");
+        self.ports.changelogs.poll(TURN, &mut read).expect("a poll of changelogs");
+        self.ports.sink.serve();
+        for event in read {
+            match event {
+                ChangelogEvent::Records(read) => self.keep(read),
+                ChangelogEvent::Unreadable(partition, _) => self.unreadable.push(partition),
+            }
+        }
         for event in events {
             match event {
-                Event::Assigned(partitions) => self.assign(partitions),
-                Event::Revoked => {
+                SourceEvent::Assigned(partitions) => self.assign(partitions),
+                SourceEvent::Revoked => {
                     if let Some((partition, offset)) = self.before_revoke.take() {
                         self.at_revoke = Some(self.commit_offset(partition, offset));
                     }
                     self.unassign();
                 }
-                Event::Lost => self.unassign(),
-                Event::Records(fetched) => self.fetched.push(fetched),
-                Event::Changelog(fetched) => self.keep(fetched),
-                Event::Unreadable(partition, _) => self.unreadable.push(partition),
-                Event::Waiting(_) => {
+                SourceEvent::Lost => self.unassign(),
+                SourceEvent::Records(fetched) => self.fetched.push(fetched),
+                SourceEvent::Unreadable(partition, _) => self.unreadable.push(partition),
+                SourceEvent::Waiting(_) => {
                     assert!(!self.away.0, "told twice that the brokers are away");
                     self.away.0 = true;
                 }
-                Event::Recovered => self.away = (false, self.away.1 + 1),
+                SourceEvent::Recovered => self.away = (false, self.away.1 + 1),
             }
         }
     }
 
     fn assign(&mut self, partitions: Vec<TopicPartition>) {
-        let committed = self.retry(|log| log.committed(&partitions));
+        let committed = self.retry(|ports| ports.source.committed(&partitions, TIME_MAX));
         self.epoch += 1;
         let epoch = self.epoch;
         let positions: Vec<_> = partitions
@@ -148,21 +163,21 @@ impl<L: Log> Member<L> {
                 epoch,
             })
             .collect();
-        self.membership = self.retry(|log| log.assign(&positions));
+        self.membership = self.retry(|ports| ports.source.assign(&positions));
         if self.resumes {
-            self.retry(|log| log.resume(&partitions));
+            self.retry(|ports| ports.source.resume(&partitions));
         }
         self.owned = partitions;
         self.owned.sort_unstable();
     }
 
     fn unassign(&mut self) {
-        self.retry(L::unassign);
+        self.retry(|ports| ports.source.unassign());
         self.owned.clear();
     }
 
-    fn keep(&mut self, fetched: Fetched) {
-        let partition = fetched.partition.expect("a partition");
+    fn keep(&mut self, fetched: ChangelogRecords) {
+        let partition = fetched.partition;
         let headers = &fetched.records.headers;
         let told = headers.names.iter().zip(&headers.values);
         let told = told.filter(|(name, _)| *name == Some(SEEN_HEADER.as_bytes()));
@@ -177,11 +192,14 @@ impl<L: Log> Member<L> {
     }
 
     /// Calls until the brokers are there.
-    pub fn retry<T>(&mut self, call: impl Fn(&mut L) -> Result<T, LogError>) -> T {
+    pub fn retry<T, E: Into<TransactionError>>(
+        &mut self,
+        call: impl Fn(&mut Ports) -> Result<T, E>,
+    ) -> T {
         for _ in 0..TURNS_MAX {
-            match call(&mut self.log) {
+            match call(&mut self.ports).map_err(Into::into) {
                 Ok(value) => return value,
-                Err(LogError::Unavailable(_)) => {}
+                Err(TransactionError::Unavailable(_)) => {}
                 Err(error) => panic!("{error}"),
             }
         }
@@ -191,7 +209,7 @@ impl<L: Log> Member<L> {
     /// What it read of an input partition: offsets and values, in order.
     pub fn read(&self, partition: TopicPartition) -> Vec<(Offset, String)> {
         let mut read = Vec::new();
-        for fetched in self.fetched.iter().filter(|f| f.partition == Some(partition)) {
+        for fetched in self.fetched.iter().filter(|f| f.partition == partition) {
             let values = super::records::values(&fetched.records);
             read.extend(fetched.records.offsets.iter().copied().zip(values));
         }
@@ -216,9 +234,9 @@ impl<L: Log> Member<L> {
     /// Drops the open transaction. A coordinator that has not heard of it yet refuses its end; a
     /// new producer settles that.
     pub fn abort(&mut self) {
-        match self.log.abort() {
+        match self.ports.sink.abort() {
             Ok(()) => {}
-            Err(LogError::Unknown(_)) => self.retry(L::recover),
+            Err(TransactionError::Unknown(_)) => self.retry(|ports| ports.sink.recover()),
             Err(error) => panic!("{error}"),
         }
     }
@@ -228,13 +246,18 @@ impl<L: Log> Member<L> {
         &mut self,
         partition: TopicPartition,
         offset: Offset,
-    ) -> Result<Receipt, LogError> {
+    ) -> Result<Receipt, TransactionError> {
         let transaction = self.transaction(partition, offset);
-        self.log.commit(&transaction)
+        self.commit(&transaction)
+    }
+
+    /// Commits.
+    pub fn commit(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, TransactionError> {
+        self.ports.commit(transaction, self.exactly_once)
     }
 
     /// The group's offset of a partition.
     pub fn committed(&mut self, partition: TopicPartition) -> Option<Committed> {
-        self.retry(|log| log.committed(&[partition])).remove(0)
+        self.retry(|ports| ports.source.committed(&[partition], TIME_MAX)).remove(0)
     }
 }

@@ -1,4 +1,4 @@
-//! What every [`Log`] must do. Each case is a function over a [`Harness`]; [`log_contract!`] makes
+//! What all [`Ports`] must do. Each case is a function over a [`Harness`]; [`log_contract!`] makes
 //! tests of them.
 //!
 //! [`log_contract!`]: crate::log_contract
@@ -8,11 +8,11 @@ pub mod member;
 mod records;
 
 use sidestream_core::{
+    ports::Ports,
     record::{Outputs, Records, TopicIndex, TopicPartition},
     topology::{
         Input, OnOutOfRange, Reader, Start, Store, Subtopology, Topic, TopicKind, Topology,
     },
-    worker::Log,
 };
 
 pub use self::cases::*;
@@ -24,17 +24,14 @@ pub const OUTPUT: TopicIndex = TopicIndex(1);
 /// Its changelog: two partitions.
 pub const CHANGELOG: TopicIndex = TopicIndex(2);
 
-/// A log to test, with a view of it from outside.
+/// Ports to test, with a view of them from outside.
 pub trait Harness {
-    /// The log.
-    type Log: Log;
-
     /// Makes the topics, empty. Their names may be changed, their number and order not.
     fn start(topology: &Topology) -> Self;
 
-    /// The log of worker `worker` in a process of its own. Called again for the same number, it
+    /// The ports of worker `worker` in a process of its own. Called again for the same number, it
     /// is a process under the same identity.
-    fn log(&mut self, worker: usize) -> Self::Log;
+    fn ports(&mut self, worker: usize) -> Ports;
 
     /// Another process takes the transactional id of `worker` over, then goes away.
     fn fence(&mut self, worker: usize);

@@ -1,6 +1,9 @@
 //! A commit, which is many requests, and its end.
 
-use sidestream_core::worker::{LogError, Membership, Receipt, Transaction};
+use sidestream_core::{
+    ports::{Membership, Receipt, Transaction, TransactionError},
+    record::{Committed, TopicPartition},
+};
 
 use super::unknown;
 use crate::{cluster::Delayed, log::SimLog};
@@ -23,32 +26,32 @@ impl SimLog {
     pub(in crate::log) fn commit_transaction(
         &mut self,
         transaction: &Transaction<'_>,
-    ) -> Result<Receipt, LogError> {
+    ) -> Result<Receipt, TransactionError> {
         self.epoch()?;
-        let Membership { generation, member } = &transaction.membership;
-        if *generation < 0 || member.is_empty() {
+        if !transaction.membership.is_in_group() {
             // The brokers would take it unchecked.
             self.abort_transaction()?;
-            return Err(LogError::Aborted("the member is in no group".to_owned()));
+            return Err(TransactionError::Aborted("the member is in no group".to_owned()));
         }
         self.place(&transaction.outputs)?;
-        let exactly_once = self.world.lock().plan.config.exactly_once;
-        if !exactly_once {
-            return self.commit_at_least_once(transaction);
-        }
         let result = self.prepare(transaction);
         match result {
             Ok(receipt) => self.finish(transaction).map(|()| receipt),
-            Err(LogError::Aborted(reason)) => {
+            Err(TransactionError::Aborted(reason)) => {
                 self.abort_transaction()?;
-                Err(LogError::Aborted(reason))
+                Err(TransactionError::Aborted(reason))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Sends everything, and once it is there the offsets.
-    fn commit_at_least_once(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+    /// Sends everything but offsets.
+    pub(in crate::log) fn deliver_all(
+        &mut self,
+        transaction: &Transaction<'_>,
+    ) -> Result<Receipt, TransactionError> {
+        self.epoch()?;
+        self.place(&transaction.outputs)?;
         let mut receipt = Receipt::default();
         self.send()?;
         self.check_refused()?;
@@ -60,14 +63,25 @@ impl SimLog {
         let mut state = self.world.lock();
         let faults = state.faults().clone();
         if state.prng.one_in(faults.abort) {
-            return Err(LogError::Aborted("a record was not delivered".to_owned()));
+            return Err(TransactionError::Aborted("a record was not delivered".to_owned()));
         }
-        if !state.cluster.group.accepts(&transaction.membership, self.instance.as_deref()) {
-            return Err(LogError::Aborted("not a member of this generation".to_owned()));
+        Ok(receipt)
+    }
+
+    /// Commits the offsets of what was delivered.
+    pub(in crate::log) fn commit_delivered(
+        &mut self,
+        offsets: &[(TopicPartition, Committed)],
+        membership: &Membership,
+    ) -> Result<(), TransactionError> {
+        let mut state = self.world.lock();
+        let faults = state.faults().clone();
+        if !state.cluster.group.accepts(membership, self.instance.as_deref()) {
+            return Err(TransactionError::Aborted("not a member of this generation".to_owned()));
         }
         let unknown_end = state.prng.one_in(faults.unknown);
         if !unknown_end || state.prng.coin() {
-            for (partition, committed) in &transaction.offsets {
+            for (partition, committed) in offsets {
                 state.cluster.group.commit(*partition, committed.clone());
             }
         }
@@ -78,12 +92,12 @@ impl SimLog {
         }
         self.producer.clear();
         self.point("commit.acknowledged");
-        Ok(receipt)
+        Ok(())
     }
 
     /// Sends everything but the end. Offsets may overtake records: librdkafka sends them at once,
     /// and records when it flushes.
-    fn prepare(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, LogError> {
+    fn prepare(&mut self, transaction: &Transaction<'_>) -> Result<Receipt, TransactionError> {
         let mut receipt = Receipt::default();
         let offsets_first = self.world.lock().prng.coin();
         if offsets_first {
@@ -99,7 +113,7 @@ impl SimLog {
         let mut state = self.world.lock();
         let rate = state.faults().abort;
         if state.prng.one_in(rate) {
-            return Err(LogError::Aborted("a record was not delivered".to_owned()));
+            return Err(TransactionError::Aborted("a record was not delivered".to_owned()));
         }
         drop(state);
         if !offsets_first {
@@ -108,7 +122,7 @@ impl SimLog {
         Ok(receipt)
     }
 
-    fn send_offsets(&mut self, transaction: &Transaction<'_>) -> Result<(), LogError> {
+    fn send_offsets(&mut self, transaction: &Transaction<'_>) -> Result<(), TransactionError> {
         if transaction.offsets.is_empty() {
             return Ok(());
         }
@@ -125,7 +139,7 @@ impl SimLog {
         Ok(())
     }
 
-    fn finish(&mut self, transaction: &Transaction<'_>) -> Result<(), LogError> {
+    fn finish(&mut self, transaction: &Transaction<'_>) -> Result<(), TransactionError> {
         let epoch = self.epoch()?;
         if !self.producer.sent {
             self.producer.clear();
@@ -163,7 +177,7 @@ impl SimLog {
     }
 
     /// Drops the open transaction.
-    pub(in crate::log) fn abort_transaction(&mut self) -> Result<(), LogError> {
+    pub(in crate::log) fn abort_transaction(&mut self) -> Result<(), TransactionError> {
         self.producer.clear();
         let sent = std::mem::take(&mut self.producer.sent);
         if !sent || !self.world.lock().plan.config.exactly_once {

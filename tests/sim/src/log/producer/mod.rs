@@ -4,9 +4,9 @@ mod commit;
 
 use sidestream_core::{
     partitioner,
+    ports::{Refusal as Refused, Suspects, TransactionError},
     record::{Changes, Headers, Offset, Outputs, PARTITION_BY_KEY, TopicPartition},
     task::{Fault, SEEN_HEADER},
-    worker::{LogError, Refusal as Refused, Suspects},
 };
 
 use super::SimLog;
@@ -100,8 +100,8 @@ fn flaw(state: &State, partition: TopicPartition, record: &LogRecord) -> Option<
     state.plan.refusals.of_partition(partition, (state.now, state.faulty))
 }
 
-fn unknown(text: &str) -> LogError {
-    LogError::Unknown(text.to_owned())
+fn unknown(text: &str) -> TransactionError {
+    TransactionError::Unknown(text.to_owned())
 }
 
 impl SimLog {
@@ -111,7 +111,7 @@ impl SimLog {
     }
 
     /// A new producer with the same transactional id.
-    pub(super) fn renew_producer(&mut self) -> Result<(), LogError> {
+    pub(super) fn renew_producer(&mut self) -> Result<(), TransactionError> {
         let mut state = self.world.lock();
         self.producer.clear();
         self.producer.sent = false;
@@ -131,15 +131,15 @@ impl SimLog {
                 break;
             }
         }
-        Err(LogError::Unavailable("the old transaction is not settled yet".to_owned()))
+        Err(TransactionError::Unavailable("the old transaction is not settled yet".to_owned()))
     }
 
-    fn epoch(&self) -> Result<i16, LogError> {
+    fn epoch(&self) -> Result<i16, TransactionError> {
         self.producer.epoch.ok_or_else(|| unknown("there is no producer"))
     }
 
     /// Takes records; sends some of what waits at once.
-    pub(super) fn produce_early(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+    pub(super) fn produce_early(&mut self, outputs: &Outputs) -> Result<(), TransactionError> {
         self.epoch()?;
         self.place(outputs)?;
         let early = self.world.lock().prng.coin();
@@ -147,7 +147,7 @@ impl SimLog {
     }
 
     /// Takes the records if none is refused; that may be known at once, or when they are sent.
-    fn place(&mut self, outputs: &Outputs) -> Result<(), LogError> {
+    fn place(&mut self, outputs: &Outputs) -> Result<(), TransactionError> {
         let first = self.producer.rows.len();
         let (late, plan) = {
             let mut state = self.world.lock();
@@ -179,16 +179,16 @@ impl SimLog {
     }
 
     /// A refusal as the brokers of this run put it.
-    fn refusal(&self, suspects: Suspects, (fault, message): Flaw) -> LogError {
+    fn refusal(&self, suspects: Suspects, (fault, message): Flaw) -> TransactionError {
         let suspects = match self.world.lock().plan.refusals.nameless && fault.is_of_record() {
             true => Suspects::Anything,
             false => suspects,
         };
-        LogError::Refused(Refused { suspects, fault, message: message.to_owned() })
+        TransactionError::Refused(Refused { suspects, fault, message: message.to_owned() })
     }
 
     /// The output that is refused now that all are sent, and those that were sent with it.
-    fn check_refused(&mut self) -> Result<(), LogError> {
+    fn check_refused(&mut self) -> Result<(), TransactionError> {
         let Some((row, flaw)) = self.producer.refused.take() else { return Ok(()) };
         let rows = std::mem::take(&mut self.producer.rows);
         let same = (0..rows.len()).filter(|&other| rows[other] == rows[row]);
@@ -245,7 +245,7 @@ impl SimLog {
         &self,
         state: &mut State,
         mut request: impl FnMut(&mut State) -> Result<T, Refusal>,
-    ) -> Result<T, LogError> {
+    ) -> Result<T, TransactionError> {
         for _ in 0..REPEATS_MAX {
             match request(state) {
                 Ok(answer) => return Ok(answer),
@@ -256,7 +256,9 @@ impl SimLog {
                 }
                 Err(Refusal::NotMember) => {
                     state.note(self.pod, format_args!("is no member of the generation"));
-                    return Err(LogError::Aborted("not a member of this generation".to_owned()));
+                    return Err(TransactionError::Aborted(
+                        "not a member of this generation".to_owned(),
+                    ));
                 }
             }
         }
@@ -264,7 +266,7 @@ impl SimLog {
     }
 
     /// Sends what waits.
-    fn send(&mut self) -> Result<(), LogError> {
+    fn send(&mut self) -> Result<(), TransactionError> {
         let epoch = self.epoch()?;
         for (partition, record) in std::mem::take(&mut self.producer.buffer) {
             self.producer.sent = true;
@@ -281,7 +283,7 @@ impl SimLog {
         epoch: i16,
         partition: TopicPartition,
         record: LogRecord,
-    ) -> Result<Offset, LogError> {
+    ) -> Result<Offset, TransactionError> {
         if state.plan.config.exactly_once {
             let id = &self.producer.id;
             return self.request(state, |state| {
@@ -299,7 +301,7 @@ impl SimLog {
         partition: TopicPartition,
         changes: &Changes,
         seen: &str,
-    ) -> Result<Option<(TopicPartition, Offset)>, LogError> {
+    ) -> Result<Option<(TopicPartition, Offset)>, TransactionError> {
         let epoch = self.epoch()?;
         let timestamp = self.world_time(&self.world.lock());
         let pairs = changes.keys.iter().zip(&changes.values);
@@ -327,7 +329,7 @@ impl SimLog {
         &mut self,
         partition: TopicPartition,
         records: &[LogRecord],
-    ) -> Result<(), LogError> {
+    ) -> Result<(), TransactionError> {
         let mut state = self.world.lock();
         let found = (0..)
             .zip(records)

@@ -1,19 +1,19 @@
 //! Changelogs: their bounds and their restore.
 
-use sidestream_core::{
-    record::TopicPartition,
-    worker::{Bounds, Log},
-};
+use sidestream_core::{ports::Bounds, record::TopicPartition};
 
 use crate::contract::log::{
     End, Harness,
-    member::{Member, changelog, input},
+    member::{Member, TIME_MAX, changelog, input},
     records::{changes, outputs, texts},
     topology,
 };
 
-fn bounds<L: Log>(member: &mut Member<L>, partition: TopicPartition) -> Bounds {
-    member.retry(|log| log.bounds(&[partition])).remove(0).expect("a partition that is there")
+fn bounds(member: &mut Member, partition: TopicPartition) -> Bounds {
+    member
+        .retry(|ports| ports.changelogs.bounds(&[partition], TIME_MAX))
+        .remove(0)
+        .expect("a partition that is there")
 }
 
 fn write(harness: &mut impl Harness, values: &[&str], end: End) {
@@ -22,13 +22,13 @@ fn write(harness: &mut impl Harness, values: &[&str], end: End) {
 }
 
 /// Reads until the end that was asked for before.
-fn restore_all<L: Log>(member: &mut Member<L>, from: i64) -> Vec<Option<String>> {
+fn restore_all(member: &mut Member, from: i64) -> Vec<Option<String>> {
     let end = bounds(member, changelog(0)).end;
-    member.retry(|log| log.restore(changelog(0), from, -1));
+    member.retry(|ports| ports.changelogs.read(changelog(0), from, -1));
     member.wait_for("the changelog's end", |member| {
         from == end || member.restored.get(&changelog(0)).is_some_and(|(_, next)| *next >= end)
     });
-    member.retry(|log| log.stop_restore(changelog(0)));
+    member.retry(|ports| ports.changelogs.stop(changelog(0)));
     member
         .restored
         .remove(&changelog(0))
@@ -38,7 +38,7 @@ fn restore_all<L: Log>(member: &mut Member<L>, from: i64) -> Vec<Option<String>>
 /// Bounds are those of all records, whatever becomes of them, and name the topic.
 pub fn the_end_of_a_changelog_counts_what_is_not_committed<H: Harness>() {
     let mut harness = H::start(&topology());
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     let empty = bounds(&mut member, changelog(0));
     assert_eq!((empty.start, empty.end), (0, 0));
     write(&mut harness, &["a", "b"], End::Open);
@@ -57,7 +57,7 @@ pub fn a_restore_reaches_the_end_past_markers_and_aborted_records<H: Harness>() 
     write(&mut harness, &["lost"], End::Aborted);
     write(&mut harness, &["c"], End::Committed);
     write(&mut harness, &["lost, too", "and this"], End::Aborted);
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     let value = |text: &str| Some(text.to_owned());
     assert_eq!(restore_all(&mut member, 0), [value("a"), value("b"), value("c")]);
 }
@@ -67,10 +67,10 @@ pub fn a_restore_waits_for_what_is_not_committed<H: Harness>() {
     let mut harness = H::start(&topology());
     write(&mut harness, &["a"], End::Committed);
     write(&mut harness, &["pending"], End::Open);
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     let end = bounds(&mut member, changelog(0)).end;
-    member.retry(|log| log.restore(changelog(0), 0, -1));
-    let read = |member: &Member<H::Log>| {
+    member.retry(|ports| ports.changelogs.read(changelog(0), 0, -1));
+    let read = |member: &Member| {
         member.restored.get(&changelog(0)).map_or(0, |(records, _)| records.keys.len())
     };
     member.wait_for("the committed record", |member| read(member) == 1);
@@ -88,7 +88,7 @@ pub fn a_restore_waits_for_what_is_not_committed<H: Harness>() {
 pub fn a_restore_starts_where_it_is_told<H: Harness>() {
     let mut harness = H::start(&topology());
     write(&mut harness, &["a", "b", "c"], End::Committed);
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     let value = |text: &str| Some(text.to_owned());
     assert_eq!(restore_all(&mut member, 1), [value("b"), value("c")]);
     assert_eq!(restore_all(&mut member, 2), [value("c")]);
@@ -101,14 +101,14 @@ pub fn a_restore_starts_where_it_is_told<H: Harness>() {
 /// restore finds nothing more.
 pub fn changes_and_deletes_come_back_from_the_changelog<H: Harness>() {
     let mut harness = H::start(&topology());
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     let first = changes(&[("a", Some("1")), ("b", Some(""))]);
     let second = changes(&[("a", None)]);
     let mut end = 0;
     for (offset, changes) in [(1, &first), (2, &second)] {
         let mut transaction = member.transaction(input(0), offset);
         transaction.changes = vec![(changelog(0), changes)];
-        let receipt = member.log.commit(&transaction).unwrap();
+        let receipt = member.commit(&transaction).unwrap();
         end = receipt.changelog_ends[0].1;
     }
     let value = |text: &str| Some(text.to_owned());
@@ -119,13 +119,13 @@ pub fn changes_and_deletes_come_back_from_the_changelog<H: Harness>() {
 /// The last change of a transaction carries what its changelog is told of the inputs, and no other.
 pub fn what_changelogs_are_told_of_inputs_comes_back<H: Harness>() {
     let mut harness = H::start(&topology());
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     let some = changes(&[("a", Some("1")), ("b", None)]);
     for (offset, seen) in [(1, "first"), (2, ""), (3, "third")] {
         let mut transaction = member.transaction(input(0), offset);
         transaction.changes = vec![(changelog(0), &some)];
         transaction.seen = vec![seen];
-        member.log.commit(&transaction).unwrap();
+        member.commit(&transaction).unwrap();
     }
     assert_eq!(restore_all(&mut member, 0).len(), 6);
     assert_eq!(member.told, ["first", "third"]);

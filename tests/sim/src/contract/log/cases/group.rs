@@ -6,20 +6,20 @@ use crate::contract::log::{
     records::{outputs, values},
     topology,
 };
-use sidestream_core::{record::TopicPartition, worker::Log};
+use sidestream_core::record::TopicPartition;
 
 /// Who leaves is told of the last revocation, may commit in it, and the other member owns
 /// everything without waiting for a session to end.
 pub fn who_leaves_is_followed_at_once<H: Harness>() {
     let mut harness = H::start(&topology());
-    let mut first = Member::owner(harness.log(0));
-    let mut second = Member::new(harness.log(1));
+    let mut first = Member::owner(harness.ports(0));
+    let mut second = Member::new(harness.ports(1));
     first.wait_for_both(&mut second, "one partition each", |first, second| {
         first.owned.len() == 1 && second.owned.len() == 1
     });
     let partition = first.owned[0];
     first.before_revoke = Some((partition, 3));
-    first.retry(Log::leave);
+    first.retry(|ports| ports.source.leave());
     first.wait_for_both(&mut second, "the last one to own all", |first, second| {
         first.owned.is_empty() && second.owned.len() == 2
     });
@@ -35,14 +35,14 @@ pub fn a_revoked_member_may_still_commit<H: Harness>() {
     for partition in [0, 1] {
         harness.write(&outputs(input(partition), &rows), crate::contract::log::End::Committed);
     }
-    let mut first = Member::owner(harness.log(0));
-    let count = |member: &Member<H::Log>, p| member.read(input(p)).len();
+    let mut first = Member::owner(harness.ports(0));
+    let count = |member: &Member, p| member.read(input(p)).len();
     first.wait_for("all records", |member| count(member, 0) == 3 && count(member, 1) == 3);
     let produced = TopicPartition::new(OUTPUT, 0);
-    first.log.produce(&outputs(produced, &[(Some("k"), Some("kept"))])).unwrap();
+    first.ports.sink.produce(&outputs(produced, &[(Some("k"), Some("kept"))])).unwrap();
     first.before_revoke = Some((input(1), 2));
     first.forget();
-    let mut second = Member::new(harness.log(1));
+    let mut second = Member::new(harness.ports(1));
     first.wait_for_both(&mut second, "one partition each", |first, second| {
         first.owned.len() == 1 && second.owned.len() == 1
     });
@@ -62,14 +62,14 @@ pub fn a_revoked_member_may_still_commit<H: Harness>() {
 pub fn a_process_that_comes_back_goes_on<H: Harness>() {
     let mut harness = H::start(&topology());
     let produced = TopicPartition::new(OUTPUT, 0);
-    let mut first = Member::owner(harness.log(0));
+    let mut first = Member::owner(harness.ports(0));
     first.commit_offset(input(0), 5).unwrap();
-    first.log.produce(&outputs(produced, &[(Some("k"), Some("lost"))])).unwrap();
+    first.ports.sink.produce(&outputs(produced, &[(Some("k"), Some("lost"))])).unwrap();
     drop(first);
-    let mut again = Member::owner(harness.log(0));
+    let mut again = Member::owner(harness.ports(0));
     assert_eq!(again.committed(input(0)).map(|committed| committed.offset), Some(5));
     let mut transaction = again.transaction(input(0), 6);
     transaction.outputs = outputs(produced, &[(Some("k"), Some("kept"))]);
-    again.log.commit(&transaction).unwrap();
+    again.commit(&transaction).unwrap();
     assert_eq!(values(&harness.read(produced)), ["kept"]);
 }

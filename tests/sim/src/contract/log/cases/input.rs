@@ -1,14 +1,14 @@
 //! Reading assigned partitions.
 
 use sidestream_core::{
+    ports::FetchPosition,
     record::{Outputs, TimestampType},
     topology::Start,
-    worker::{FetchPosition, Log},
 };
 
 use crate::contract::log::{
     End, Harness, INPUT,
-    member::{Member, changelog, input},
+    member::{Member, TIME_MAX, changelog, input},
     records::{outputs, push, texts},
     topology,
 };
@@ -19,7 +19,7 @@ fn write(harness: &mut impl Harness, partition: i32, values: &[&str], end: End) 
     harness.write(&outputs(input(partition), &rows), end);
 }
 
-fn read_values<L: Log>(member: &Member<L>, partition: i32) -> Vec<String> {
+fn read_values(member: &Member, partition: i32) -> Vec<String> {
     member.read(input(partition)).into_iter().map(|(_, value)| value).collect()
 }
 
@@ -27,11 +27,11 @@ fn read_values<L: Log>(member: &Member<L>, partition: i32) -> Vec<String> {
 pub fn records_come_in_order_with_their_epoch<H: Harness>() {
     let mut harness = H::start(&topology());
     write(&mut harness, 0, &["a", "b", "c"], End::Committed);
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     member.wait_for("three records", |member| read_values(member, 0).len() == 3);
     assert_eq!(read_values(&member, 0), ["a", "b", "c"]);
     let mut next = 0;
-    for fetched in member.fetched.iter().filter(|f| f.partition == Some(input(0))) {
+    for fetched in member.fetched.iter().filter(|f| f.partition == input(0)) {
         assert_eq!(fetched.epoch, member.epoch);
         for &offset in &fetched.records.offsets {
             assert!(offset >= next, "{offset} comes after {next} was next");
@@ -45,17 +45,17 @@ pub fn records_come_in_order_with_their_epoch<H: Harness>() {
 pub fn a_seek_reads_again_under_its_epoch<H: Harness>() {
     let mut harness = H::start(&topology());
     write(&mut harness, 0, &["a", "b", "c"], End::Committed);
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     for round in 0..5 {
         member.wait_for("the records", |member| !read_values(member, 0).is_empty());
         member.forget();
         let epoch = member.epoch + 1;
         member.epoch = epoch;
         let position = FetchPosition { partition: input(0), offset: 1, epoch };
-        member.retry(|log| log.seek(&[position]));
+        member.retry(|ports| ports.source.seek(&[position]));
         member.wait_for("the records again", |member| read_values(member, 0).len() == 2);
         assert_eq!(read_values(&member, 0), ["b", "c"], "round {round}");
-        let epochs = member.fetched.iter().filter(|f| f.partition == Some(input(0)));
+        let epochs = member.fetched.iter().filter(|f| f.partition == input(0));
         assert!(epochs.map(|fetched| fetched.epoch).all(|found| found == epoch));
     }
 }
@@ -63,21 +63,21 @@ pub fn a_seek_reads_again_under_its_epoch<H: Harness>() {
 /// A paused partition says nothing while others go on, and goes on where it was.
 pub fn a_paused_partition_is_silent_and_loses_nothing<H: Harness>() {
     let mut harness = H::start(&topology());
-    let mut member = Member::new(harness.log(0));
+    let mut member = Member::new(harness.ports(0));
     member.resumes = false;
     member.wait_for("both partitions", |member| member.owned.len() == 2);
     write(&mut harness, 0, &["a", "b"], End::Committed);
     write(&mut harness, 1, &["x"], End::Committed);
-    member.retry(|log| log.resume(&[input(1)]));
+    member.retry(|ports| ports.source.resume(&[input(1)]));
     member.wait_for("the partition that is not paused", |m| read_values(m, 1).len() == 1);
     assert_eq!(read_values(&member, 0), [""; 0]);
-    member.retry(|log| log.resume(&[input(0)]));
+    member.retry(|ports| ports.source.resume(&[input(0)]));
     member.wait_for("the other", |member| read_values(member, 0).len() == 2);
-    member.retry(|log| log.pause(&[input(0)]));
+    member.retry(|ports| ports.source.pause(&[input(0)]));
     write(&mut harness, 0, &["c"], End::Committed);
     write(&mut harness, 1, &["y"], End::Committed);
     member.wait_for("the one that goes on", |member| read_values(member, 1).len() == 2);
-    member.retry(|log| log.resume(&[input(0)]));
+    member.retry(|ports| ports.source.resume(&[input(0)]));
     member.wait_for("the last record", |member| read_values(member, 0).len() == 3);
     assert_eq!(read_values(&member, 0), ["a", "b", "c"]);
 }
@@ -85,7 +85,7 @@ pub fn a_paused_partition_is_silent_and_loses_nothing<H: Harness>() {
 /// A partition that is paused when its end was told goes on with the very next record.
 pub fn a_partition_paused_at_its_end_loses_nothing<H: Harness>() {
     let mut harness = H::start(&topology());
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     let mut expected = Vec::new();
     for value in ["a", "b", "c"] {
         write(&mut harness, 0, &[value], End::Committed);
@@ -93,13 +93,13 @@ pub fn a_partition_paused_at_its_end_loses_nothing<H: Harness>() {
         let count = expected.len();
         member.wait_for("the record", |member| read_values(member, 0).len() == count);
         member.wait_for("the end", |member| {
-            let last = member.fetched.iter().rfind(|f| f.partition == Some(input(0)));
+            let last = member.fetched.iter().rfind(|f| f.partition == input(0));
             last.is_some_and(|fetched| fetched.records.offsets.is_empty())
         });
-        member.retry(|log| log.pause(&[input(0)]));
+        member.retry(|ports| ports.source.pause(&[input(0)]));
         write(&mut harness, 0, &["while paused"], End::Committed);
         expected.push("while paused");
-        member.retry(|log| log.resume(&[input(0)]));
+        member.retry(|ports| ports.source.resume(&[input(0)]));
         let count = expected.len();
         member.wait_for("what came meanwhile", |m| read_values(m, 0).len() >= count);
         assert_eq!(read_values(&member, 0), expected);
@@ -119,8 +119,8 @@ pub fn nulls_headers_and_timestamps_go_through<H: Harness>() {
         written.headers.values.push(value.map(str::as_bytes));
     }
     harness.write(&written, End::Committed);
-    let mut member = Member::owner(harness.log(0));
-    let count = |member: &Member<_>| member.read(input(0)).len();
+    let mut member = Member::owner(harness.ports(0));
+    let count = |member: &Member| member.read(input(0)).len();
     member.wait_for("three records", |member| count(member) == 3);
     let mut rows = Vec::new();
     for fetched in &member.fetched {
@@ -153,7 +153,7 @@ pub fn aborted_input_is_not_read<H: Harness>() {
     write(&mut harness, 0, &["a"], End::Committed);
     write(&mut harness, 0, &["lost"], End::Aborted);
     write(&mut harness, 0, &["b"], End::Committed);
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     member.wait_for("two records", |member| read_values(member, 0).len() == 2);
     assert_eq!(read_values(&member, 0), ["a", "b"]);
 }
@@ -162,8 +162,9 @@ pub fn aborted_input_is_not_read<H: Harness>() {
 pub fn starts_are_found<H: Harness>() {
     let mut harness = H::start(&topology());
     write(&mut harness, 0, &["a", "b", "c"], End::Committed);
-    let mut member = Member::owner(harness.log(0));
-    let mut find = |start| member.retry(|log| log.start_offset(input(0), start));
+    let mut member = Member::owner(harness.ports(0));
+    let mut find =
+        |start| member.retry(|ports| ports.source.start_offset(input(0), start, TIME_MAX));
     assert_eq!(find(Start::Earliest), 0);
     assert_eq!(find(Start::At(0)), 0);
     assert_eq!(find(Start::At(1_001)), 1);
@@ -179,10 +180,11 @@ pub fn starts_are_found<H: Harness>() {
 pub fn the_bounds_of_inputs_are_told_with_their_topics<H: Harness>() {
     let mut harness = H::start(&topology());
     write(&mut harness, 0, &["a", "b", "c"], End::Committed);
-    let mut member = Member::owner(harness.log(0));
-    let asked = [input(0), input(1), changelog(0)];
-    let bounds: Vec<_> =
-        member.retry(|log| log.bounds(&asked)).into_iter().map(|bounds| bounds.unwrap()).collect();
+    let mut member = Member::owner(harness.ports(0));
+    let asked = [input(0), input(1)];
+    let mut bounds = member.retry(|ports| ports.source.bounds(&asked, TIME_MAX));
+    bounds.extend(member.retry(|ports| ports.changelogs.bounds(&[changelog(0)], TIME_MAX)));
+    let bounds: Vec<_> = bounds.into_iter().map(|bounds| bounds.unwrap()).collect();
     assert_eq!((bounds[0].start, bounds[1].end), (0, 0));
     assert!((3..=4).contains(&bounds[0].end), "{bounds:?}");
     assert_eq!(bounds[0].topic_id, bounds[1].topic_id);
@@ -194,12 +196,12 @@ pub fn the_bounds_of_inputs_are_told_with_their_topics<H: Harness>() {
 pub fn a_place_that_is_gone_is_told_once_and_others_are_read_on<H: Harness>() {
     let mut harness = H::start(&topology());
     write(&mut harness, 0, &["a", "b", "c"], End::Committed);
-    let mut member = Member::owner(harness.log(0));
+    let mut member = Member::owner(harness.ports(0));
     member.wait_for("three records", |member| read_values(member, 0).len() == 3);
     member.commit_offset(input(0), 2).unwrap();
-    member.log.purge(&[(input(0), 2)]);
-    let starts = |member: &mut Member<H::Log>| {
-        member.retry(|log| log.bounds(&[input(0)])).remove(0).unwrap().start
+    member.ports.sink.purge(&[(input(0), 2)]);
+    let starts = |member: &mut Member| {
+        member.retry(|ports| ports.source.bounds(&[input(0)], TIME_MAX)).remove(0).unwrap().start
     };
     for _ in 0..1_000 {
         if starts(&mut member) == 2 {
@@ -208,10 +210,10 @@ pub fn a_place_that_is_gone_is_told_once_and_others_are_read_on<H: Harness>() {
         member.turn();
     }
     assert_eq!(starts(&mut member), 2);
-    let seek = |member: &mut Member<H::Log>, offset| {
+    let seek = |member: &mut Member, offset| {
         member.epoch += 1;
         let position = FetchPosition { partition: input(0), offset, epoch: member.epoch };
-        member.retry(|log| log.seek(&[position]));
+        member.retry(|ports| ports.source.seek(&[position]));
         member.forget();
     };
     seek(&mut member, 0);

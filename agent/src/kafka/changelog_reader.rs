@@ -4,8 +4,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use sidestream_core::{
-    record::{Offset, TopicPartition},
-    worker::{Event, Fetched, LogError, Unreadable},
+    ports::{ChangelogEvent, ChangelogRecords, PortError, Unreadable},
+    record::{Offset, Records, TopicPartition},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use crate::crash_point::CrashPoint;
 const BATCH_MESSAGES_MAX: usize = 4_096;
 
 /// The reader of a worker's changelogs.
-pub(super) struct Restore {
+pub(super) struct ChangelogReader {
     client: ConsumerClient,
     buffer: MessageBuffer,
     names: Names,
@@ -31,7 +31,7 @@ pub(super) struct Restore {
     again: Vec<(TopicPartition, Offset)>,
 }
 
-impl Restore {
+impl ChangelogReader {
     /// A reader of nothing yet.
     pub(super) fn new(client: ConsumerClient, names: Names) -> Self {
         let buffer = MessageBuffer::new(BATCH_MESSAGES_MAX);
@@ -39,18 +39,23 @@ impl Restore {
         Self { client, buffer, names, next, doubted, again: Vec::new() }
     }
 
+    /// The client, for requests that any client can make.
+    pub(super) const fn client(&self) -> &ConsumerClient {
+        &self.client
+    }
+
     /// Whether it reads nothing.
     pub(super) fn is_idle(&self) -> bool {
         self.next.is_empty()
     }
 
-    /// See [`Log::restore`](sidestream_core::worker::Log::restore).
+    /// See [`Changelogs::read`](sidestream_core::ports::Changelogs::read).
     pub(super) fn start(
         &mut self,
         partition: TopicPartition,
         offset: Offset,
         leader_epoch: i32,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), PortError> {
         self.stop(partition)?;
         let mut list = PartitionList::new();
         let topic = self.names.c_name(partition.topic);
@@ -60,8 +65,8 @@ impl Restore {
         Ok(())
     }
 
-    /// See [`Log::stop_restore`](sidestream_core::worker::Log::stop_restore).
-    pub(super) fn stop(&mut self, partition: TopicPartition) -> Result<(), LogError> {
+    /// See [`Changelogs::stop`](sidestream_core::ports::Changelogs::stop).
+    pub(super) fn stop(&mut self, partition: TopicPartition) -> Result<(), PortError> {
         if self.next.remove(&partition).is_none() {
             return Ok(());
         }
@@ -73,7 +78,11 @@ impl Restore {
     }
 
     /// Appends what was read, waiting for it up to `wait`.
-    pub(super) fn poll(&mut self, wait: Duration, events: &mut Vec<Event>) -> Result<(), LogError> {
+    pub(super) fn poll(
+        &mut self,
+        wait: Duration,
+        events: &mut Vec<ChangelogEvent>,
+    ) -> Result<(), PortError> {
         self.client.fetch(&mut self.buffer, wait);
         let read = self.collect(events);
         self.buffer.clear();
@@ -92,7 +101,7 @@ impl Restore {
 
     /// Copies messages into columns; says whether there was any record. A place that is
     /// said to be gone is read once more, without a leader epoch; see `place`.
-    fn collect(&mut self, events: &mut Vec<Event>) -> bool {
+    fn collect(&mut self, events: &mut Vec<ChangelogEvent>) -> bool {
         let mut places: HashMap<TopicPartition, usize> = HashMap::new();
         let mut last = None;
         let mut read = false;
@@ -116,7 +125,7 @@ impl Restore {
                 match why {
                     // It goes on by itself, or its bounds tell.
                     Unreadable::ForNow(why) => tracing::debug!(why, "a restore is held up"),
-                    why => events.push(Event::Unreadable(partition, why)),
+                    why => events.push(ChangelogEvent::Unreadable(partition, why)),
                 }
                 continue;
             }
@@ -129,15 +138,12 @@ impl Restore {
             let Some(partition) = partition else { continue };
             let Some(next) = self.next.get_mut(&partition) else { continue };
             let place = *places.entry(partition).or_insert_with(|| {
-                events.push(Event::Changelog(Fetched {
-                    partition: Some(partition),
-                    next: *next,
-                    leader_epoch: -1,
-                    ..Fetched::default()
-                }));
+                let (records, next) = (Records::default(), *next);
+                let nothing = ChangelogRecords { partition, records, next, leader_epoch: -1 };
+                events.push(ChangelogEvent::Records(nothing));
                 events.len() - 1
             });
-            let Event::Changelog(fetched) = &mut events[place] else { continue };
+            let ChangelogEvent::Records(fetched) = &mut events[place] else { continue };
             self.doubted.remove(&partition); // It is there.
             if code == is_end {
                 // Its offset counts: it lies beyond markers and aborted records.
