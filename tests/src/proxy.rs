@@ -1,5 +1,5 @@
-//! A proxy before a broker that can hold back the end of a transaction and deliver it late, also
-//! when the client has long given up on it; or deliver it and answer with an error of its own.
+//! A proxy before a broker that can hold back requests and deliver them late, also when the client
+//! has long given up on them; or deliver them and change what is answered.
 //!
 //! It forwards Kafka's requests and answers whole. A request is its length of four bytes, the API
 //! key of two, the version of two, the correlation id of four, and more; an answer its length, the
@@ -25,8 +25,52 @@ use anyhow::Result;
 use crate::broker::Options;
 use crate::broker::free_port;
 
-/// The API key of EndTxn.
-const END_TXN: [u8; 2] = 26_i16.to_be_bytes();
+/// Kinds of requests, each with its API key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Api {
+    /// Records to be written.
+    Produce = 0,
+    /// Who coordinates a group or a transactional id.
+    FindCoordinator = 10,
+    /// A member's sign of life.
+    Heartbeat = 12,
+    /// The end of a transaction.
+    EndTxn = 26,
+    /// A group's offsets, as a part of a transaction.
+    TxnOffsetCommit = 28,
+}
+
+impl Api {
+    const ALL: [Self; 5] = [
+        Self::Produce,
+        Self::FindCoordinator,
+        Self::Heartbeat,
+        Self::EndTxn,
+        Self::TxnOffsetCommit,
+    ];
+
+    /// The kind of a request, if it is one of these.
+    fn of(request: &[u8]) -> Option<Self> {
+        let key = i16::from_be_bytes(*request.get(4..)?.first_chunk()?);
+        Self::ALL.into_iter().find(|api| *api as i16 == key)
+    }
+}
+
+/// Changes the answer to a request, both whole; says whether it did.
+type Change = Box<dyn FnMut(&[u8], &mut Vec<u8>) -> bool + Send>;
+
+/// Makes an error of a success, where the error's code is so many bytes before the answer's end.
+/// Returns whether it was one.
+pub fn fail(answer: &mut [u8], before_end: usize, error: i16) -> bool {
+    let code = answer.len().checked_sub(before_end).and_then(|at| answer.get_mut(at..));
+    match code.and_then(|rest| rest.first_chunk_mut()) {
+        Some(code) if *code == [0, 0] => {
+            *code = error.to_be_bytes();
+            true
+        }
+        _ => false,
+    }
+}
 
 /// The most bytes of one request or answer that are taken.
 const FRAME_BYTES_MAX: usize = 128 << 20;
@@ -47,21 +91,21 @@ struct Shared {
     plan: Mutex<Plan>,
     held: AtomicU64,
     delivered_late: AtomicU64,
-    refused: AtomicU64,
+    changed: AtomicU64,
     connections: Mutex<Vec<TcpStream>>,
 }
 
-/// What is to become of the next ends of transactions.
+/// What is to become of the next requests of each kind.
 #[derive(Default)]
 struct Plan {
-    ends_to_hold: u32,
-    delay: Duration,
-    ends_to_refuse: u32,
-    error: i16,
+    /// How many to hold, and for how long.
+    to_hold: BTreeMap<Api, (u32, Duration)>,
+    /// How many answers to change, and how.
+    to_change: BTreeMap<Api, (u32, Change)>,
 }
 
-/// The answers of one connection that are to be replaced by an error: by correlation id.
-type Refusals = Mutex<BTreeMap<[u8; 4], i16>>;
+/// The requests of one connection whose answers may be changed: by correlation id.
+type Asked = Mutex<BTreeMap<[u8; 4], (Api, Vec<u8>)>>;
 
 impl Proxy {
     /// Listens on a free port of loopback, and chooses another one for the broker.
@@ -101,26 +145,34 @@ impl Proxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Holds each of the next `count` ends of transactions back for `delay`.
-    pub fn hold_ends(&self, count: u32, delay: Duration) {
-        let mut plan = self.shared.plan();
-        (plan.ends_to_hold, plan.delay) = (count, delay);
+    /// Holds each of the next `count` requests of a kind back for `delay`, and what follows on its
+    /// connection with it.
+    pub fn hold(&self, api: Api, count: u32, delay: Duration) {
+        self.shared.plan().to_hold.insert(api, (count, delay));
     }
 
-    /// Delivers each of the next `count` ends of transactions, but answers with the error of this
-    /// code, as a coordinator does that has carried an end out before and is asked again.
-    pub fn refuse_ends(&self, count: u32, error: i16) {
-        let mut plan = self.shared.plan();
-        (plan.ends_to_refuse, plan.error) = (count, error);
+    /// Delivers requests of a kind, but changes the answers to them, until `count` were changed.
+    pub fn change(
+        &self,
+        api: Api,
+        count: u32,
+        change: impl FnMut(&[u8], &mut Vec<u8>) -> bool + Send + 'static,
+    ) {
+        self.shared.plan().to_change.insert(api, (count, Box::new(change)));
     }
 
-    /// How many ends of transactions were carried out and yet answered with an error.
+    /// Changes no answer any more.
+    pub fn change_nothing(&self) {
+        self.shared.plan().to_change.clear();
+    }
+
+    /// How many answers were changed.
     #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.shared.refused.load(Ordering::Relaxed)
+    pub fn changed(&self) -> u64 {
+        self.shared.changed.load(Ordering::Relaxed)
     }
 
-    /// How many ends of transactions were held back so far.
+    /// How many requests were held back so far.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.shared.held.load(Ordering::Relaxed)
@@ -153,26 +205,37 @@ impl Shared {
 
     /// How long this request is to be held; none if it may go on at once.
     fn delay(&self, request: &[u8]) -> Option<Duration> {
-        if request.get(4..6) != Some(&END_TXN) {
-            return None;
-        }
+        let api = Api::of(request)?;
         let mut plan = self.plan();
-        plan.ends_to_hold = plan.ends_to_hold.checked_sub(1)?;
+        let (left, delay) = plan.to_hold.get_mut(&api)?;
+        *left = left.checked_sub(1)?;
         self.held.fetch_add(1, Ordering::Relaxed);
-        Some(plan.delay)
+        Some(*delay)
     }
 
-    /// Remembers the answer to this request to be replaced, if it is.
-    fn plan_refusal(&self, request: &[u8], refusals: &Refusals) {
-        if request.get(4..6) != Some(&END_TXN) {
-            return;
+    /// Remembers a request whose answer may be changed.
+    fn note(&self, request: &[u8], asked: &Asked) {
+        if let Some(api) = Api::of(request)
+            && self.plan().to_change.get(&api).is_some_and(|(left, _)| *left > 0)
+            && let Some(correlation) = request.get(8..).and_then(|rest| rest.first_chunk())
+        {
+            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.insert(*correlation, (api, request.to_vec()));
         }
-        let mut plan = self.plan();
-        let Some(left) = plan.ends_to_refuse.checked_sub(1) else { return };
-        plan.ends_to_refuse = left;
-        if let Some(Ok(correlation)) = request.get(8..12).map(TryInto::try_into) {
-            let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            refusals.insert(correlation, plan.error);
+    }
+
+    /// Changes an answer, if that is planned.
+    fn change(&self, answer: &mut Vec<u8>, asked: &Asked) {
+        let asked = answer.get(4..8).and_then(|correlation| {
+            asked.lock().unwrap_or_else(PoisonError::into_inner).remove(correlation)
+        });
+        let Some((api, request)) = asked else { return };
+        if let Some((left, change)) = self.plan().to_change.get_mut(&api)
+            && *left > 0
+            && change(&request, answer)
+        {
+            *left -= 1;
+            self.changed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -189,13 +252,13 @@ fn serve(shared: &Arc<Shared>, client: TcpStream, target: u16) -> io::Result<()>
     }
     let (queue, requests) = mpsc::sync_channel(REQUESTS_WAITING_MAX);
     let (from_client, to_broker) = (client.try_clone()?, broker.try_clone()?);
-    let refusals = Arc::new(Refusals::default());
-    let (reader, planned) = (Arc::clone(shared), Arc::clone(&refusals));
-    thread::spawn(move || read_requests(&reader, from_client, &queue, &planned));
+    let asked = Arc::new(Asked::default());
+    let (reader, noted) = (Arc::clone(shared), Arc::clone(&asked));
+    thread::spawn(move || read_requests(&reader, from_client, &queue, &noted));
     let writer = Arc::clone(shared);
     thread::spawn(move || write_requests(&writer, &requests, to_broker));
     let answerer = Arc::clone(shared);
-    thread::spawn(move || answers(&answerer, broker, client, &refusals));
+    thread::spawn(move || answers(&answerer, broker, client, &asked));
     Ok(())
 }
 
@@ -209,10 +272,10 @@ fn read_requests(
     shared: &Shared,
     mut client: TcpStream,
     queue: &mpsc::SyncSender<Waiting>,
-    refusals: &Refusals,
+    asked: &Asked,
 ) {
     while let Ok(request) = read_frame(&mut client) {
-        shared.plan_refusal(&request, refusals);
+        shared.note(&request, asked);
         let not_before = shared.delay(&request).map(|delay| Instant::now() + delay);
         if queue.send(Waiting { request, not_before }).is_err() {
             break;
@@ -250,19 +313,9 @@ fn write_requests(shared: &Shared, requests: &mpsc::Receiver<Waiting>, mut broke
 
 /// Forwards answers; those to a client that is gone are read and forgotten, so that the broker
 /// does not stop working on what was delivered late.
-fn answers(shared: &Shared, mut broker: TcpStream, mut client: TcpStream, refusals: &Refusals) {
+fn answers(shared: &Shared, mut broker: TcpStream, mut client: TcpStream, asked: &Asked) {
     while let Ok(mut answer) = read_frame(&mut broker) {
-        let error = answer.get(4..8).and_then(|correlation| {
-            let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            refusals.remove(correlation)
-        });
-        if let Some(error) = error
-            && let Some(code) = answer.last_chunk_mut()
-        {
-            // The answer to an end of a transaction finishes with its error code.
-            *code = error.to_be_bytes();
-            shared.refused.fetch_add(1, Ordering::Relaxed);
-        }
+        shared.change(&mut answer, asked);
         drop(client.write_all(&answer));
     }
     drop(client.shutdown(Shutdown::Both));

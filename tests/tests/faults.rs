@@ -19,7 +19,7 @@ use sidestream_tests::{
     follow::Follower,
     load::Record,
     members,
-    proxy::Proxy,
+    proxy::{Api, Proxy},
     random::Random,
     scene::{Play, Scene},
     ticks::{self, TICKS},
@@ -147,7 +147,7 @@ fn an_end_of_a_transaction_that_comes_late_changes_nothing() -> Result<()> {
     scene.start_agents(2)?;
     scene.wait_for_progress()?;
     for round in 1..=2 {
-        proxy.hold_ends(2, DELAY);
+        proxy.hold(Api::EndTxn, 2, DELAY);
         let delivered = || Ok(proxy.delivered_late() == 2 * round);
         wait::until_true("late ends", PATIENCE, delivered).with_context(|| scene.told())?;
         scene.wait_for_progress()?;

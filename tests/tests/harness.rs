@@ -12,7 +12,7 @@ use sidestream_tests::{
     broker::{Cluster, Options, shared},
     follow::{self, Follower},
     load::{self, Record},
-    proxy::Proxy,
+    proxy::{Api, Proxy},
     topics, wait,
 };
 
@@ -126,7 +126,7 @@ fn an_end_of_a_transaction_comes_late() -> Result<()> {
 
     let first = transactional(&bootstrap)?;
     begin(&first, "first")?;
-    proxy.hold_ends(1, Duration::from_secs(4));
+    proxy.hold(Api::EndTxn, 1, Duration::from_secs(4));
     assert!(first.commit_transaction(Duration::from_secs(1)).is_err());
     assert_eq!((proxy.held(), proxy.delivered_late()), (1, 0));
 

@@ -1,5 +1,8 @@
 //! The log when something is away, late, or doubled; at-least-once; and administration.
 
+#[path = "log_faults/answers.rs"]
+mod answers;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
@@ -17,7 +20,7 @@ use sidestream_sim::contract::log::{
 use sidestream_tests::{
     broker::{self, Cluster, Options},
     follow::Follower,
-    proxy::Proxy,
+    proxy::{self, Api, Proxy},
     topics, wait,
 };
 
@@ -71,7 +74,7 @@ fn a_late_end_leaves_the_outcome_unknown_and_hurts_no_later_transaction() -> Res
     let (config, topology) = set_up(&proxy.bootstrap())?;
     let mut member = owner(&config, &topology)?;
     member.commit(&transaction(&member, "first", 1)).unwrap();
-    proxy.hold_ends(1, Duration::from_secs(4));
+    proxy.hold(Api::EndTxn, 1, Duration::from_secs(4));
     let result = member.commit(&transaction(&member, "late", 2));
     assert!(matches!(result, Err(TransactionError::Unknown(_))), "{result:?}");
     member.retry(|ports| ports.sink.recover());
@@ -92,10 +95,10 @@ fn an_end_that_was_carried_out_and_yet_refused_is_not_taken_as_an_abort() -> Res
     let (config, topology) = set_up(&proxy.bootstrap())?;
     let mut member = owner(&config, &topology)?;
     member.commit(&transaction(&member, "first", 1)).unwrap();
-    proxy.refuse_ends(1, ERROR);
+    proxy.change(Api::EndTxn, 1, |_, answer| proxy::fail(answer, 2, ERROR));
     let result = member.commit(&transaction(&member, "second", 2));
     assert!(matches!(result, Err(TransactionError::Unknown(_))), "{result:?}");
-    assert_eq!(proxy.refused(), 1);
+    assert_eq!(proxy.changed(), 1);
     member.retry(|ports| ports.sink.recover());
     assert_eq!(member.committed(input(0)).map(|committed| committed.offset), Some(2));
     member.commit(&transaction(&member, "third", 3)).unwrap();

@@ -230,6 +230,8 @@ impl Config {
             ("linger.ms", "50"),
             ("batch.size", "1000000"),
             ("queue.buffering.max.kbytes", &queue.to_string()),
+            // A topic that is gone would be made anew by the next question who leads it.
+            ("allow.auto.create.topics", "false"),
         ]);
         if self.exactly_once {
             settings.extend(owned([

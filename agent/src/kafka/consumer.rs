@@ -46,12 +46,14 @@ pub(super) struct Consumer {
     /// A rebalance that the worker was told of and has to answer.
     pending: Option<Rebalance>,
     leaving: Leaving,
-    /// The member was fenced by its own repeated join, and joins anew once this was answered.
+    /// The member was fenced by itself, and joins anew once this was answered.
     rejoining: bool,
     /// When it joined anew last, and how often it has since it was last in peace.
     rejoined: Option<(Instant, u32)>,
     /// How many connections were closed when the last assignment was taken.
     connections_at_assignment: u64,
+    /// The client has taken an assignment, as a member that the group had given an id.
+    was_assigned: bool,
     /// All partitions have to be assigned again: places are in doubt.
     in_doubt: bool,
     health: Health,
@@ -92,6 +94,7 @@ impl Consumer {
             rejoining: false,
             rejoined: None,
             connections_at_assignment: 0,
+            was_assigned: false,
             in_doubt: false,
             health: Health::default(),
         })
@@ -132,23 +135,33 @@ impl Consumer {
         }
     }
 
-    /// Whether the member that took this one's place is likely itself: after a lost connection a
-    /// client repeats its join, and the broker takes the repetition for another process with the
-    /// same instance id. If it is another process after all, that one is fenced now, and has lost
-    /// no connection: it ends with the remedy.
+    /// Whether the member that took this one's place is likely itself.
+    ///
+    /// - A client whose session has timed out forgets its member id, and goes on with heartbeats until
+    ///   the worker has given up what it had. The broker takes one without an id for a process that
+    ///   another one has replaced. Only itself can be fenced so: whom another process replaces has its
+    ///   id still.
+    /// - After a lost connection a client repeats its join, and the broker takes the repetition for
+    ///   another process with the same instance id.
+    ///
+    /// If it is another process after all, that one is fenced now, and has lost neither: it ends with
+    /// the remedy.
     fn is_fenced_by_itself(&self, failure: &Failure) -> bool {
+        if failure.code != Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID || self.leaving != Leaving::No
+        {
+            return false;
+        }
+        let has_lost_its_session = self.was_assigned && self.client.membership().member.is_empty();
         let context = self.client.client().context();
         // Brokers close what is idle for some minutes; that has nothing to do with a join.
-        let has_lost_one = context.closed_connections() != self.connections_at_assignment
+        let has_lost_a_connection = context.closed_connections() != self.connections_at_assignment
             && context.last_closed().is_some_and(|since| since < REJOIN_TIME_MAX);
         // Brokers that were away may read what the client before this one had asked them for only
         // after this one has joined.
         let by_the_one_before = self
             .rejoined
             .is_some_and(|(at, times)| at.elapsed() < REJOIN_TIME_MAX && times < REJOINS_MAX);
-        failure.code == Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
-            && (has_lost_one || by_the_one_before)
-            && self.leaving == Leaving::No
+        has_lost_its_session || has_lost_a_connection || by_the_one_before
     }
 
     /// Gives up what the fenced member had; a new one joins once that was answered.
@@ -161,7 +174,7 @@ impl Consumer {
             // It was answered, but there was no new client.
             return self.join_anew();
         }
-        tracing::warn!(%failure, "joining the group anew, after a connection was lost");
+        tracing::warn!(%failure, "joining the group anew, after a session or a connection was lost");
         if !matches!(self.pending, Some(Rebalance::Revoke | Rebalance::Lost)) {
             self.pending = Some(Rebalance::Lost);
             events.push(SourceEvent::Lost);
@@ -175,6 +188,7 @@ impl Consumer {
         let before = self.rejoined.filter(|(at, _)| at.elapsed() < REJOIN_TIME_MAX);
         self.rejoined = Some((Instant::now(), before.map_or(0, |(_, times)| times) + 1));
         self.connections_at_assignment = 0;
+        self.was_assigned = false;
         self.health.forget_connections();
         Ok(())
     }
@@ -274,6 +288,7 @@ impl Consumer {
         self.pending = None;
         self.membership = self.client.membership();
         self.connections_at_assignment = self.client.client().context().closed_connections();
+        self.was_assigned = true;
         Ok(self.membership.clone())
     }
 

@@ -88,3 +88,55 @@ pub(super) fn advice(code: Code, is_change: bool) -> Option<&'static str> {
         code => remedy(code),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a code means for an output and for a change.
+    fn check(code: Code, output: Option<Fault>, change: Option<Fault>) {
+        assert_eq!((fault(code, false), fault(code, true)), (output, change), "{code:?}");
+    }
+
+    #[test]
+    fn what_is_refused_is_the_fault_of_a_record_a_place_or_nobody() {
+        let same = |code, fault| check(code, Some(fault), Some(fault));
+        same(Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, Fault::Size);
+        same(Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE, Fault::Size);
+        same(Code::RD_KAFKA_RESP_ERR_INVALID_RECORD, Fault::Record);
+        same(Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, Fault::Passing);
+        same(Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, Fault::Passing);
+        same(Code::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, Fault::Passing);
+        same(Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Fault::Lasting);
+        same(Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION, Fault::Lasting);
+        same(Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE, Fault::Lasting);
+        // No module gives a change its time: passing its record over would not help the next one.
+        let invalid = Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;
+        check(invalid, Some(Fault::Time), Some(Fault::Lasting));
+        // The producer's own state: nothing is wrong with the records.
+        for code in [
+            Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+            Code::RD_KAFKA_RESP_ERR_INVALID_TXN_STATE,
+            Code::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID,
+            Code::RD_KAFKA_RESP_ERR__PURGE_QUEUE,
+        ] {
+            check(code, None, None);
+        }
+    }
+
+    #[test]
+    fn what_lasts_is_told_with_what_to_do() {
+        let says = |code, is_change, what: &str| {
+            let said = advice(code, is_change).unwrap_or_default();
+            assert!(said.contains(what), "{code:?}: {said:?} does not say {what:?}");
+        };
+        says(Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP, true, "set its clock");
+        says(Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP, false, "another time");
+        says(Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, true, "this changelog");
+        says(Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, false, "this topic");
+        says(Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION, false, "policy");
+        says(Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE, false, "fewer punctuations");
+        says(Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, true, "user read and write");
+        assert_eq!(advice(Code::RD_KAFKA_RESP_ERR__PURGE_QUEUE, false), None);
+    }
+}
