@@ -18,6 +18,7 @@ if [ -z "${BASE:-}" ]; then
   podman import --quiet "$context/base.tar" "$BASE" >/dev/null
   rm "$context/base.tar"
 fi
+cp "$here/../LICENSE" "$here/NOTICE" "$context/"
 # Names of functions stay in, for backtraces; what else debuggers read does not.
 strip --strip-debug -o "$context/sidestream" "$binary"
 podman build --quiet --format docker --network none --build-arg "BASE=$BASE" --tag "$image" \
