@@ -28,8 +28,6 @@ use crate::broker::free_port;
 /// Kinds of requests, each with its API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Api {
-    /// Records to be written.
-    Produce = 0,
     /// Who coordinates a group or a transactional id.
     FindCoordinator = 10,
     /// A member's sign of life.
@@ -41,13 +39,8 @@ pub enum Api {
 }
 
 impl Api {
-    const ALL: [Self; 5] = [
-        Self::Produce,
-        Self::FindCoordinator,
-        Self::Heartbeat,
-        Self::EndTxn,
-        Self::TxnOffsetCommit,
-    ];
+    const ALL: [Self; 4] =
+        [Self::FindCoordinator, Self::Heartbeat, Self::EndTxn, Self::TxnOffsetCommit];
 
     /// The kind of a request, if it is one of these.
     fn of(request: &[u8]) -> Option<Self> {

@@ -433,7 +433,11 @@ impl Consumer {
     }
 
     /// See [`Source::lost`](sidestream_core::ports::Source::lost).
-    pub(super) fn lost(&self) -> Option<String> {
+    /// A generation of before is refused by the broker in a transaction, and here outside of one.
+    pub(super) fn lost(&self, membership: &Membership) -> Option<String> {
+        if !self.config.exactly_once && *membership != self.membership {
+            return Some("the group has had a rebalance since".to_owned());
+        }
         let is_lost = self.client.assignment_lost() || self.pending == Some(Rebalance::Lost);
         is_lost.then(|| "the worker's partitions are lost to other members".to_owned())
     }
@@ -444,8 +448,7 @@ impl Consumer {
         offsets: &[(TopicPartition, Committed)],
         membership: &Membership,
     ) -> Result<(), TransactionError> {
-        if !membership.is_in_group() || *membership != self.membership {
-            let why = "the group has had a rebalance since".to_owned();
+        if let Some(why) = self.lost(membership) {
             return Err(TransactionError::Aborted(why));
         }
         let list = committed_list(&self.names, offsets);

@@ -137,8 +137,8 @@ impl Source for KafkaSource {
         Ok(bounds)
     }
 
-    fn lost(&self, _membership: &Membership) -> Option<String> {
-        self.consumer.lost()
+    fn lost(&self, membership: &Membership) -> Option<String> {
+        self.consumer.lost(membership)
     }
 
     fn commit(

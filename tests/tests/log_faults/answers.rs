@@ -10,11 +10,8 @@ use std::{
 };
 
 use anyhow::Result;
-use sidestream::kafka::{Config, Properties};
-use sidestream_core::{
-    ports::{Transaction, TransactionError},
-    record::{Offset, Outputs},
-};
+use sidestream::kafka::Config;
+use sidestream_core::ports::TransactionError;
 use sidestream_sim::contract::log::{OUTPUT, member::input};
 use sidestream_tests::{
     broker::{Cluster, Options},
@@ -141,63 +138,6 @@ fn is_elsewhere(request: &[u8], answer: &mut Vec<u8>) -> bool {
     let length = i32::try_from(answer.len() - 4).expect("it is short");
     answer[..4].copy_from_slice(&length.to_be_bytes());
     true
-}
-
-#[test]
-fn a_gap_in_the_numbers_of_records_costs_a_transaction_and_nothing_else() -> Result<()> {
-    /// The abort comes before or after the client has made its second request: it is tried again.
-    const ROUNDS_MAX: usize = 20;
-    let proxy = Proxy::start()?;
-    let _cluster = Cluster::start(&Options::behind(&proxy))?;
-    // One request is on its way, and the next one is made and waits.
-    let producer = [("max.in.flight", "1"), ("linger.ms", "0")];
-    let producer = producer.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let (config, topology) = set_up(&proxy.bootstrap())?;
-    let config = Config { producer: Properties::from(producer), ..config };
-    let mut member = owner(&config, &topology)?;
-    let mut committed = Vec::new();
-    let gap = loop {
-        let round = committed.len() / 2 + 1;
-        assert!(round <= ROUNDS_MAX, "no gap in {ROUNDS_MAX} rounds");
-        let value = round.to_string();
-        let both = Transaction {
-            outputs: outputs(&[0, 1], &value),
-            ..transaction(&member, &value, Offset::try_from(round)?)
-        };
-        let result = member.commit(&both);
-        if let Err(TransactionError::Aborted(why)) = &result {
-            let why = why.clone();
-            member.commit(&both).unwrap();
-            committed.extend([value.clone(), value]);
-            break why;
-        }
-        result.unwrap();
-        committed.extend([value.clone(), value]);
-        proxy.hold(Api::Produce, 1, Duration::from_millis(200));
-        let held = proxy.held();
-        member.ports.sink.produce(&outputs(&[0], "dropped")).unwrap();
-        wait::until_true("request", PATIENCE, || Ok(proxy.held() > held))?;
-        member.ports.sink.produce(&outputs(&[1], "dropped")).unwrap();
-        member.abort();
-    };
-    assert!(gap.contains("sequence"), "{gap}");
-    let mut seen = seen(&proxy.bootstrap(), &topology)?;
-    seen.sort_by_key(|value| value.parse::<usize>().unwrap_or(0));
-    assert_eq!(seen, committed);
-    Ok(())
-}
-
-/// A record for each of these partitions.
-fn outputs(partitions: &[i32], value: &str) -> Outputs {
-    let mut outputs = Outputs::default();
-    for &partition in partitions {
-        outputs.topics.push(OUTPUT);
-        outputs.partitions.push(partition);
-        outputs.timestamps.push(1_000);
-        outputs.keys.push(Some(b"key"));
-        outputs.values.push(Some(value.as_bytes()));
-    }
-    outputs
 }
 
 #[test]

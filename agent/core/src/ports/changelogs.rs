@@ -35,6 +35,7 @@ pub trait Changelogs {
 
 /// What comes of changelogs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "most are batches, which are moved once")]
 pub enum ChangelogEvent {
     /// Records of a partition.
     Records(ChangelogRecords),

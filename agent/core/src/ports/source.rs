@@ -59,7 +59,8 @@ pub trait Source {
     ) -> Result<Vec<Result<Bounds, Unreadable>>, PortError>;
 
     /// Why nothing can be committed as this member any more, as far as that is known here: its
-    /// partitions are lost to others. Brokers look at the membership of a transaction themselves.
+    /// partitions are lost to others. Brokers look at the generation of a transaction themselves;
+    /// outside of one, that is to be done here.
     fn lost(&self, membership: &Membership) -> Option<String>;
 
     /// Commits offsets of this member outside of any transaction, after what they stand for was
@@ -77,6 +78,7 @@ pub trait Source {
 
 /// What happens to the member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "most are batches, which are moved once")]
 pub enum SourceEvent {
     /// The member owns these partitions, all that it owns, and must [`Source::assign`] them.
     Assigned(Vec<TopicPartition>),

@@ -18,7 +18,7 @@ impl SimLog {
         self.failed_since_assigned |= error.is_some();
         match error {
             Some(TransactionError::Aborted(_) | TransactionError::Unknown(_)) => {
-                self.note_dropped()
+                self.note_dropped();
             }
             Some(TransactionError::Refused { .. }) => {
                 self.world.lock().swaps.ledger(self.owner).something_failed();
