@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sidestream_core::{
-    ports::{Receipt, Sink, Transaction, TransactionError},
+    ports::{PortError, Receipt, Sink, Transaction, TransactionError},
     record::{Offset, Outputs, TopicPartition},
 };
 
@@ -55,7 +55,7 @@ impl Sink for KafkaSink {
         self.producer.abort()
     }
 
-    fn recover(&mut self) -> Result<(), TransactionError> {
+    fn recover(&mut self) -> Result<(), PortError> {
         let _during = self.doing.begin(Call::Recover);
         self.producer.recover()
     }

@@ -26,7 +26,7 @@ pub trait Sink {
 
     /// Makes a new producer with the same transactional id, which settles whatever transaction
     /// the old one had open. `Ok` means that it is settled.
-    fn recover(&mut self) -> Result<(), TransactionError>;
+    fn recover(&mut self) -> Result<(), PortError>;
 
     /// Says that records of repartition topics below these offsets are not needed any more. A
     /// hint: failures are not reported.

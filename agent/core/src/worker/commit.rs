@@ -258,11 +258,9 @@ impl<E: Environment> Worker<E> {
                 self.recover_at = None;
                 Ok(())
             }
-            Err(TransactionError::Fatal(reason)) => Err(WorkerError(reason)),
             Err(error) => {
                 self.recover_at = Some(self.now.monotonic + super::RETRY);
-                self.notice(Notice::Waiting(error.to_string()));
-                Ok(())
+                self.postpone(error)
             }
         }
     }

@@ -126,7 +126,7 @@ impl Producer {
     }
 
     /// See [`Sink::recover`](sidestream_core::ports::Sink::recover).
-    pub(super) fn recover(&mut self) -> Result<(), TransactionError> {
+    pub(super) fn recover(&mut self) -> Result<(), PortError> {
         if self.state != State::Starting {
             let client = self.config.producer_client(self.worker)?;
             self.client = ProducerClient::new(client);

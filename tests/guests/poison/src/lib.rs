@@ -22,8 +22,9 @@ struct Config {
     large: Vec<String>,
 }
 
-/// What a call emits at most in pipelines that flood: far below this.
-const FLOOD_BYTES: usize = 32 << 20;
+/// What a call emits at most in pipelines that flood: below this, which is little enough to be emitted
+/// long before a call's deadline.
+const FLOOD_BYTES: usize = 8 << 20;
 
 /// What Kafka's client takes at most by default: less than this.
 const LARGE_BYTES: usize = 1_500_000;

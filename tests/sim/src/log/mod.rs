@@ -460,10 +460,9 @@ impl SimLog {
         self.abort_transaction()
     }
 
-    fn recover(&mut self) -> Result<(), TransactionError> {
+    fn recover(&mut self) -> Result<(), PortError> {
         self.world.lock().time_sheet(self.owner).forget_others();
-        let reached = self.reach("log.recover").map_err(TransactionError::from);
-        let result = reached.and_then(|()| self.renew_producer());
+        let result = self.reach("log.recover").and_then(|()| self.renew_producer());
         if result.is_err() {
             let mut state = self.world.lock();
             let now = state.now;

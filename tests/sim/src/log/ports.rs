@@ -149,7 +149,7 @@ impl Sink for Port {
         self.log().abort()
     }
 
-    fn recover(&mut self) -> Result<(), TransactionError> {
+    fn recover(&mut self) -> Result<(), PortError> {
         self.log().recover()
     }
 

@@ -36,8 +36,8 @@ impl Change {
     }
 }
 
-/// Reads a bug: `why:`, maybe `first:`, then for each change `file:`, `<<<<`, what to find, `====`, what to put
-/// in its place, `>>>>`.
+/// Reads a bug: `why:`, maybe `first:`, then for each change `file:`, `<<<<`, what to find, `====`,
+/// what to put in its place, `>>>>`.
 pub(crate) fn parse(name: &str, text: &str) -> Bug {
     let mut bug = Bug {
         name: name.to_owned(),

@@ -4,7 +4,7 @@ mod commit;
 
 use sidestream_core::{
     partitioner,
-    ports::{Refusal as Refused, Suspects, TransactionError},
+    ports::{PortError, Refusal as Refused, Suspects, TransactionError},
     record::{Changes, Headers, Offset, Outputs, PARTITION_BY_KEY, TopicPartition},
     task::{Fault, SEEN_HEADER},
 };
@@ -111,7 +111,7 @@ impl SimLog {
     }
 
     /// A new producer with the same transactional id.
-    pub(super) fn renew_producer(&mut self) -> Result<(), TransactionError> {
+    pub(super) fn renew_producer(&mut self) -> Result<(), PortError> {
         let mut state = self.world.lock();
         self.producer.clear();
         self.producer.sent = false;
@@ -131,7 +131,7 @@ impl SimLog {
                 break;
             }
         }
-        Err(TransactionError::Unavailable("the old transaction is not settled yet".to_owned()))
+        Err(PortError::Unavailable("the old transaction is not settled yet".to_owned()))
     }
 
     fn epoch(&self) -> Result<i16, TransactionError> {
