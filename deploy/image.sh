@@ -18,6 +18,10 @@ if [ -z "${BASE:-}" ]; then
   podman import --quiet "$context/base.tar" "$BASE" >/dev/null
   rm "$context/base.tar"
 fi
+if grep --quiet --binary-files=text SIDESTREAM_CRASH_AT "$binary"; then
+  echo "$binary can be made to crash by its environment, for tests: cargo build --release --package" \
+    "sidestream builds one that can't" >&2
+fi
 cp "$here/../LICENSE" "$here/NOTICE" "$context/"
 # Names of functions stay in, for backtraces; what else debuggers read does not.
 strip --strip-debug -o "$context/sidestream" "$binary"

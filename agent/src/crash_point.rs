@@ -1,15 +1,8 @@
 //! Named points at which a process can be made to die, for tests of what a crash leaves behind.
 //!
-//! They do nothing unless the environment variable [`SWITCH`] names one: `name` dies at the first
+//! They do nothing unless the crate is built with the feature `crash-points`, which the tests' crate
+//! switches on, and the environment variable `SIDESTREAM_CRASH_AT` names one: `name` dies at the first
 //! pass, `name:3` at the third.
-
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicU64, Ordering},
-};
-
-/// The environment variable that arms a point.
-pub const SWITCH: &str = "SIDESTREAM_CRASH_AT";
 
 /// A point at which a process can be made to die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,48 +22,71 @@ pub enum CrashPoint {
 }
 
 impl CrashPoint {
-    /// All points.
-    pub const ALL: [Self; 6] = [
-        Self::AfterProduce,
-        Self::AfterOffsets,
-        Self::BeforeEnd,
-        Self::AfterEnd,
-        Self::BeforeApply,
-        Self::InRestore,
-    ];
+    /// Dies here, as by SIGKILL, if this point is armed and it is the pass asked for.
+    pub fn pass(self) {
+        #[cfg(feature = "crash-points")]
+        armed::pass(self);
+    }
+}
 
-    /// The name that [`SWITCH`] knows it by.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AfterProduce => "after-produce",
-            Self::AfterOffsets => "after-offsets",
-            Self::BeforeEnd => "before-end",
-            Self::AfterEnd => "after-end",
-            Self::BeforeApply => "before-apply",
-            Self::InRestore => "in-restore",
+#[cfg(feature = "crash-points")]
+pub use self::armed::SWITCH;
+
+#[cfg(feature = "crash-points")]
+mod armed {
+    use std::sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use super::CrashPoint;
+
+    /// The environment variable that arms a point.
+    pub const SWITCH: &str = "SIDESTREAM_CRASH_AT";
+
+    impl CrashPoint {
+        /// All points.
+        pub const ALL: [Self; 6] = [
+            Self::AfterProduce,
+            Self::AfterOffsets,
+            Self::BeforeEnd,
+            Self::AfterEnd,
+            Self::BeforeApply,
+            Self::InRestore,
+        ];
+
+        /// The name that [`SWITCH`] knows it by.
+        #[must_use]
+        pub const fn name(self) -> &'static str {
+            match self {
+                Self::AfterProduce => "after-produce",
+                Self::AfterOffsets => "after-offsets",
+                Self::BeforeEnd => "before-end",
+                Self::AfterEnd => "after-end",
+                Self::BeforeApply => "before-apply",
+                Self::InRestore => "in-restore",
+            }
         }
     }
 
-    /// Dies here, as by SIGKILL, if this point is armed and it is the pass asked for.
-    pub fn pass(self) {
+    struct Armed {
+        point: CrashPoint,
+        passes_left: AtomicU64,
+    }
+
+    static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
+        let switch = std::env::var(SWITCH).ok()?;
+        let (name, passes) = switch.split_once(':').unwrap_or((&switch, "1"));
+        let point = CrashPoint::ALL.into_iter().find(|point| point.name() == name)?;
+        Some(Armed { point, passes_left: AtomicU64::new(passes.parse().unwrap_or(1)) })
+    });
+
+    pub(super) fn pass(point: CrashPoint) {
         if let Some(armed) = &*ARMED
-            && armed.point == self
+            && armed.point == point
             && armed.passes_left.fetch_sub(1, Ordering::Relaxed) == 1
         {
             std::process::abort();
         }
     }
 }
-
-struct Armed {
-    point: CrashPoint,
-    passes_left: AtomicU64,
-}
-
-static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
-    let switch = std::env::var(SWITCH).ok()?;
-    let (name, passes) = switch.split_once(':').unwrap_or((&switch, "1"));
-    let point = CrashPoint::ALL.into_iter().find(|point| point.name() == name)?;
-    Some(Armed { point, passes_left: AtomicU64::new(passes.parse().unwrap_or(1)) })
-});

@@ -9,6 +9,7 @@ mod source;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use source::{File, files};
@@ -343,4 +344,69 @@ fn the_dev_script_names_no_registry() {
     let script = std::fs::read_to_string(root().join("dev")).unwrap();
     let complaints: Vec<_> = hosts.iter().filter(|host| script.contains(**host)).collect();
     assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+/// Whatever a mirror may hand out: jars and packages of other languages have the digests known here.
+/// What cargo and apt fetch is checked by them.
+#[test]
+fn what_is_fetched_for_tests_has_known_digests() {
+    let script = std::fs::read_to_string(root().join("dev")).unwrap();
+    let version = script.split("KAFKA_VERSION:-").nth(1).unwrap().split('}').next().unwrap();
+    let lines = script.lines().map(str::trim);
+    for line in lines.clone().filter(|line| line.contains("kafka_jars kafka")) {
+        let mut words = line.split("kafka_jars ").nth(1).unwrap().split(' ');
+        let (artifact, of) = (words.next().unwrap(), words.next().unwrap());
+        let of = of.replace("\"$KAFKA_VERSION\"", version);
+        let list = root().join(format!("tests/jars/{artifact}-{of}.sha256"));
+        let list = std::fs::read_to_string(&list).unwrap_or_else(|e| panic!("{list:?}: {e}"));
+        assert!(list.lines().count() > 10, "{list}");
+        for line in list.lines() {
+            let (digest, name) = line.split_once("  ").unwrap();
+            assert!(is_digest(digest) && name.ends_with(".jar"), "{line}");
+        }
+    }
+    for line in lines.filter(|line| line.contains("pip\" install")) {
+        assert!(line.contains("--require-hashes"), "{line}");
+    }
+    let requirements = std::fs::read_dir(root().join("tests/requirements")).unwrap();
+    for file in requirements.map(|file| file.unwrap().path()) {
+        for package in std::fs::read_to_string(file).unwrap().replace("\\\n", "").lines() {
+            let mut words = package.split_whitespace();
+            if package.starts_with('#') {
+                continue;
+            }
+            assert!(words.next().unwrap().contains("=="), "{package}");
+            let digests: Vec<&str> =
+                words.map(|word| word.strip_prefix("--hash=sha256:").unwrap()).collect();
+            assert!(!digests.is_empty() && digests.iter().all(|of| is_digest(of)), "{package}");
+        }
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Built as a release of the agent is, without the feature that the tests switch on.
+#[test]
+fn a_release_has_no_points_at_which_it_can_be_made_to_die() {
+    let manifest = std::fs::read_to_string(root().join("agent/Cargo.toml")).unwrap();
+    assert!(manifest.contains("\ncrash-points = []\n"), "{manifest}");
+    assert!(!manifest.contains("\ndefault = "), "a release has no feature: {manifest}");
+    let folder = tempfile::tempdir().unwrap();
+    let has_switch = |cfg: &[&str]| {
+        let object = folder.path().join("crash_point.o");
+        let compiled = Command::new(std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()))
+            .args(["--edition", "2024", "--crate-type", "lib", "--emit", "obj", "-o"])
+            .arg(&object)
+            .args(cfg)
+            .arg(root().join("agent/src/crash_point.rs"))
+            .status()
+            .unwrap();
+        assert!(compiled.success());
+        let switch = b"SIDESTREAM_CRASH_AT";
+        std::fs::read(&object).unwrap().windows(switch.len()).any(|bytes| bytes == switch)
+    };
+    assert!(has_switch(&["--cfg", "feature=\"crash-points\""]));
+    assert!(!has_switch(&[]));
 }

@@ -108,6 +108,9 @@ fn the_manifests_agree_with_each_other_and_with_the_pipeline() -> Result<()> {
     let (stateful_set, service, config) = (stateful_set?, service?, config?);
     let (spec, pipeline) = (&stateful_set["spec"], yaml(text(&config["data"]["pipeline.yaml"]))?);
     let pod = &spec["template"]["spec"];
+    let readme = std::fs::read_to_string(deploy("README.md"))?;
+    let image = format!("s|image: {}|", text(&pod["initContainers"][0]["image"]));
+    ensure!(readme.contains(&image), "the README replaces another image than {image}");
     let sidecar = &pod["initContainers"][0];
     ensure!(sidecar["restartPolicy"] == "Always", "a native sidecar");
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
@@ -190,6 +193,54 @@ fn promtool_accepts_the_metrics_of_a_running_agent() -> Result<()> {
 
 // ---- The image and the pod ---------------------------------------------------------------------
 
+/// What the agent links beside Rust, and what it says of itself in the binary, with its version.
+const LIBRARIES: &[(&str, Option<&str>)] = &[
+    ("OpenSSL", Some("OpenSSL ")),
+    ("RocksDB", None),
+    ("curl", Some("libcurl/")),
+    ("librdkafka", None),
+    ("lz4", None),
+    ("zlib", Some("deflate ")),
+    ("zstd", None),
+];
+
+#[test]
+fn the_notice_names_every_library_that_the_binary_links() -> Result<()> {
+    output(Command::new("python3").arg(deploy("notice.py")).arg("--check"))?;
+    let notice = std::fs::read_to_string(deploy("NOTICE"))?;
+    let binary = std::fs::read(binary()?)?;
+    for (library, says) in LIBRARIES {
+        let line = |line: &&str| {
+            let version = line.strip_prefix(library);
+            version.is_some_and(|rest| rest.starts_with(' ') && rest.contains("(by the crate "))
+        };
+        let line = notice.lines().find(line).with_context(|| format!("no {library}"))?;
+        let version = line.split(' ').nth(1).context("a version")?;
+        if let Some(says) = says {
+            let said = format!("{says}{version}");
+            let is_said = binary.windows(said.len()).any(|bytes| bytes == said.as_bytes());
+            ensure!(is_said, "{said} is not what is linked");
+        }
+        ensure!(
+            notice.lines().filter(|of| *of == format!("{library} {version}")).count() > 0,
+            "{library} has no licence"
+        );
+    }
+    Ok(())
+}
+
+/// The licences are in the image as they are in the repository.
+fn check_licences(containers: &Containers) -> Result<()> {
+    let id = containers.podman(&["create", "sidestream:0.1.0"])?;
+    for (name, file) in [("LICENSE", deploy("../LICENSE")), ("NOTICE", deploy("NOTICE"))] {
+        let copy = containers.folder().join(name);
+        let from = format!("{}:/usr/share/doc/sidestream/{name}", id.trim());
+        containers.podman(&["cp", &from, &copy.display().to_string()])?;
+        ensure!(std::fs::read(copy)? == std::fs::read(file)?, "{name} is another in the image");
+    }
+    containers.podman(&["rm", id.trim()]).map(drop)
+}
+
 /// Builds both images of root file systems in the cache; says how large the agent's is, and how
 /// long its start takes.
 fn build(containers: &Containers) -> Result<()> {
@@ -206,6 +257,7 @@ fn build(containers: &Containers) -> Result<()> {
     let version = containers.run(&["sidestream:0.1.0", "--version"])?;
     let took = start.elapsed().as_millis();
     ensure!(version.starts_with("sidestream "), "{version}");
+    check_licences(containers)?;
     let size = size.trim().parse::<u64>()? >> 20;
     say(&format!("image: {size} MiB (debug build), a container starts and ends in {took} ms"));
     Ok(())

@@ -167,20 +167,23 @@ impl Agent {
             std::thread::park_timeout(Duration::from_millis(10));
         }
         for worker in self.workers {
-            match worker.join() {
-                Ok(result) => result.map_err(Error::Worker)?,
-                Err(_) => {
-                    return Err(Error::Worker(
-                        "a worker panicked, which is a fault of this program: standard error says \
-                         where, above (`panicked at`); nothing is lost, start the agent again and \
-                         report it with that text and the version"
-                            .to_owned(),
-                    ));
-                }
-            }
+            ended(worker)?;
         }
         info!("stopped");
         Ok(())
+    }
+}
+
+/// What came of a worker, once its thread ends.
+fn ended(worker: JoinHandle<Result<(), String>>) -> Result<(), Error> {
+    match worker.join() {
+        Ok(result) => result.map_err(Error::Worker),
+        Err(_) => Err(Error::Worker(
+            "a worker panicked, which is a fault of this program: standard error says where, above \
+             (`panicked at`); nothing is lost, start the agent again and report it with that text \
+             and the version"
+                .to_owned(),
+        )),
     }
 }
 
@@ -352,5 +355,35 @@ impl Wait<'_> {
                 done => return done,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_told(error: &Error, parts: &[&str]) {
+        let message = error.to_string();
+        for part in parts {
+            assert!(message.contains(part), "no `{part}` in: {message}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_to_be_reported_with_what_it_said() {
+        let panicked = ended(std::thread::spawn(|| std::panic::resume_unwind(Box::new(()))));
+        let next = ["`panicked at`", "nothing is lost", "start the agent again", "report it"];
+        check_told(&panicked.unwrap_err(), &next);
+        let refused = ended(std::thread::spawn(|| Err("fenced".to_owned())));
+        assert_eq!(refused.unwrap_err().to_string(), "fenced");
+        assert!(ended(std::thread::spawn(|| Ok(()))).is_ok());
+    }
+
+    #[test]
+    fn what_ran_out_is_told_with_its_key_or_limit() {
+        let late = Error::Deadline(Duration::from_secs(20));
+        check_told(&late, &["20000 ms", "`shutdown.deadline`", "nothing is lost", "more time"]);
+        let none = std::io::Error::from_raw_os_error(libc::EAGAIN);
+        check_told(&Error::Thread(none), &["can't start a thread", "`ulimit -u`", "pids"]);
     }
 }

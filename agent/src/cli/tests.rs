@@ -169,3 +169,31 @@ fn a_state_directory_that_can_not_be_written_is_told_with_its_place() {
     assert!(problem.message.starts_with("can't write to /proc: "), "{problem}");
     assert!(problem.remedy.contains("`state.directory`"), "{problem}");
 }
+
+#[test]
+fn what_is_wrong_with_a_module_file_is_told_with_the_place_of_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    std::fs::write(folder.path().join("text.wasm"), "(component)").unwrap();
+    std::fs::write(folder.path().join("cut.wasm"), b"\0asm\x0d\0").unwrap();
+    let pipeline = "application: a\nkafka: {bootstrap.servers: b}\ntransforms:\n\
+                    - {name: t, inputs: [x], module: text.wasm}\n\
+                    - name: u\n  module: cut.wasm\n  inputs: [x]\n\
+                    - name: v\n  inputs: [x]\n  module: absent.wasm\n";
+    std::fs::write(&file, pipeline).unwrap();
+    let errors = crate::app::check_modules(&load(&file).unwrap(), &mut |_| {});
+    let findings: Vec<Finding> =
+        errors.into_iter().flat_map(|error| finding::of_agent(&file, error)).collect();
+    let expected = [
+        (4, 34, "text.wasm` is not WebAssembly"),
+        (6, 11, "cut.wasm` is cut off"),
+        (10, 11, "can't read the module"),
+    ];
+    assert_eq!(findings.len(), expected.len(), "{findings:?}");
+    for (found, (line, column, message)) in findings.iter().zip(expected) {
+        assert_eq!((found.line, found.column), (Some(line), Some(column)), "{found}");
+        assert!(found.message.contains(message), "{found}");
+        let place = format!("{}:{line}:{column}: ", file.display());
+        assert!(found.to_string().starts_with(&place), "{found}");
+    }
+}

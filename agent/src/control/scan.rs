@@ -109,7 +109,10 @@ mod tests {
             assert_eq!(Token::decode(&token.encode()), Ok(token));
         }
         for wrong in [&[][..], &[0, 0, 0], &[0, 0, 0, 1, 2]] {
-            assert!(Token::decode(wrong).is_err(), "{wrong:?}");
+            let Err(Refusal::Invalid(message)) = Token::decode(wrong) else {
+                panic!("{wrong:?} is no token")
+            };
+            assert!(message.contains("begin again without one"), "{message}");
         }
     }
 }

@@ -104,7 +104,7 @@ struct Listening {
     events: Arc<Events>,
     // In this order: the server removes its socket.
     server: Server,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Listening {
@@ -112,7 +112,16 @@ impl Listening {
         answer: impl Fn() -> Result<mpsc::Receiver<SwapUpdate>, Refusal> + Send + Sync + 'static,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("socket");
+        let listening = Self::start_in(folder.path(), answer);
+        Self { _folder: Some(folder), ..listening }
+    }
+
+    /// Its socket lies in a folder that is there for longer.
+    fn start_in(
+        folder: &Path,
+        answer: impl Fn() -> Result<mpsc::Receiver<SwapUpdate>, Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        let socket = folder.join("socket");
         let agent = Arc::new(Asked {
             answer: Box::new(answer),
             swaps: Mutex::default(),
@@ -130,7 +139,7 @@ impl Listening {
         let events = Arc::new(Events::default());
         let (http, module_max) = (Some(ANY_PORT), MODULE_BYTES_MAX);
         let server = Server::start(&control, http, module_max, &operator, &events).unwrap();
-        Self { agent, target, events, server, _folder: folder }
+        Self { agent, target, events, server, _folder: None }
     }
 
     /// Where it answers those who only read.
@@ -420,4 +429,18 @@ fn who_follows_events_is_told_that_the_agent_was_started_anew() {
     for (after, life) in [(5_000, 0), (u64::MAX, 0), (2, agent.events.life() - 1)] {
         assert_eq!(follow(after, life), ["other life", "1", "2", "3"], "{after} {life}");
     }
+}
+
+#[test]
+fn a_client_finds_an_agent_again_that_was_started_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Listening::start_in(folder.path(), || panic!("nobody swaps"));
+    let first = start();
+    let mut client = first.client();
+    client.status().unwrap();
+    drop(first);
+    let away = client.status().unwrap_err();
+    assert!(matches!(away, Error::Unreachable { .. }), "{away:?}");
+    let _second = start();
+    client.status().unwrap();
 }

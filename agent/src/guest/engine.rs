@@ -55,23 +55,16 @@ impl Engine {
     /// Makes an engine. Fails if the cache's folder is not private, or if the machine can't run
     /// WebAssembly.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let failed = |error: wasmtime::Error| {
-            Error::Engine(format!(
-                "{error:#}; it takes a 64-bit x86 or ARM processor, and address space to reserve \
-                 (`ulimit -v unlimited`)"
-            ))
-        };
-        let engine = wasmtime::Engine::new(&settings(config)).map_err(failed)?;
+        let engine =
+            wasmtime::Engine::new(&settings(config)).map_err(|error| unrunnable(&error))?;
         let cache = match &config.cache_folder {
             Some(folder) => {
                 Some(Cache::open(folder, config.cache_bytes_max, compatibility(&engine))?)
             }
             None => None,
         };
-        let linker = linker(&engine).map_err(failed)?;
-        let ticker = Ticker::start(&engine).map_err(|error| {
-            Error::Engine(format!("no thread for deadlines: {error}; {MORE_THREADS}"))
-        })?;
+        let linker = linker(&engine).map_err(|error| unrunnable(&error))?;
+        let ticker = Ticker::start(&engine).map_err(|error| no_ticker(&error))?;
         let shared = Shared {
             engine,
             config: Arc::new(config.clone()),
@@ -250,6 +243,18 @@ fn recognise(bytes: &[u8], name: &str, bytes_max: usize) -> Result<(), Error> {
     }
 }
 
+/// The machine refuses what wasmtime needs.
+fn unrunnable(error: &wasmtime::Error) -> Error {
+    Error::Engine(format!(
+        "{error:#}; it takes a 64-bit x86 or ARM processor, and address space to reserve (`ulimit -v \
+         unlimited`)"
+    ))
+}
+
+fn no_ticker(error: &std::io::Error) -> Error {
+    Error::Engine(format!("no thread for deadlines: {error}; {MORE_THREADS}"))
+}
+
 fn not_compiled(
     failed: Failed,
     name: &str,
@@ -326,6 +331,44 @@ mod tests {
         assert!(refusal(b"").contains("cut off"));
         assert!(refusal(b"(module)").contains("not WebAssembly"));
         assert!(refusal(&[0; 101]).contains("101 bytes"));
+    }
+
+    /// What a user is told of a module that did not compile.
+    fn told(failed: Failed) -> String {
+        not_compiled(failed, "m", &Digest::of(b"m"), 1_000, &Config::default()).to_string()
+    }
+
+    fn check_told(message: &str, parts: &[&str]) {
+        for part in parts {
+            assert!(message.contains(part), "no `{part}` in: {message}");
+        }
+    }
+
+    #[test]
+    fn a_compiler_that_fails_is_to_be_reported_with_the_module() {
+        let digest = Digest::of(b"m").to_string();
+        let crashed = told(Failed::Crashed("exit status: 101; it said: oh".to_owned()));
+        check_told(&crashed, &["it said: oh", "fault of this program", "report it", &digest]);
+    }
+
+    #[test]
+    fn a_module_with_threads_is_to_be_built_without_them() {
+        let threads = wat::parse_str("(component (core module (memory 1 1 shared)))").unwrap();
+        let engine = Engine::new(&Config::default()).unwrap();
+        let error = engine.load(&threads, "m").err().unwrap();
+        assert!(matches!(error, Error::Invalid { .. }), "{error}");
+        let target = "for the target wasm32-wasip2";
+        check_told(&error.to_string(), &["threads", "build it again", target, "without threads"]);
+    }
+
+    #[test]
+    fn what_the_machine_refuses_is_told_with_its_limit() {
+        let none = || std::io::Error::from_raw_os_error(libc::EAGAIN);
+        let threads = ["can't be run here", "`ulimit -u`", "`pids.max`"];
+        check_told(&told(Failed::NotStarted("can't start a process".to_owned())), &threads);
+        check_told(&no_ticker(&none()).to_string(), &threads);
+        let memory = unrunnable(&wasmtime::Error::msg("mmap failed")).to_string();
+        check_told(&memory, &["mmap failed", "64-bit x86 or ARM", "`ulimit -v unlimited`"]);
     }
 
     #[test]

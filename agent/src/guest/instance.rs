@@ -138,12 +138,7 @@ impl Guest {
                     false => failure,
                 }
             })?;
-            if setup != self.setup {
-                let message = "initialise gave another answer than before; it must not depend on \
-                               time or chance, since an instance may be made anew at any moment"
-                    .to_owned();
-                return Err(Failure { kind: FailureKind::Initialise, record: None, message });
-            }
+            same_answer(&self.setup, &setup)?;
             self.instance = Instance::Live(live);
         }
         match &mut self.instance {
@@ -161,6 +156,18 @@ impl Guest {
             self.instance = Instance::Resting;
         }
     }
+}
+
+/// An instance that is made anew has to ask for what the one before asked for.
+fn same_answer(before: &Setup, now: &Setup) -> Result<(), Failure> {
+    if before == now {
+        return Ok(());
+    }
+    let message =
+        "initialise gave another answer than before; it must not depend on time or chance, \
+                   since an instance may be made anew at any moment"
+            .to_owned();
+    Err(Failure { kind: FailureKind::Initialise, record: None, message })
 }
 
 impl Processor for Guest {
@@ -347,4 +354,20 @@ fn in_initialise(failure: Failure) -> Failure {
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_changes_is_refused_with_what_it_must_not_depend_on() {
+        let plain = Setup::default();
+        assert_eq!(same_answer(&plain, &plain), Ok(()));
+        let other = Setup { headers: true, ..Setup::default() };
+        let failure = same_answer(&plain, &other).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Initialise);
+        let rule = "must not depend on time or chance";
+        assert!(failure.message.contains(rule), "{failure}");
+    }
 }

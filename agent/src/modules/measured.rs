@@ -54,7 +54,7 @@ impl Measured {
 
     fn measure(
         &mut self,
-        kind: Call,
+        (kind, records): (Call, usize),
         call: impl FnOnce(&mut Guest) -> Result<Effects, Failure>,
     ) -> Result<Effects, Failure> {
         let Place { doing, task, transform, last_call } = &self.place;
@@ -66,7 +66,7 @@ impl Measured {
         last_call.ended(start, took);
         drop(during);
         if let Some(metrics) = &self.metrics {
-            metrics.call(took, self.guest.cost().cpu);
+            metrics.call(records as u64, took, self.guest.cost().cpu);
             if let Err(failure) = &outcome {
                 metrics.failure(failure.kind);
             }
@@ -90,11 +90,12 @@ impl Processor for Measured {
     }
 
     fn process(&mut self, batch: &Batch, state: &mut State) -> Result<Effects, Failure> {
-        self.measure(Call::Process, |guest| guest.process(batch, state))
+        let rows = batch.records.offsets.len();
+        self.measure((Call::Process, rows), |guest| guest.process(batch, state))
     }
 
     fn punctuate(&mut self, due: &Punctuation, state: &mut State) -> Result<Effects, Failure> {
-        self.measure(Call::Punctuate, |guest| guest.punctuate(due, state))
+        self.measure((Call::Punctuate, 0), |guest| guest.punctuate(due, state))
     }
 
     fn cost(&self) -> Cost {

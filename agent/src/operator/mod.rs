@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 mod retry;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     control::{Operator, Page, Range, Refusal, now_ms, proto},
@@ -65,12 +67,19 @@ impl Desk {
             let id = swapper.and_then(|swapper| swapper.codes.find(name));
             let known = swapper.zip(id).map(|(swapper, id)| swapper.versions(id));
             let (digest, versions) = known.unzip();
+            let metrics = self.board.metrics.transform(name);
+            let totals = metrics.map(|metrics| metrics.totals()).unwrap_or_default();
             proto::Transform {
                 name: name.clone(),
                 module: module.display().to_string(),
                 digest: digest.map(|digest| digest.to_string()).unwrap_or_default(),
                 stores: stores.clone(),
                 versions: versions.unwrap_or_default(),
+                records: totals.records,
+                failures: totals.failures,
+                skipped: totals.skipped,
+                dead_lettered: totals.dead_lettered,
+                cpu_ms: u64::try_from(totals.cpu.as_millis()).unwrap_or(u64::MAX),
             }
         };
         self.transforms.iter().map(transform).collect()

@@ -1,6 +1,9 @@
 //! What a swap would do: instances of the new module, and in what it differs from the running one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use sidestream_core::{
     record::{TaskId, TransformId},
@@ -104,10 +107,7 @@ impl Swapper {
         if from.world() != to.world() {
             differences.push(format!("world: {} instead of {}", to.world(), from.world()));
         }
-        for (what, of, other) in [("imports", to, from), ("no longer imports", from, to)] {
-            let only = of.imports().iter().filter(|name| !other.imports().contains(name));
-            differences.extend(only.map(|name| format!("{what} {name}")));
-        }
+        differences.extend(import_differences(from.imports(), to.imports()));
         let task = TaskId { subtopology: id.subtopology, partition: 0 };
         // A running module that does not initialise any more is no reason to keep it.
         if let Ok(old) = self.codes.guest(from, task, id.transform) {
@@ -115,6 +115,29 @@ impl Swapper {
         }
         differences
     }
+}
+
+/// What a module imports and the one before does not, and the other way round. What is gone of WASI,
+/// which comes with a language and not with anybody's wish, is summed up.
+fn import_differences(old: &[String], new: &[String]) -> Vec<String> {
+    let added = new.iter().filter(|name| !old.contains(name));
+    let mut differences: Vec<String> = added.map(|name| format!("imports {name}")).collect();
+    let gone = old.iter().filter(|name| !new.contains(name));
+    let (wasi, others): (Vec<&String>, Vec<&String>) =
+        gone.partition(|name| name.starts_with("wasi:"));
+    differences.extend(others.iter().map(|name| format!("no longer imports {name}")));
+    match wasi.as_slice() {
+        [] => {}
+        [name] => differences.push(format!("no longer imports {name}")),
+        _ => {
+            let package = |name: &&String| name.split('/').next().unwrap_or(name).to_owned();
+            let packages: BTreeSet<String> = wasi.iter().map(package).collect();
+            let packages = packages.into_iter().collect::<Vec<_>>().join(", ");
+            let count = wasi.len();
+            differences.push(format!("no longer imports {count} interfaces of {packages}"));
+        }
+    }
+    differences
 }
 
 fn setup_differences(old: &Setup, new: &Setup) -> Vec<String> {
@@ -163,5 +186,28 @@ mod tests {
                 "punctuations: every 5000 ms of stream time instead of none"
             ]
         );
+    }
+
+    #[test]
+    fn imports_of_wasi_that_are_gone_are_one_line() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let rust = names(&[
+            "sidestream:transform/state@0.1.0",
+            "wasi:cli/environment@0.2.3",
+            "wasi:cli/exit@0.2.3",
+            "wasi:io/error@0.2.3",
+        ]);
+        let bare = names(&["sidestream:transform/telemetry@0.1.0"]);
+        assert!(import_differences(&rust, &rust).is_empty());
+        assert_eq!(
+            import_differences(&rust, &bare),
+            [
+                "imports sidestream:transform/telemetry@0.1.0",
+                "no longer imports sidestream:transform/state@0.1.0",
+                "no longer imports 3 interfaces of wasi:cli, wasi:io",
+            ]
+        );
+        assert_eq!(import_differences(&bare, &rust).len(), 5, "what is new is named");
+        assert_eq!(import_differences(&rust[2..3], &[]), ["no longer imports wasi:cli/exit@0.2.3"]);
     }
 }

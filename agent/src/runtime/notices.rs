@@ -10,7 +10,7 @@ use sidestream_core::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::said::Said;
+use super::{board::Board, said::Said};
 
 /// How often one task's restore is told about.
 const RESTORE_INTERVAL: Duration = Duration::from_secs(1);
@@ -18,6 +18,7 @@ const RESTORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Tells of one worker, without telling the same thing again and again.
 pub(crate) struct Teller {
     worker: usize,
+    board: Arc<Board>,
     topology: Arc<Topology>,
     restoring: BTreeMap<TaskId, Duration>,
     waiting: Option<String>,
@@ -28,9 +29,14 @@ pub(crate) struct Teller {
 
 impl Teller {
     /// One that tells at most `lines_max` lines of a transform in a second.
-    pub(crate) fn new(worker: usize, topology: Arc<Topology>, lines_max: u32) -> Self {
+    pub(crate) fn new(
+        worker: usize,
+        board: Arc<Board>,
+        topology: Arc<Topology>,
+        lines_max: u32,
+    ) -> Self {
         let (restoring, held) = (BTreeMap::new(), BTreeMap::new());
-        Self { worker, topology, restoring, waiting: None, said: Said::new(lines_max), held }
+        Self { worker, board, topology, restoring, waiting: None, said: Said::new(lines_max), held }
     }
 
     /// Tells what happened in a turn that ended at `now` (since the start).
@@ -62,12 +68,12 @@ impl Teller {
             }
             Notice::Moved { task, reason } => warn!(worker, %task, reason, "going on after a gap"),
             Notice::Swapped { transform, version } => {
-                let transform = self.transform(transform);
-                info!(worker, transform, version, "another version has taken over");
+                let (transform, module) = (self.transform(transform), self.board.names.of(version));
+                info!(worker, transform, module, "another version has taken over");
             }
             Notice::Reverted { transform, version, reason } => {
-                let transform = self.transform(transform);
-                warn!(worker, transform, version, reason, "a version was taken back");
+                let (transform, module) = (self.transform(transform), self.board.names.of(version));
+                warn!(worker, transform, module, reason, "a version was taken back");
             }
             Notice::Waiting(reason) => {
                 if self.waiting.as_ref() != Some(&reason) {
@@ -146,5 +152,75 @@ impl Teller {
                 warn!(worker, %task, transform, kind, count, first, "records failed and were skipped");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use sidestream_core::topology::{ErrorPolicy, Subtopology, Transform};
+
+    use super::*;
+    use crate::{runtime::watch::Watcher, telemetry::metrics::Metrics};
+
+    fn topology() -> Arc<Topology> {
+        let count = Transform {
+            name: "count".to_owned(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            stores: Vec::new(),
+            on_error: ErrorPolicy::default(),
+        };
+        let subtopology = Subtopology { transforms: vec![count], ..Subtopology::default() };
+        Arc::new(Topology { subtopologies: vec![subtopology], ..Topology::default() })
+    }
+
+    /// What is logged meanwhile.
+    fn logged(tell: impl FnOnce()) -> String {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&lines);
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || Lines(Arc::clone(&writer)))
+            .finish();
+        tracing::subscriber::with_default(subscriber, tell);
+        let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8(lines.clone()).unwrap()
+    }
+
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn versions_are_told_by_module_file_and_digest() {
+        let (board, topology) =
+            (Arc::new(Board::new(Arc::new(Metrics::new(1, [])), Arc::default())), topology());
+        board.names.note_as(6, "count-2.wasm", &"3f".repeat(32));
+        let transform = TransformId { subtopology: 0, transform: 0 };
+        let notices = [
+            Notice::Swapped { transform, version: 6 },
+            Notice::Reverted { transform, version: 6, reason: "it traps".to_owned() },
+        ];
+        let mut watcher = Watcher::new(0, Arc::clone(&board), Arc::clone(&topology));
+        notices.iter().for_each(|notice| watcher.told(notice));
+        let events = board.events.after(0, 9).events;
+        let messages: Vec<&str> = events.iter().map(|event| event.message.as_str()).collect();
+        let over = "`count`, count-2.wasm (3f3f3f3f3f3f)";
+        assert_eq!(messages, [over, &format!("{over}: it traps")]);
+        let mut teller = Teller::new(0, board, topology, 1);
+        let lines = logged(|| notices.into_iter().for_each(|n| teller.tell(n, Duration::ZERO)));
+        let named = lines.lines().filter(|line| line.contains("count-2.wasm (3f3f3f3f3f3f)"));
+        assert_eq!(named.count(), 2, "{lines}");
+        assert!(!lines.contains("version="), "{lines}");
     }
 }

@@ -95,8 +95,8 @@ impl Drop for AtExit {
 fn run(setup: Setup) -> Result<(), String> {
     let lines_max = setup.log_lines_per_second_max;
     let Setup { worker: number, config, topology, ports, environment, stop, board, .. } = setup;
+    let mut teller = Teller::new(number, Arc::clone(&board), Arc::clone(&topology), lines_max);
     let mut watcher = Watcher::new(number, board, Arc::clone(&topology));
-    let mut teller = Teller::new(number, Arc::clone(&topology), lines_max);
     let start = Instant::now();
     let clock = Box::new(move || now(start));
     let mut worker = Worker::new(config, topology, ports.into(), environment, clock);

@@ -95,7 +95,8 @@ impl Watcher {
         &self.board.workers[self.number]
     }
 
-    fn told(&mut self, notice: &Notice) {
+    /// Takes in one thing that happened.
+    pub(super) fn told(&mut self, notice: &Notice) {
         match notice {
             Notice::Task { task, state } => self.task(*task, state),
             Notice::Restoring { task, remaining } => self.restoring(*task, *remaining),
@@ -156,14 +157,11 @@ impl Watcher {
     fn swapped(&self, transform: TransformId, version: Version, reverted: Option<&String>) {
         let subtopology = &self.topology.subtopologies[usize::from(transform.subtopology)];
         let name = &subtopology.transforms[transform.transform].name;
+        let module = self.board.names.of(version);
         match reverted {
-            None => self.event(None, "swap_taken_over", format!("`{name}`, version {version}")),
+            None => self.event(None, "swap_taken_over", format!("`{name}`, {module}")),
             Some(reason) => {
-                self.event(
-                    None,
-                    "swap_taken_back",
-                    format!("`{name}`, version {version}: {reason}"),
-                );
+                self.event(None, "swap_taken_back", format!("`{name}`, {module}: {reason}"));
             }
         }
         self.own().set_swap_state(

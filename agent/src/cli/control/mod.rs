@@ -46,7 +46,7 @@ pub enum Control {
         #[command(flatten)]
         which: Which,
     },
-    /// Show what a running agent does, again and again.
+    /// Show what a running agent does, again and again; one that goes away is waited for.
     Top {
         #[command(flatten)]
         which: Which,
@@ -208,14 +208,7 @@ fn drain_agent(
     // It answers until it ends.
     while let Ok(status) = client.status() {
         if Instant::now() >= deadline {
-            let seconds = DRAIN_TIME_MAX.as_secs();
-            return Err(vec![Finding {
-                remedy:
-                    "look at its log; it gives up after `shutdown.deadline` of its pipeline file, \
-                         and nothing is lost if it is killed"
-                        .to_owned(),
-                ..Finding::new(About::Run, still_draining(&status, seconds))
-            }]);
+            return Err(vec![still_draining(&status)]);
         }
         std::thread::park_timeout(DRAIN_INTERVAL);
     }
@@ -224,7 +217,8 @@ fn drain_agent(
 }
 
 /// That an agent drains still, and what its workers are at.
-fn still_draining(status: &Status, seconds: u64) -> String {
+fn still_draining(status: &Status) -> Finding {
+    let seconds = DRAIN_TIME_MAX.as_secs();
     let at = |worker: &Worker| {
         let told = [&worker.waiting_for, &worker.doing].map(String::as_str);
         let told = told.into_iter().find(|told| !told.is_empty())?;
@@ -232,7 +226,12 @@ fn still_draining(status: &Status, seconds: u64) -> String {
     };
     let at: Vec<String> = status.workers.iter().filter_map(at).collect();
     let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join("; ")) };
-    format!("the agent was told to drain, and runs still after {seconds} s{at}")
+    let remedy =
+        "look at its log; it gives up after `shutdown.deadline` of its pipeline file, and \
+                  nothing is lost if it is killed"
+            .to_owned();
+    let message = format!("the agent was told to drain, and runs still after {seconds} s{at}");
+    Finding { remedy, ..Finding::new(About::Run, message) }
 }
 
 fn connect(at: &At) -> Result<Client, Vec<Finding>> {
@@ -265,4 +264,29 @@ fn short(digest: &str) -> &str {
 
 fn to_json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).expect("messages have string keys alone")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_that_takes_long_is_told_with_what_it_is_at_and_what_ends_it() {
+        let worker = |number, waiting_for: &str, doing: &str| Worker {
+            number,
+            waiting_for: waiting_for.to_owned(),
+            doing: doing.to_owned(),
+            ..Worker::default()
+        };
+        let workers =
+            vec![worker(0, "", ""), worker(1, "a marker", ""), worker(2, "", "in a commit")];
+        let finding = still_draining(&Status { workers, ..Status::default() });
+        let at = "after 120 s (worker 1: a marker; worker 2: in a commit)";
+        assert!(finding.message.ends_with(at), "{}", finding.message);
+        for part in ["its log", "`shutdown.deadline`", "nothing is lost"] {
+            assert!(finding.remedy.contains(part), "no `{part}` in: {}", finding.remedy);
+        }
+        let bare = still_draining(&Status::default()).message;
+        assert!(bare.ends_with("after 120 s"), "{bare}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What the workers do, as others see it. Workers write here after a turn that did something, and
 //! now and then; nothing is written for a record.
 
+mod names;
 mod worker;
 
 use std::{
@@ -16,6 +17,7 @@ use sidestream_core::{record::TopicPartition, topology::Topology, worker::TaskSt
 
 use tracing::{error, warn};
 
+use self::names::Names;
 pub(crate) use self::worker::{Instruction, SwapState, TaskView, View, WorkerBoard};
 use super::ends::{Ends, HELD_TIME_MAX, KnownEnd};
 use crate::{control::Events, kafka::PartitionEnd, telemetry::metrics::Metrics};
@@ -33,6 +35,8 @@ pub(crate) struct Board {
     pub(crate) workers: Vec<WorkerBoard>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) events: Arc<Events>,
+    /// What the versions of transforms' code are called.
+    pub(crate) names: Names,
     /// Set once the topics were looked at.
     pub(crate) topology: OnceLock<Arc<Topology>>,
     /// All workers run.
@@ -59,6 +63,7 @@ impl Board {
             workers: metrics.workers.iter().map(WorkerBoard::new).collect(),
             metrics,
             events,
+            names: Names::default(),
             topology: OnceLock::new(),
             started: AtomicBool::new(false),
             paused: AtomicBool::new(false),

@@ -186,6 +186,7 @@ impl WorkerMetrics {
 #[derive(Debug)]
 pub struct TransformMetrics {
     name: String,
+    records: Counter,
     batches: Counter,
     batch_seconds: Histogram,
     cpu_nanoseconds: Counter,
@@ -199,6 +200,21 @@ pub struct TransformMetrics {
     own_dropped: Counter,
 }
 
+/// What a transform has come to since the start of the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// See [`names::TRANSFORM_RECORDS`].
+    pub records: u64,
+    /// See [`names::FAILURES`], whatever kind.
+    pub failures: u64,
+    /// See [`names::PASSED_OVER`], the ones that went nowhere.
+    pub skipped: u64,
+    /// See [`names::PASSED_OVER`], the ones with a dead letter.
+    pub dead_lettered: u64,
+    /// See [`names::GUEST_CPU_SECONDS`].
+    pub cpu: Duration,
+}
+
 /// The metrics of a module's own.
 #[derive(Debug, Default)]
 struct Own {
@@ -210,6 +226,7 @@ impl TransformMetrics {
     fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            records: Counter::default(),
             batches: Counter::default(),
             batch_seconds: Histogram::new(SECONDS),
             cpu_nanoseconds: Counter::default(),
@@ -223,8 +240,9 @@ impl TransformMetrics {
         }
     }
 
-    /// Counts a call of the module.
-    pub fn call(&self, took: Duration, cpu: Duration) {
+    /// Counts a call of the module with so many records.
+    pub fn call(&self, records: u64, took: Duration, cpu: Duration) {
+        self.records.add(records);
         self.batches.add(1);
         self.batch_seconds.observe(took.as_secs_f64());
         self.cpu_nanoseconds.add(u64::try_from(cpu.as_nanos()).unwrap_or(0));
@@ -240,6 +258,25 @@ impl TransformMetrics {
     pub fn passed_over(&self, kind: FailureKind, dead_lettered: bool, count: u64) {
         let mut passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
         *passed_over.entry((kind, dead_lettered)).or_default() += count;
+    }
+
+    /// What it has come to since the start, for those who ask about the transform as a whole.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = failures.values().sum();
+        let passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |letters: bool| {
+            let of = passed_over.iter().filter(|((_, lettered), _)| *lettered == letters);
+            of.map(|(_, count)| count).sum()
+        };
+        Totals {
+            records: self.records.get(),
+            failures,
+            skipped: of(false),
+            dead_lettered: of(true),
+            cpu: Duration::from_nanos(self.cpu_nanoseconds.get()),
+        }
     }
 
     /// Counts a swap, by what it came to.
@@ -350,6 +387,10 @@ impl Metrics {
     }
 
     fn write_transforms(&self, text: &mut Text) {
+        text.metric(&names::TRANSFORM_RECORDS);
+        for of in &self.transforms {
+            text.sample(&names::TRANSFORM_RECORDS, &[&of.name], of.records.get());
+        }
         text.metric(&names::BATCHES);
         for of in &self.transforms {
             text.sample(&names::BATCHES, &[&of.name], of.batches.get());

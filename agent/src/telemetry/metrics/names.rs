@@ -41,6 +41,7 @@ metrics! {
     RESTORE_REMAINING = Gauge "sidestream_restore_remaining_records" ["task"] "Changelog offsets that a task has still to read until it runs.";
     RESTORED_RECORDS = Counter "sidestream_restored_records_total" ["worker"] "Changelog offsets read by restores.";
     REBUILDS = Counter "sidestream_rebuilds_total" ["worker"] "Stores that were emptied and read from the beginning of their changelog.";
+    TRANSFORM_RECORDS = Counter "sidestream_transform_records_total" ["transform"] "Records that a module was called with, those that are tried again each time.";
     BATCHES = Counter "sidestream_batches_total" ["transform"] "Calls of a module, with a batch or for a punctuation.";
     BATCH_SECONDS = Histogram "sidestream_batch_duration_seconds" ["transform"] "How long a call of a module took.";
     GUEST_CPU_SECONDS = Counter "sidestream_guest_cpu_seconds_total" ["transform"] "Processor time of a module's calls, the state's reads included.";

@@ -39,7 +39,7 @@ fn what_was_counted_is_told() {
     metrics.workers[0]
         .commit(Some(&TransactionError::Unknown(String::new())), Duration::from_secs(60));
     let count = metrics.transform("count").unwrap();
-    count.call(Duration::from_millis(20), Duration::from_millis(15));
+    count.call(7, Duration::from_millis(20), Duration::from_millis(15));
     count.failure(FailureKind::Trap);
     count.memory(0, 3 << 16);
     count.memory(3 << 16, 1 << 16);
@@ -60,6 +60,7 @@ fn what_was_counted_is_told() {
         "sidestream_commit_duration_seconds_bucket{worker=\"0\",le=\"0.005\"} 1",
         "sidestream_commit_duration_seconds_bucket{worker=\"0\",le=\"+Inf\"} 2",
         "sidestream_commit_duration_seconds_count{worker=\"0\"} 2",
+        "sidestream_transform_records_total{transform=\"count\"} 7",
         "sidestream_guest_cpu_seconds_total{transform=\"count\"} 0.015",
         "sidestream_guest_memory_bytes{transform=\"count\"} 65536",
         "sidestream_failures_total{transform=\"count\",kind=\"trap\"} 1",
