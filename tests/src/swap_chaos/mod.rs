@@ -105,10 +105,14 @@ pub fn run(
         // An error drops the receiver, at which the lanes end.
         stage.play(plan, &mut summary, say)
     })?;
+    let mut version = plan.next_version();
+    if plan.shows_each() {
+        version = swap_missing(&mut lanes[0], version, &mut summary, say)?;
+    }
     say("the last swap: a good module for both agents");
     for (lane, agent) in lanes.iter_mut().zip(0..) {
-        swap_for_good(lane, plan.next_version(), &mut summary)?;
-        check_runs(scene, agent, plan.next_version())?;
+        swap_for_good(lane, version, &mut summary)?;
+        check_runs(scene, agent, version)?;
     }
     say("stopping the load, waiting until everything is processed");
     summary.records = scene.settle()?;
@@ -232,6 +236,28 @@ fn take(attempt: Attempt, pauses: Vec<Duration>, summary: &mut Summary) {
     let number = summary.attempts.len();
     summary.attempts.push(attempt);
     summary.pauses.extend(pauses.into_iter().map(|pause| (number, pause)));
+}
+
+/// Swaps in the bad candidates that have not come to their end among the troubles, for which a slow
+/// machine may have left no time. Says the version after the last one.
+fn swap_missing(
+    lane: &mut Lane,
+    mut version: u32,
+    summary: &mut Summary,
+    say: &mut dyn FnMut(&str),
+) -> Result<u32> {
+    for candidate in summary.missing() {
+        say(&format!("{candidate:?} was never judged: now, without troubles"));
+        let begun = Instant::now();
+        while summary.missing().contains(&candidate) && begun.elapsed() < PATIENCE {
+            let attempt = lane.swap(version, candidate)?;
+            say(&attempt.to_string());
+            take(attempt, lane.pauses()?, summary);
+            version += 1;
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+    Ok(version)
 }
 
 /// Swaps in a good version, again if it has to be, until it is kept.

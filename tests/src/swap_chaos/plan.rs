@@ -73,6 +73,13 @@ impl Plan {
         Self { seed, swaps, troubles: troubles(duration, &mut random) }
     }
 
+    /// Whether it is long enough that each bad candidate has to come to the end that is its own; in a
+    /// shorter one a trouble may have come upon the only one of its kind.
+    #[must_use]
+    pub fn shows_each(&self) -> bool {
+        self.swaps.len() >= 4 * Candidate::BAD.len()
+    }
+
     /// The version after the last one.
     #[must_use]
     pub fn next_version(&self) -> u32 {
@@ -146,6 +153,7 @@ mod tests {
     fn five_minutes_have_all_of_everything_many_times() {
         let plan = Plan::new(Duration::from_secs(300), 1);
         assert_eq!((plan.swaps.len(), plan.next_version()), (150, 151));
+        assert!(plan.shows_each());
         for candidate in Candidate::BAD {
             let times = plan.swaps.iter().filter(|swap| swap.candidate == candidate).count();
             assert_eq!(times, 10, "{candidate:?}");
@@ -165,5 +173,6 @@ mod tests {
         let plan = Plan::new(Duration::from_secs(30), 5);
         let kinds: BTreeSet<_> = plan.swaps.iter().map(|swap| swap.candidate).collect();
         assert_eq!(kinds.len(), Candidate::BAD.len() + 1);
+        assert!(!plan.shows_each());
     }
 }
