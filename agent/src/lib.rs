@@ -15,6 +15,7 @@
 //! - [`dead_letters`]: records that were put aside, and back.
 //! - [`app`]: the composition: builds the rooms, starts the workers, drains them.
 //! - [`private`]: folders that nobody else can enter.
+//! - `lock`: locks whose holder may have panicked.
 //! - [`cli`]: the verbs.
 //!
 //! An adapter names no other adapter.
@@ -28,6 +29,7 @@ pub mod dead_letters;
 mod doing;
 pub mod guest;
 pub mod kafka;
+mod lock;
 pub mod modules;
 mod operator;
 pub mod plan;

@@ -6,7 +6,7 @@ pub mod reset;
 mod topics;
 
 use std::{
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -28,7 +28,7 @@ use crate::{
         files::{Files, News, Until, Watched},
         versions::Versions,
     },
-    operator::Desk,
+    operator::{Desk, Running},
     plan::Plan,
     rollout::Swapper,
     runtime::{
@@ -143,10 +143,11 @@ impl Agent {
         let workers = start_workers(pipeline, &plan, &config, &codes, (&desk, &wait))?;
         let (board, settings) = (Arc::clone(&desk.board), pipeline.swap.clone());
         let swapper = Swapper::new(codes, board, stop.clone(), versions, settings);
-        desk.swapper.get_or_init(|| Arc::clone(&swapper));
-        desk.board.started.store(true, Ordering::Relaxed);
+        let topology = Arc::clone(&swapper.codes.topology);
+        let lag = Lag::start(Arc::clone(&desk.board), Arc::clone(&topology), admin);
+        let lag = lag.map_err(Error::Thread)?;
+        desk.running.get_or_init(|| Running { topology, swapper: Arc::clone(&swapper) });
         desk.board.events.tell("started", "all workers run");
-        let lag = Lag::start(Arc::clone(&desk.board), admin).map_err(Error::Thread)?;
         let files = watch_files(pipeline, files, &swapper).map_err(Error::Thread)?;
         let shutdown = pipeline.shutdown.clone();
         Ok(Self { workers, stop, shutdown, _server: server, _lag: lag, _files: files })
@@ -225,10 +226,9 @@ fn start_workers(
 
 fn codes(pipeline: &Pipeline, plan: &Plan, modules: &Modules<'_>, desk: &Desk) -> Arc<Codes> {
     let board = &desk.board;
-    let topology = Arc::clone(board.topology.get_or_init(|| Arc::new(plan.topology.clone())));
     Arc::new(Codes {
         application: pipeline.application.clone(),
-        topology,
+        topology: Arc::new(plan.topology.clone()),
         engine: modules.engine.clone(),
         codes: modules.by_subtopology(plan, &board.metrics),
         doings: board.workers.iter().map(|worker| Arc::clone(&worker.doing)).collect(),
@@ -304,8 +304,7 @@ fn desk(pipeline: &Pipeline, stop: &Stop, stores: &Arc<Stores>) -> Arc<Desk> {
         stop: stop.clone(),
         stores: Arc::clone(stores),
         transforms: pipeline.transforms.iter().map(transform).collect(),
-        swapper: OnceLock::new(),
-        http_address: OnceLock::new(),
+        running: OnceLock::new(),
     })
 }
 
@@ -314,12 +313,7 @@ fn serve(pipeline: &Pipeline, desk: &Arc<Desk>) -> Result<Server, Error> {
     let operator: Arc<dyn Operator> = Arc::<Desk>::clone(desk);
     let module_bytes_max = pipeline.limits.module_bytes_max;
     let events = &desk.board.events;
-    let server =
-        Server::start(&pipeline.control, pipeline.http, module_bytes_max, &operator, events)?;
-    if let Some(address) = server.http_address() {
-        desk.http_address.get_or_init(|| address);
-    }
-    Ok(server)
+    Ok(Server::start(&pipeline.control, pipeline.http, module_bytes_max, &operator, events)?)
 }
 
 /// Steps of the start that need brokers.

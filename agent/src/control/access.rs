@@ -4,14 +4,14 @@ use std::{
     collections::BTreeSet,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, RwLock},
 };
 
 use sha2::{Digest, Sha256};
 use tonic::{Request, Status};
 
 use super::Error;
-use crate::config::read_regular;
+use crate::{config::read_regular, lock::Shared};
 
 /// The fewest bytes of a token, so that it can't be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
@@ -59,7 +59,7 @@ impl Access {
     pub(super) fn refresh(&self) -> Result<bool, Error> {
         let Some(token) = &self.0 else { return Ok(false) };
         let found = read(token.key, &token.file)?;
-        let mut digest = token.digest.write().unwrap_or_else(PoisonError::into_inner);
+        let mut digest = token.digest.writing();
         Ok(std::mem::replace(&mut *digest, found) != found)
     }
 
@@ -70,7 +70,7 @@ impl Access {
             let brought = value.to_str().ok()?.strip_prefix("Bearer ")?;
             Some(<[u8; 32]>::from(Sha256::digest(brought)))
         });
-        match brought == Some(*lock_read(&token.digest)) {
+        match brought == Some(*token.digest.reading()) {
             true => Ok(request),
             false => Err(Status::unauthenticated(format!(
                 "bring the token of `{}` as `authorization: Bearer <token>`",
@@ -78,10 +78,6 @@ impl Access {
             ))),
         }
     }
-}
-
-pub(super) fn lock_read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(key: &'static str, path: &Path) -> Result<[u8; 32], Error> {

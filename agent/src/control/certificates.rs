@@ -4,7 +4,7 @@
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, RwLock},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,8 +19,11 @@ use tokio_rustls::{
     },
 };
 
-use super::{Error, access::lock_read, validity::Validity};
-use crate::config::{Tls, read_regular};
+use super::{Error, validity::Validity};
+use crate::{
+    config::{Tls, read_regular},
+    lock::Shared,
+};
 
 /// The keys of the pipeline file that name the files.
 const CERTIFICATE: &str = "control.tls.certificate";
@@ -63,7 +66,7 @@ impl Certificates {
         let found = read(&self.files)?;
         let is_new = found.digest != self.current().digest;
         if is_new {
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = found;
+            *self.current.writing() = found;
         }
         Ok(is_new)
     }
@@ -106,7 +109,7 @@ impl Certificates {
     }
 
     fn current(&self) -> Current {
-        lock_read(&self.current).clone()
+        self.current.reading().clone()
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::Notify;
 
 use super::proto::Event;
+use crate::lock::Held;
 
 /// How many events are kept. A reader that is further behind is told how many it missed.
 const KEPT_MAX: usize = 1_024;
@@ -117,7 +118,7 @@ impl Events {
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ring.held()
     }
 }
 

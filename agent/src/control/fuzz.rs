@@ -87,8 +87,10 @@ async fn ask(call: &str, body: Vec<u8>, reads_only: bool) {
     events.tell("paused", "all workers rest");
     // So that those who watch come to an end.
     events.close();
-    let service =
-        Uploads::new(Service::new(Arc::new(Fixed), events, MODULE_BYTES_MAX), MODULE_BYTES_MAX);
+    let service = Uploads::new(
+        Service::new(Arc::new(Fixed), events, MODULE_BYTES_MAX, None),
+        MODULE_BYTES_MAX,
+    );
     let mut role = match reads_only {
         true => Role::read_only(service),
         false => Role::full(service),

@@ -111,9 +111,11 @@ impl Server {
         };
         {
             let _inside = runtime.enter();
+            // The control service tells where it is.
+            let http = http.map(|address| server.bind_http(address)).transpose()?;
             server.serve_control(control, operator)?;
-            if let Some(address) = http {
-                server.serve_http(address, operator)?;
+            if let Some(listener) = http {
+                server.serve_http(listener, operator);
             }
         }
         server.runtime = Some(runtime);
@@ -232,7 +234,8 @@ impl Server {
         let (reporter, health) = tonic_health::server::health_reporter();
         tokio::spawn(report_health(reporter, Arc::clone(operator)));
         let events = Arc::clone(&self.events);
-        let service = Service::new(Arc::clone(operator), events, self.module_bytes_max);
+        let (operator, http_address) = (Arc::clone(operator), self.http_address);
+        let service = Service::new(operator, events, self.module_bytes_max, http_address);
         let service = Uploads::new(service, self.module_bytes_max);
         let service = match entrance.reads_only {
             true => Role::read_only(service),
@@ -253,18 +256,17 @@ impl Server {
             .add_service(InterceptedService::new(reflection, check()))
     }
 
-    fn serve_http(
-        &mut self,
-        address: SocketAddr,
-        operator: &Arc<dyn Operator>,
-    ) -> Result<(), Error> {
+    fn bind_http(&mut self, address: SocketAddr) -> Result<TcpListener, Error> {
         let listener = bind_tcp("http.listen", address)?;
         self.http_address = listener.local_addr().ok();
         info!(address = %self.http_address.unwrap_or(address), "probes and metrics listen");
+        Ok(listener)
+    }
+
+    fn serve_http(&self, listener: TcpListener, operator: &Arc<dyn Operator>) {
         let router = http::router(Arc::clone(operator));
         let connections = connections::accept(Listener::Tcp(listener), Greeting::Any, None);
         tokio::spawn(http::serve(connections, router, self.end.subscribe()));
-        Ok(())
     }
 
     fn spawn<E: std::error::Error>(

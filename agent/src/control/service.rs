@@ -1,6 +1,6 @@
 //! The calls of the control service.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -42,15 +42,20 @@ pub(super) struct Service {
     events: Arc<Events>,
     reads: Arc<Semaphore>,
     module_bytes_max: u64,
+    http_address: Option<SocketAddr>,
 }
 
 impl Service {
+    /// Takes modules of at most `module_bytes_max`, and tells that probes and metrics are at
+    /// `http_address`.
     pub(super) fn new(
         operator: Arc<dyn Operator>,
         events: Arc<Events>,
         module_bytes_max: u64,
+        http_address: Option<SocketAddr>,
     ) -> Self {
-        Self { operator, events, reads: Arc::new(Semaphore::new(READS_MAX)), module_bytes_max }
+        let reads = Arc::new(Semaphore::new(READS_MAX));
+        Self { operator, events, reads, module_bytes_max, http_address }
     }
 
     /// Does what may wait for the disk, beside the threads that serve.
@@ -87,7 +92,8 @@ impl Control for Service {
         &self,
         _: Request<GetStatusRequest>,
     ) -> Result<Response<proto::Status>, Status> {
-        self.blocking(|operator| Ok(operator.status())).await
+        let http_address = self.http_address.map_or(String::new(), |address| address.to_string());
+        self.blocking(|operator| Ok(proto::Status { http_address, ..operator.status() })).await
     }
 
     async fn pause(&self, _: Request<PauseRequest>) -> Result<Response<PauseResponse>, Status> {

@@ -10,7 +10,7 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Mutex, mpsc},
     thread::Builder,
     time::Duration,
 };
@@ -24,6 +24,7 @@ use super::{
     config::{COMPILE_VERB, Compile},
     engine::settings,
 };
+use crate::lock::Held;
 
 /// The exit codes of the process that compiles, beside 0 for code on its standard output.
 const INVALID: u8 = 21;
@@ -77,7 +78,7 @@ impl Compiler {
                 .precompile_component(module)
                 .map_err(|error| Failed::Invalid(format!("{error:#}")))?,
             Compile::InProcess(program) => {
-                let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+                let _turn = self.turn.held();
                 Process::start(program, config)?.compile(module, config.compile_time_max)?
             }
         };

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use super::measured::{Measured, Place};
 use crate::{
     doing::Doing,
     guest::{self, Engine, Guest, Module},
+    lock::Held,
     telemetry::metrics::TransformMetrics,
 };
 
@@ -75,7 +76,7 @@ impl Code {
     }
 
     fn modules(&self) -> MutexGuard<'_, Modules> {
-        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
+        self.modules.held()
     }
 
     /// The version in force, and its module; while one is on probation, the one before it.

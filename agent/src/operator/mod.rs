@@ -1,7 +1,6 @@
 //! What the control service asks of the agent.
 
 use std::{
-    net::SocketAddr,
     ops::Bound,
     path::PathBuf,
     sync::{Arc, OnceLock, atomic::Ordering},
@@ -10,8 +9,9 @@ use std::{
 
 use sidestream_core::{
     partitioner,
-    record::{TaskId, TopicPartition},
+    record::{Offset, TaskId, TopicPartition},
     task::Scan,
+    topology::Topology,
     worker::TaskState,
 };
 use tokio::sync::mpsc;
@@ -47,22 +47,27 @@ pub(crate) struct Desk {
     pub(crate) stores: Arc<Stores>,
     /// The transforms: name, file of the module, stores.
     pub(crate) transforms: Vec<(String, PathBuf, Vec<String>)>,
-    /// Set once the workers run.
-    pub(crate) swapper: OnceLock<Arc<Swapper>>,
-    pub(crate) http_address: OnceLock<SocketAddr>,
+    /// Set once all workers run; before that, the agent is starting.
+    pub(crate) running: OnceLock<Running>,
+}
+
+/// What an agent has that runs.
+pub(crate) struct Running {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) swapper: Arc<Swapper>,
 }
 
 impl Desk {
     fn state(&self) -> proto::AgentState {
-        match (self.stop.is_requested(), self.board.started.load(Ordering::Relaxed)) {
+        match (self.stop.is_requested(), self.running.get()) {
             (true, _) => proto::AgentState::Draining,
-            (false, true) => proto::AgentState::Running,
-            (false, false) => proto::AgentState::Starting,
+            (false, Some(_)) => proto::AgentState::Running,
+            (false, None) => proto::AgentState::Starting,
         }
     }
 
     fn transforms(&self) -> Vec<proto::Transform> {
-        let swapper = self.swapper.get();
+        let swapper = self.running.get().map(|running| &running.swapper);
         let transform = |(name, module, stores): &(String, PathBuf, Vec<String>)| {
             let id = swapper.and_then(|swapper| swapper.codes.find(name));
             let known = swapper.zip(id).map(|(swapper, id)| swapper.versions(id));
@@ -85,14 +90,14 @@ impl Desk {
         self.transforms.iter().map(transform).collect()
     }
 
-    fn swapper(&self) -> Result<&Arc<Swapper>, Refusal> {
-        let starting = || Refusal::NotReady(self.board.starting());
-        self.swapper.get().ok_or_else(starting)
+    fn running(&self) -> Result<&Running, Refusal> {
+        self.running.get().ok_or_else(|| Refusal::NotReady(self.board.starting()))
     }
 
     fn worker(&self, number: usize, worker: &WorkerBoard) -> proto::Worker {
         let turned = worker.turned_ago().as_millis();
-        let stands_in = worker.stands_in(self.board.topology.get().map(Arc::as_ref));
+        let topology = self.running.get().map(|running| running.topology.as_ref());
+        let stands_in = worker.stands_in(topology);
         let view = worker.view();
         proto::Worker {
             number: u32::try_from(number).unwrap_or(u32::MAX),
@@ -100,11 +105,11 @@ impl Desk {
             waiting_for: view.waiting.as_ref().map(|of| of.reason.clone()).unwrap_or_default(),
             rests: worker.rests.load(Ordering::Acquire),
             doing: stands_in.map(|(_, call)| call).unwrap_or_default(),
-            tasks: view.tasks.iter().map(|(&id, task)| self.task(id, task)).collect(),
+            tasks: view.tasks.iter().map(|(&id, task)| self.task(topology, id, task)).collect(),
         }
     }
 
-    fn task(&self, id: TaskId, task: &TaskView) -> proto::Task {
+    fn task(&self, topology: Option<&Topology>, id: TaskId, task: &TaskView) -> proto::Task {
         let reason = match &task.state {
             TaskState::Failed(reason) => reason.clone(),
             _ => task.failure.clone(),
@@ -118,26 +123,30 @@ impl Desk {
             restore_remaining: task.restore_remaining,
             ..proto::Task::default()
         };
-        if let Some(topology) = self.board.topology.get() {
+        if let Some(topology) = topology {
             let subtopology = topology.subtopology(id);
             told.transforms = subtopology.transforms.iter().map(|t| t.name.clone()).collect();
             told.stores = subtopology.stores.iter().map(|store| store.name.clone()).collect();
-            told.inputs = (0..subtopology.inputs.len()).map(|i| self.input(id, i, task)).collect();
+            let inputs = subtopology.inputs.iter().map(|input| input.topic).enumerate();
+            told.inputs = inputs
+                .map(|(index, topic)| {
+                    let name = topology.topic(topic).name.clone();
+                    let partition = TopicPartition::new(topic, id.partition);
+                    self.input(name, partition, task.offsets.get(index).copied())
+                })
+                .collect();
         }
         told
     }
 
-    fn input(&self, id: TaskId, index: usize, task: &TaskView) -> proto::Input {
-        let topology = self.board.topology.get().expect("asked for with a topology");
-        let topic = topology.subtopology(id).inputs[index].topic;
-        let committed = task.offsets.get(index).copied();
-        let known = self.board.end(TopicPartition::new(topic, id.partition));
+    fn input(&self, topic: String, of: TopicPartition, committed: Option<Offset>) -> proto::Input {
+        let known = self.board.end(of);
         let end = known.map(|known| known.end.last);
         let behind = |(at, end): (i64, i64)| u64::try_from(end - at).unwrap_or(0);
         let held = known.and_then(|known| known.held_since.map(|since| (known.end, since)));
         proto::Input {
-            topic: topology.topic(topic).name.clone(),
-            partition: id.partition,
+            topic,
+            partition: of.partition,
             committed_offset: committed,
             end_offset: end,
             lag: committed.zip(end).map(behind),
@@ -178,8 +187,7 @@ impl Desk {
     }
 
     fn subtopology(&self, store: &str) -> Result<u16, Refusal> {
-        let starting = || Refusal::NotReady(self.board.starting());
-        let topology = self.board.topology.get().ok_or_else(starting)?;
+        let topology = &self.running()?.topology;
         let mut subtopologies = topology.subtopologies.iter().zip(0u16..);
         let found = subtopologies.find(|(s, _)| s.stores.iter().any(|s| s.name == store));
         found.map(|(_, index)| index).ok_or_else(|| {
@@ -238,19 +246,20 @@ impl Operator for Desk {
                 .enumerate()
                 .map(|(n, w)| self.worker(n, w))
                 .collect(),
-            http_address: self.http_address.get().map(ToString::to_string).unwrap_or_default(),
+            // The service that answers knows it.
+            http_address: String::new(),
         }
     }
 
     fn live(&self) -> Result<(), String> {
-        self.board.live()
+        self.running.get().map_or(Ok(()), |running| self.board.live(&running.topology))
     }
 
     fn ready(&self) -> Result<(), String> {
-        match self.state() {
-            proto::AgentState::Running => self.board.works(),
-            proto::AgentState::Starting => Err(self.board.starting()),
-            state => Err(format!("the agent is {}", state.name())),
+        match (self.state(), self.running.get()) {
+            (proto::AgentState::Running, Some(running)) => self.board.works(&running.topology),
+            (proto::AgentState::Starting, _) => Err(self.board.starting()),
+            (state, _) => Err(format!("the agent is {}", state.name())),
         }
     }
 
@@ -260,8 +269,8 @@ impl Operator for Desk {
     }
 
     fn rests(&self) -> bool {
-        let started = self.board.started.load(Ordering::Relaxed);
-        started && self.board.workers.iter().all(|worker| worker.rests.load(Ordering::Acquire))
+        self.running.get().is_some()
+            && self.board.workers.iter().all(|worker| worker.rests.load(Ordering::Acquire))
     }
 
     fn drain(&self, leave: Option<bool>) {
@@ -273,12 +282,12 @@ impl Operator for Desk {
 
     fn retry(&self, tasks: &[String]) -> Result<Vec<proto::Retried>, Refusal> {
         info!(?tasks, "stopped tasks are tried again, as told over the control interface");
-        retry::retry(&self.board, &self.stop, tasks)
+        retry::retry((&self.board, &self.running()?.topology), &self.stop, tasks)
     }
 
     fn owner(&self, store: &str, key: &[u8]) -> Result<proto::Owner, Refusal> {
         let subtopology = self.subtopology(store)?;
-        let topology = self.board.topology.get().expect("its stores are known");
+        let topology = &self.running()?.topology;
         let partitions = topology.subtopologies[usize::from(subtopology)].partitions;
         let partition = partitioner::partition(key, partitions);
         let id = TaskId { subtopology, partition };
@@ -343,7 +352,7 @@ impl Operator for Desk {
         &self,
         request: proto::SwapRequest,
     ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
-        let swapper = self.swapper()?;
+        let swapper = &self.running()?.swapper;
         let proto::SwapRequest { transform, module, name, dry_run, accept } = request;
         let transform = swapper.find(&transform)?;
         let probation = Some(swapper.ratios(&accept)?);
@@ -357,7 +366,7 @@ impl Operator for Desk {
         &self,
         request: proto::RollbackRequest,
     ) -> Result<mpsc::Receiver<proto::SwapUpdate>, Refusal> {
-        let swapper = self.swapper()?;
+        let swapper = &self.running()?.swapper;
         let transform = swapper.find(&request.transform)?;
         let digest = Some(request.digest.as_str()).filter(|digest| !digest.is_empty());
         swapper.roll_back(transform, digest)

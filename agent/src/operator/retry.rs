@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use sidestream_core::{
     record::{Offset, TaskId, TopicPartition},
+    topology::Topology,
     worker::TaskState,
 };
 
@@ -33,7 +34,7 @@ struct Stopped<'a> {
 
 /// Tries stopped tasks again, all unless some are `wanted`, and waits for what comes of it.
 pub(crate) fn retry(
-    board: &Board,
+    (board, topology): (&Board, &Topology),
     stop: &Stop,
     wanted: &[String],
 ) -> Result<Vec<proto::Retried>, Refusal> {
@@ -48,7 +49,7 @@ pub(crate) fn retry(
         stopped.extend(of_worker);
     }
     let deadline = Instant::now() + TIME_MAX;
-    while stopped.iter().any(|task| !task.is_decided(board))
+    while stopped.iter().any(|task| !task.is_decided(board, topology))
         && Instant::now() < deadline
         && !stop.is_requested()
     {
@@ -88,13 +89,13 @@ fn stopped_of<'a>(worker: &'a WorkerBoard, wanted: &[String]) -> Vec<Stopped<'a>
 
 impl Stopped<'_> {
     /// Whether it is known what came of it.
-    fn is_decided(&self, board: &Board) -> bool {
+    fn is_decided(&self, board: &Board, topology: &Topology) -> bool {
         let view = self.worker.view();
         let Some(task) = view.tasks.get(&self.id) else { return true };
         match &task.state {
             TaskState::Failed(_) => task.stops > self.stops,
             TaskState::Running if task.failure.is_empty() => {
-                task.offsets != self.offsets || has_read_all(board, self.id, task)
+                task.offsets != self.offsets || has_read_all(board, topology, self.id, task)
             }
             _ => false,
         }
@@ -115,8 +116,7 @@ impl Stopped<'_> {
 
 /// Whether nothing is left that a task could read now, as far as that was looked up: what an open
 /// transaction holds back may come at any time or never.
-fn has_read_all(board: &Board, id: TaskId, task: &TaskView) -> bool {
-    let Some(topology) = board.topology.get() else { return false };
+fn has_read_all(board: &Board, topology: &Topology, id: TaskId, task: &TaskView) -> bool {
     let inputs = &topology.subtopology(id).inputs;
     !task.offsets.is_empty()
         && inputs.iter().zip(&task.offsets).all(|(input, &at)| {

@@ -10,24 +10,26 @@ use tempfile::TempDir;
 use super::*;
 use crate::{state, telemetry::metrics::Metrics};
 
-/// An agent with one worker, two tasks of the store `counts` in all, and none of them here.
+/// A running agent with one worker, two tasks of the store `counts` in all, and none of them here.
 fn desk(folder: &TempDir) -> Desk {
     let board = Board::new(Arc::new(Metrics::new(1, ["count"])), Arc::default());
     let store = Store { name: "counts".to_owned(), changelog: TopicIndex(0) };
     let subtopology = Subtopology { partitions: 2, stores: vec![store], ..Subtopology::default() };
     let topology = Topology { subtopologies: vec![subtopology], ..Topology::default() };
-    board.topology.get_or_init(|| Arc::new(topology));
+    let (board, stop) = (Arc::new(board), Stop::default());
+    let topology = Arc::new(topology);
+    let swapper = Swapper::without_code(folder.path(), &board, &stop, &topology);
+    let running = Running { topology, swapper };
     let config = state::Config::new(folder.path(), "application");
     Desk {
         application: "application".to_owned(),
         started_at_ms: 0,
         leave_on_stop: false,
-        board: Arc::new(board),
-        stop: Stop::default(),
+        board,
+        stop,
         stores: Stores::open_directory(&config).unwrap(),
         transforms: vec![("count".to_owned(), "count.wasm".into(), vec!["counts".to_owned()])],
-        swapper: OnceLock::new(),
-        http_address: OnceLock::new(),
+        running: OnceLock::from(running),
     }
 }
 

@@ -71,7 +71,7 @@ impl Swapper {
         };
         let size = (wish.module.len(), started.elapsed());
         updates.tell(SwapPhase::Initialising, "");
-        self.board.names.note(version, &module);
+        self.board.names.note(version, module.name(), &module.digest().to_string());
         code.add(version, module.clone());
         let instances = match self.initialise(wish.transform, version) {
             Ok(instances) => instances,

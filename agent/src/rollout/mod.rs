@@ -9,10 +9,12 @@
 mod course;
 mod plan;
 mod updates;
+#[cfg(test)]
+mod without_code;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,6 +30,7 @@ use crate::{
     config,
     control::{Refusal, now_ms, proto},
     guest::Digest,
+    lock::Held,
     modules::{
         code::Codes,
         files::Change,
@@ -94,7 +97,7 @@ impl Swapper {
     }
 
     fn active(&self) -> MutexGuard<'_, Vec<Arc<Current>>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+        self.active.held()
     }
 
     fn is_active(&self, current: &Arc<Current>) -> bool {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestream_core::record::TopicPartition;
+use sidestream_core::{record::TopicPartition, topology::Topology};
 
 use super::board::Board;
 use crate::kafka::{Admin, PartitionEnd};
@@ -25,19 +25,23 @@ pub(crate) struct Lag {
 }
 
 impl Lag {
-    pub(crate) fn start(board: Arc<Board>, admin: Admin) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        board: Arc<Board>,
+        topology: Arc<Topology>,
+        admin: Admin,
+    ) -> std::io::Result<Self> {
         let (end, ended) = mpsc::channel();
         std::thread::Builder::new().name("lag".into()).spawn(move || {
             let mut wait = FIRST;
             let mut looked: Option<Instant> = None;
             while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(wait) {
-                board.tell_of_standstill();
-                board.set_ends(ends(&board, &admin));
+                board.tell_of_standstill(&topology);
+                board.set_ends(&topology, ends(&board, &topology, &admin));
                 if !board.is_in_doubt() {
                     board.set_trouble(None);
                 } else if looked.is_none_or(|at| at.elapsed() >= CLUSTER_INTERVAL) {
                     looked = Some(Instant::now());
-                    board.set_trouble(trouble(&board, &admin));
+                    board.set_trouble(trouble(&topology, &admin));
                 }
                 wait = INTERVAL;
             }
@@ -46,9 +50,12 @@ impl Lag {
     }
 }
 
-fn ends(board: &Board, admin: &Admin) -> Result<HashMap<TopicPartition, PartitionEnd>, String> {
-    let Some(topology) = board.topology.get() else { return Ok(HashMap::new()) };
-    let inputs = board.inputs();
+fn ends(
+    board: &Board,
+    topology: &Topology,
+    admin: &Admin,
+) -> Result<HashMap<TopicPartition, PartitionEnd>, String> {
+    let inputs = board.inputs(topology);
     let named: Vec<(&str, i32)> = inputs
         .iter()
         .map(|input| (topology.topic(input.topic).name.as_str(), input.partition))
@@ -58,8 +65,7 @@ fn ends(board: &Board, admin: &Admin) -> Result<HashMap<TopicPartition, Partitio
 }
 
 /// What is wrong with the cluster, if brokers answer and that can be seen.
-fn trouble(board: &Board, admin: &Admin) -> Option<String> {
-    let topology = board.topology.get()?;
+fn trouble(topology: &Topology, admin: &Admin) -> Option<String> {
     let names: Vec<&str> = topology.topics.iter().map(|topic| topic.name.as_str()).collect();
     let troubles = admin.troubles(&names).ok()?;
     let told: Vec<String> = troubles.iter().map(ToString::to_string).collect();

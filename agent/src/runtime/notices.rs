@@ -157,12 +157,12 @@ impl Teller {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::Mutex;
 
     use sidestream_core::topology::{ErrorPolicy, Subtopology, Transform};
 
     use super::*;
-    use crate::{runtime::watch::Watcher, telemetry::metrics::Metrics};
+    use crate::{lock::Held, runtime::watch::Watcher, telemetry::metrics::Metrics};
 
     fn topology() -> Arc<Topology> {
         let count = Transform {
@@ -185,7 +185,7 @@ mod tests {
             .with_writer(move || Lines(Arc::clone(&writer)))
             .finish();
         tracing::subscriber::with_default(subscriber, tell);
-        let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = lines.held();
         String::from_utf8(lines.clone()).unwrap()
     }
 
@@ -193,7 +193,7 @@ mod tests {
 
     impl std::io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+            self.0.held().write(bytes)
         }
 
         fn flush(&mut self) -> std::io::Result<()> {
@@ -205,7 +205,7 @@ mod tests {
     fn versions_are_told_by_module_file_and_digest() {
         let (board, topology) =
             (Arc::new(Board::new(Arc::new(Metrics::new(1, [])), Arc::default())), topology());
-        board.names.note_as(6, "count-2.wasm", &"3f".repeat(32));
+        board.names.note(6, "count-2.wasm", &"3f".repeat(32));
         let transform = TransformId { subtopology: 0, transform: 0 };
         let notices = [
             Notice::Swapped { transform, version: 6 },

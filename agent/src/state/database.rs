@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use rocksdb::{
@@ -22,6 +22,7 @@ use super::{
     resources::{Db, Families, OpenDb, Resources},
     task::Page,
 };
+use crate::lock::Held;
 
 /// Where the position stands in the default column family.
 pub const POSITION_KEY: &[u8] = b"position";
@@ -96,7 +97,7 @@ impl Database {
             names.iter().map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
         let db = Db::open_cf_descriptors(&options, &self.path, descriptors).map_err(failed)?;
         let open = self.resources.register(Families { db, names });
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = open.weak();
+        *self.shared.held() = open.weak();
         self.open = Some(open);
         Ok(())
     }

@@ -1,9 +1,6 @@
 //! A store in memory.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use sidestream_core::{
     column::Column,
@@ -12,6 +9,7 @@ use sidestream_core::{
 };
 
 use super::{read::SharedMemory, task::Page};
+use crate::lock::Held;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -76,7 +74,7 @@ impl Memory {
         inputs: &[InputPosition],
     ) {
         let shared = Arc::clone(&self.shared);
-        let mut view = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut view = shared.held();
         // Nobody else has the map then, so that it is changed where it is.
         view.entries = Arc::default();
         let entries = Arc::make_mut(&mut self.entries);
@@ -99,7 +97,7 @@ impl Memory {
     }
 
     pub(super) fn clear(&mut self) {
-        let mut view = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut view = self.shared.held();
         *view = View::default();
         self.entries = Arc::default();
         self.bytes = 0;

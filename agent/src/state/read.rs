@@ -4,7 +4,7 @@
 //! store on disk by a snapshot of RocksDB, in which the position is an entry like any other; of one
 //! in memory by keeping its next change back meanwhile. So a call must be bounded.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use sidestream_core::{
     record::Offset,
@@ -19,6 +19,7 @@ use super::{
     resources::Families,
     task::Page,
 };
+use crate::lock::Held;
 
 /// What to read of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,12 +94,12 @@ impl Reader {
         let index = index.ok_or(ReadError::NoStore)?;
         match &self.places[index] {
             Place::Disk(database) => {
-                let families = database.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+                let families = database.held().upgrade();
                 let families = families.ok_or(ReadError::NotReady)?;
                 self.read_disk(&families, store, query)
             }
             Place::Memory(view) => {
-                let view = view.lock().unwrap_or_else(PoisonError::into_inner);
+                let view = view.held();
                 let position = view.position.clone().ok_or(ReadError::NotReady)?;
                 let found = match query {
                     Query::Get(keys) => {
@@ -116,10 +117,10 @@ impl Reader {
         let size = |(spec, place): (&StoreSpec, &Place)| {
             let (bytes, keys) = match place {
                 Place::Disk(database) => {
-                    let families = database.lock().unwrap_or_else(PoisonError::into_inner);
+                    let families = database.held();
                     families.upgrade()?.size(&format!("{STORE_PREFIX}{}", spec.name))?
                 }
-                Place::Memory(view) => view.lock().unwrap_or_else(PoisonError::into_inner).size(),
+                Place::Memory(view) => view.held().size(),
             };
             Some((spec.name.clone(), bytes, keys))
         };

@@ -26,7 +26,7 @@
 use std::{
     cmp::Reverse,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -38,6 +38,8 @@ use rocksdb::{
     WriteOptions, properties,
     statistics::{StatsLevel, Ticker},
 };
+
+use crate::lock::Held;
 
 /// A database whose column families can be changed while others use it.
 pub(super) type Db = DBWithThreadMode<MultiThreaded>;
@@ -229,7 +231,7 @@ impl Resources {
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Weak<Families>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.held()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use super::{
     resources::Resources,
     task::TaskState,
 };
+use crate::lock::Held;
 
 /// Owns the state of every task of the process, and lends each to one worker at a time.
 pub struct Stores {
@@ -112,7 +113,7 @@ impl Stores {
     /// Notes that the agent has `workers` workers; returns the most it ever had under this
     /// identity.
     pub fn raise_worker_count(&self, workers: u32) -> Result<u32, Error> {
-        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut directory = self.directory.held();
         directory.raise_worker_count(workers)
     }
 
@@ -120,13 +121,13 @@ impl Stores {
     /// known.
     #[must_use]
     pub fn subscription(&self) -> Option<String> {
-        let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = self.directory.held();
         directory.subscription().map(str::to_owned)
     }
 
     /// Notes what the agent's members ask their group for from now on, in one word.
     pub fn note_subscription(&self, subscription: &str) -> Result<(), Error> {
-        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut directory = self.directory.held();
         directory.note_subscription(subscription)
     }
 
@@ -262,11 +263,11 @@ impl Stores {
     }
 
     fn readers(&self) -> MutexGuard<'_, HashMap<TaskId, Reader>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readers.held()
     }
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<TaskId, Place>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.held()
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     },
     ptr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex,
         atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use super::{
     failure::{Code, text},
     partitions,
 };
+use crate::lock::Held;
 
 /// The most errors that wait to be looked at; more are dropped, since they say the same.
 const ERRORS_MAX: usize = 16;
@@ -141,30 +142,30 @@ impl Context {
 
     /// How long ago a connection was closed or lost last.
     pub(in crate::kafka) fn last_closed(&self) -> Option<Duration> {
-        lock(&self.closed_at).map(|at| at.elapsed())
+        self.closed_at.held().map(|at| at.elapsed())
     }
 
     /// Takes the errors that the client reported since the last call.
     pub(in crate::kafka) fn take_errors(&self) -> Vec<(Code, String)> {
-        std::mem::take(&mut lock(&self.errors))
+        std::mem::take(&mut self.errors.held())
     }
 
     /// What went wrong with connections in the last minute, the latest last.
     pub(in crate::kafka) fn connection_errors(&self) -> Vec<(Code, String)> {
-        let mut errors = lock(&self.connection_errors);
+        let mut errors = self.connection_errors.held();
         errors.retain(|(at, ..)| at.elapsed() < CONNECTION_ERROR_TIME);
         errors.iter().map(|(_, code, why)| (*code, why.clone())).collect()
     }
 
     fn note_error(&self, code: Code, why: String) {
         if code != Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN {
-            let mut errors = lock(&self.connection_errors);
+            let mut errors = self.connection_errors.held();
             if errors.len() >= ERRORS_MAX {
                 errors.pop_front();
             }
             errors.push_back((Instant::now(), code, why.clone()));
         }
-        let mut errors = lock(&self.errors);
+        let mut errors = self.errors.held();
         if errors.len() < ERRORS_MAX {
             errors.push((code, why));
         }
@@ -172,7 +173,7 @@ impl Context {
 
     /// Takes the rebalance that was reported, if there is one.
     pub(in crate::kafka) fn take_rebalance(&self) -> Option<Rebalance> {
-        lock(&self.rebalance).take()
+        self.rebalance.held().take()
     }
 
     /// From now on rebalances are answered inside the callback, by owning nothing.
@@ -187,29 +188,29 @@ impl Context {
 
     /// Forgets the deliveries of the last transaction and makes room for `slots` changelogs.
     pub(in crate::kafka) fn reset_deliveries(&self, slots: usize) {
-        let mut ends = lock(&self.changelog_ends);
+        let mut ends = self.changelog_ends.held();
         ends.clear();
         ends.resize(slots, -1);
     }
 
     /// Forgets that deliveries failed: their transaction is gone.
     pub(in crate::kafka) fn take_failed_delivery(&self) -> Option<FailedDelivery> {
-        lock(&self.failed_delivery).take()
+        self.failed_delivery.held().take()
     }
 
     /// The deliveries that failed since they were last taken.
     pub(in crate::kafka) fn failed_delivery(&self) -> Option<FailedDelivery> {
-        lock(&self.failed_delivery).clone()
+        self.failed_delivery.held().clone()
     }
 
     /// What was said of a partition that was refused to a transaction since this was asked last.
     pub(in crate::kafka) fn take_not_added(&self) -> Option<String> {
-        lock(&self.not_added).take()
+        self.not_added.held().take()
     }
 
     /// The offset of the last record delivered to each changelog of the transaction, or -1.
     pub(in crate::kafka) fn changelog_ends(&self) -> Vec<Offset> {
-        lock(&self.changelog_ends).clone()
+        self.changelog_ends.held().clone()
     }
 
     /// # Safety
@@ -218,10 +219,6 @@ impl Context {
         // SAFETY: the client keeps its context alive until it is destroyed.
         unsafe { &*opaque.cast::<Self>() }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Registers the callbacks on a configuration.
@@ -248,7 +245,7 @@ unsafe extern "C" fn on_log(
     if facility == NOT_ADDED && !client.is_null() {
         // SAFETY: the client is alive within its callback, and its opaque is its context.
         let context = unsafe { Context::of(sys::rd_kafka_opaque(client)) };
-        *lock(&context.not_added) = Some(line.clone());
+        *context.not_added.held() = Some(line.clone());
     }
     match level {
         0..=3 => tracing::error!(target: "librdkafka", facility, "{line}"),
@@ -274,7 +271,7 @@ unsafe extern "C" fn on_close_socket(socket: c_int, opaque: *mut c_void) -> c_in
     // SAFETY: librdkafka passes the opaque that the client was made with.
     let context = unsafe { Context::of(opaque) };
     context.closed_connections.fetch_add(1, Ordering::AcqRel);
-    *lock(&context.closed_at) = Some(Instant::now());
+    *context.closed_at.held() = Some(Instant::now());
     // SAFETY: librdkafka hands the socket over to be closed and does not use it again.
     drop(unsafe { std::os::fd::OwnedFd::from_raw_fd(socket) });
     0
@@ -304,7 +301,7 @@ pub(super) unsafe extern "C" fn on_rebalance(
         _ if unsafe { sys::rd_kafka_assignment_lost(client) } != 0 => Rebalance::Lost,
         _ => Rebalance::Revoke,
     };
-    *lock(&context.rebalance) = Some(rebalance);
+    *context.rebalance.held() = Some(rebalance);
     let queue = context.queue.load(Ordering::Acquire);
     if !queue.is_null() {
         // SAFETY: the queue is taken out of the context before it is freed. The flag makes the
@@ -347,12 +344,12 @@ pub(super) unsafe extern "C" fn on_delivery(
         let topic = text(unsafe { sys::rd_kafka_topic_name(message.rkt) });
         let (code, tags, partition) = (message.err, vec![tag], message.partition);
         let failed = FailedDelivery { code, tags, topic, partition };
-        match &mut *lock(&context.failed_delivery) {
+        match &mut *context.failed_delivery.held() {
             Some(first) => first.merge(failed),
             none => *none = Some(failed),
         }
     } else if let Tag::Change(slot, _) = tag
-        && let Some(end) = lock(&context.changelog_ends).get_mut(slot)
+        && let Some(end) = context.changelog_ends.held().get_mut(slot)
     {
         *end = (*end).max(message.offset);
     }

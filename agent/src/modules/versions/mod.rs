@@ -21,7 +21,7 @@ mod tests;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use tracing::warn;
@@ -31,7 +31,7 @@ use self::{
     folder::Folder,
     index::{Damage, INDEX_VERSION, Index},
 };
-use crate::guest::Digest;
+use crate::{guest::Digest, lock::Held};
 
 const INDEX: &str = "index.json";
 /// No index is larger: a name has at most [`NAME_CHARACTERS_MAX`], and there are few versions.
@@ -377,7 +377,7 @@ impl Versions {
 
     fn lock(&self) -> MutexGuard<'_, Index> {
         // The index is replaced whole, so a panic can't leave it half changed.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.held()
     }
 }
 

@@ -7,7 +7,7 @@ mod worker;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,7 +20,7 @@ use tracing::{error, warn};
 use self::names::Names;
 pub(crate) use self::worker::{Instruction, SwapState, TaskView, View, WorkerBoard};
 use super::ends::{Ends, HELD_TIME_MAX, KnownEnd};
-use crate::{control::Events, kafka::PartitionEnd, telemetry::metrics::Metrics};
+use crate::{control::Events, kafka::PartitionEnd, lock::Held, telemetry::metrics::Metrics};
 
 /// How long a worker's turn may take before its loop counts as stuck: calls of several modules and
 /// of Kafka, each with its own limit, fit in it many times.
@@ -37,10 +37,6 @@ pub(crate) struct Board {
     pub(crate) events: Arc<Events>,
     /// What the versions of transforms' code are called.
     pub(crate) names: Names,
-    /// Set once the topics were looked at.
-    pub(crate) topology: OnceLock<Arc<Topology>>,
-    /// All workers run.
-    pub(crate) started: AtomicBool,
     paused: AtomicBool,
     starting: Mutex<Starting>,
     ends: Mutex<Ends>,
@@ -64,8 +60,6 @@ impl Board {
             metrics,
             events,
             names: Names::default(),
-            topology: OnceLock::new(),
-            started: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             starting: Mutex::default(),
             ends: Mutex::default(),
@@ -76,7 +70,7 @@ impl Board {
     /// The start has come to a step; `waiting` says what that waits for, if anything. Says whether
     /// that is something new.
     pub(crate) fn starts(&self, step: &'static str, waiting: Option<String>) -> bool {
-        let mut starting = lock(&self.starting);
+        let mut starting = self.starting.held();
         let is_new = starting.waiting != waiting;
         *starting = Starting { step, waiting: waiting.clone() };
         drop(starting);
@@ -88,7 +82,7 @@ impl Board {
 
     /// That the agent is starting, and what it is at or waits for.
     pub(crate) fn starting(&self) -> String {
-        let starting = lock(&self.starting);
+        let starting = self.starting.held();
         match (&starting.waiting, starting.step) {
             (Some(reason), step) => format!("the agent is starting: {step}; it waits: {reason}"),
             (None, "") => "the agent is starting".to_owned(),
@@ -98,7 +92,7 @@ impl Board {
 
     /// Takes in what is wrong with the cluster, as far as it can be seen.
     pub(crate) fn set_trouble(&self, trouble: Option<String>) {
-        let before = std::mem::replace(&mut *lock(&self.trouble), trouble.clone());
+        let before = std::mem::replace(&mut *self.trouble.held(), trouble.clone());
         if before == trouble {
             return;
         }
@@ -110,7 +104,7 @@ impl Board {
 
     /// What is wrong with the cluster, as far as it can be seen.
     pub(crate) fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+        self.trouble.held().clone()
     }
 
     /// Whether there is something that a look at the cluster may explain.
@@ -133,36 +127,15 @@ impl Board {
     }
 
     /// Whether the loops of all workers turn.
-    pub(crate) fn live(&self) -> Result<(), String> {
-        if !self.started.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        for (number, worker) in self.workers.iter().enumerate() {
-            self.turns(number, worker, TURN_TIME_MAX)?;
-        }
-        Ok(())
-    }
-
-    /// Whether the loop of a worker has turned in time; what it stands in.
-    pub(crate) fn turns(
-        &self,
-        number: usize,
-        worker: &WorkerBoard,
-        time_max: Duration,
-    ) -> Result<(), String> {
-        match worker.stands_in(self.topology.get().map(Arc::as_ref)) {
-            Some((ago, call)) if ago > time_max => {
-                let seconds = ago.as_secs();
-                Err(format!("worker {number} has not turned for {seconds} s: it is {call}"))
-            }
-            _ => Ok(()),
-        }
+    pub(crate) fn live(&self, topology: &Topology) -> Result<(), String> {
+        let mut workers = self.workers.iter().enumerate();
+        workers.try_for_each(|(number, worker)| worker.turns(number, topology, TURN_TIME_MAX))
     }
 
     /// Whether every worker has an assignment, none of its tasks was stopped, and brokers answer.
-    pub(crate) fn works(&self) -> Result<(), String> {
+    pub(crate) fn works(&self, topology: &Topology) -> Result<(), String> {
         for (number, worker) in self.workers.iter().enumerate() {
-            self.turns(number, worker, READY_TURN_TIME_MAX)?;
+            worker.turns(number, topology, READY_TURN_TIME_MAX)?;
             let view = worker.view();
             for (task, known) in &view.tasks {
                 if let TaskState::Failed(reason) = &known.state {
@@ -188,8 +161,7 @@ impl Board {
     }
 
     /// The partitions that this agent's tasks read.
-    pub(crate) fn inputs(&self) -> Vec<TopicPartition> {
-        let Some(topology) = self.topology.get() else { return Vec::new() };
+    pub(crate) fn inputs(&self, topology: &Topology) -> Vec<TopicPartition> {
         let mut inputs = Vec::new();
         for worker in &self.workers {
             for &task in worker.view().tasks.keys() {
@@ -201,14 +173,17 @@ impl Board {
     }
 
     /// Takes in where partitions end, in place of what was known.
-    pub(crate) fn set_ends(&self, ends: Result<HashMap<TopicPartition, PartitionEnd>, String>) {
-        let held = lock(&self.ends).set(ends);
-        held.into_iter().for_each(|(partition, end)| self.tell_of_hold(partition, end));
+    pub(crate) fn set_ends(
+        &self,
+        topology: &Topology,
+        ends: Result<HashMap<TopicPartition, PartitionEnd>, String>,
+    ) {
+        let held = self.ends.held().set(ends);
+        held.into_iter().for_each(|(partition, end)| self.tell_of_hold(topology, partition, end));
     }
 
     /// Tells that what an input holds can't be read for long.
-    fn tell_of_hold(&self, partition: TopicPartition, end: PartitionEnd) {
-        let Some(topology) = self.topology.get() else { return };
+    fn tell_of_hold(&self, topology: &Topology, partition: TopicPartition, end: PartitionEnd) {
         let topic = &topology.topic(partition.topic).name;
         let (number, PartitionEnd { stable, last }) = (partition.partition, end);
         let message = format!(
@@ -224,9 +199,9 @@ impl Board {
     }
 
     /// Tells, once each time, of workers whose loop has not turned for long, and where they stand.
-    pub(crate) fn tell_of_standstill(&self) {
+    pub(crate) fn tell_of_standstill(&self, topology: &Topology) {
         for (number, worker) in self.workers.iter().enumerate() {
-            let stands = self.turns(number, worker, READY_TURN_TIME_MAX).err();
+            let stands = worker.turns(number, topology, READY_TURN_TIME_MAX).err();
             let was_told = worker.stands.swap(stands.is_some(), Ordering::Relaxed);
             if let Some(message) = stands.filter(|_| !was_told) {
                 error!(message, "a worker stands");
@@ -237,16 +212,12 @@ impl Board {
 
     /// Where a partition ended when it was last looked up.
     pub(crate) fn end(&self, partition: TopicPartition) -> Option<KnownEnd> {
-        lock(&self.ends).of(partition)
+        self.ends.held().of(partition)
     }
 
     fn ends_failure(&self) -> Option<String> {
-        lock(&self.ends).failure().map(str::to_owned)
+        self.ends.held().failure().map(str::to_owned)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -263,13 +234,13 @@ mod tests {
 
     fn board() -> Board {
         let board = Board::new(Arc::new(Metrics::new(1, [])), Arc::default());
-        board.started.store(true, Ordering::Relaxed);
         board.workers[0].begins();
         board
     }
 
     fn check_works(board: &Board, expected: &str) {
-        let said = board.works().map_or_else(|reason| reason, |()| "fine".to_owned());
+        let said =
+            board.works(&Topology::default()).map_or_else(|reason| reason, |()| "fine".to_owned());
         assert_eq!(said, expected);
     }
 
@@ -342,14 +313,14 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_turn_is_told_with_the_call_it_stands_in() {
-        let board = board();
+        let (board, topology) = (board(), Topology::default());
         let own = &board.workers[0];
         own.view().joined = true;
         let (task, view) = task(TaskState::Running);
         own.view().tasks.insert(task, view);
         let stood = |seconds| {
             let since = Instant::now().checked_sub(Duration::from_secs(seconds));
-            *lock(&own.seen) = (0, since.expect("the machine runs for longer"));
+            *own.seen.held() = (0, since.expect("the machine runs for longer"));
         };
         let during = own.doing.begin_of(Call::Punctuate, task, Some(0));
         stood(31);
@@ -357,22 +328,22 @@ mod tests {
             &board,
             "worker 0 has not turned for 31 s: it is in a punctuation for task 0_1",
         );
-        assert_eq!(board.live(), Ok(()));
-        (0..2).for_each(|_| board.tell_of_standstill());
+        assert_eq!(board.live(&topology), Ok(()));
+        (0..2).for_each(|_| board.tell_of_standstill(&topology));
         assert_eq!(board.events.after(0, 9).events.len(), 1, "once");
         drop(during);
         stood(121);
         let told = "worker 0 has not turned for 121 s: it is in its own code";
-        assert_eq!(board.live(), Err(told.to_owned()));
+        assert_eq!(board.live(&topology), Err(told.to_owned()));
         own.ends();
-        assert_eq!(board.live(), Ok(()), "it has drained");
+        assert_eq!(board.live(&topology), Ok(()), "it has drained");
         own.begins();
         check_works(&board, "fine");
         stood(121);
-        assert_eq!(board.live(), Err(told.to_owned()));
+        assert_eq!(board.live(&topology), Err(told.to_owned()));
         own.metrics.turns.store(1, Ordering::Relaxed);
         check_works(&board, "fine");
-        board.tell_of_standstill();
-        assert_eq!(board.live(), Ok(()));
+        board.tell_of_standstill(&topology);
+        assert_eq!(board.live(&topology), Ok(()));
     }
 }

@@ -15,8 +15,10 @@ use sidestream_core::{
     worker::{Probation, Swap, TaskPosition, TaskState},
 };
 
-use super::{TOLD_TURN_TIME, lock};
-use crate::{doing::Doing, modules::measured::Measured, telemetry::metrics::WorkerMetrics};
+use super::TOLD_TURN_TIME;
+use crate::{
+    doing::Doing, lock::Held, modules::measured::Measured, telemetry::metrics::WorkerMetrics,
+};
 
 /// How many transactions in a row may be dropped before the worker does not count as ready.
 pub(super) const DROPPED_MAX: u32 = 3;
@@ -135,12 +137,12 @@ impl WorkerBoard {
     }
 
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {
-        lock(&self.view)
+        self.view.held()
     }
 
     /// Tells it something before one of its next turns.
     pub(crate) fn post(&self, instruction: Instruction) {
-        lock(&self.mail).push(instruction);
+        self.mail.held().push(instruction);
         self.has_mail.store(true, Ordering::Release);
     }
 
@@ -154,7 +156,7 @@ impl WorkerBoard {
         if !self.has_mail() {
             return Vec::new();
         }
-        let mut mail = lock(&self.mail);
+        let mut mail = self.mail.held();
         self.has_mail.store(false, Ordering::Release);
         std::mem::take(&mut *mail)
     }
@@ -187,7 +189,7 @@ impl WorkerBoard {
     /// How long ago its loop was last seen to turn.
     pub(crate) fn turned_ago(&self) -> Duration {
         let turns = self.metrics.turns.load(Ordering::Relaxed);
-        let mut seen = lock(&self.seen);
+        let mut seen = self.seen.held();
         if seen.0 != turns {
             *seen = (turns, Instant::now());
         }
@@ -196,7 +198,7 @@ impl WorkerBoard {
 
     /// Its thread begins. It may have been long since the board was made.
     pub(crate) fn begins(&self) {
-        *lock(&self.seen) = (self.metrics.turns.load(Ordering::Relaxed), Instant::now());
+        *self.seen.held() = (self.metrics.turns.load(Ordering::Relaxed), Instant::now());
         self.runs.store(true, Ordering::Relaxed);
     }
 
@@ -213,6 +215,22 @@ impl WorkerBoard {
         }
         let told = self.doing.told(topology);
         Some((ago, told.unwrap_or_else(|| "in its own code".to_owned())))
+    }
+
+    /// Whether its loop has turned in time, or what it stands in; `number` is the worker's.
+    pub(crate) fn turns(
+        &self,
+        number: usize,
+        topology: &Topology,
+        time_max: Duration,
+    ) -> Result<(), String> {
+        match self.stands_in(Some(topology)) {
+            Some((ago, call)) if ago > time_max => {
+                let seconds = ago.as_secs();
+                Err(format!("worker {number} has not turned for {seconds} s: it is {call}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes in how far its tasks are.

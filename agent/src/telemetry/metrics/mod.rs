@@ -10,7 +10,7 @@ mod text;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,6 +20,8 @@ use sidestream_core::{
     ports::TransactionError,
     task::{FailureKind, Sample, SampleValue},
 };
+
+use crate::lock::Held;
 
 pub use self::text::{CONTENT_TYPE, Text};
 
@@ -250,22 +252,22 @@ impl TransformMetrics {
 
     /// Counts a call that failed.
     pub fn failure(&self, kind: FailureKind) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.failures.held();
         *failures.entry(kind).or_default() += 1;
     }
 
     /// Counts records that failed and were passed over in a committed transaction.
     pub fn passed_over(&self, kind: FailureKind, dead_lettered: bool, count: u64) {
-        let mut passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passed_over = self.passed_over.held();
         *passed_over.entry((kind, dead_lettered)).or_default() += count;
     }
 
     /// What it has come to since the start, for those who ask about the transform as a whole.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.failures.held();
         let failures = failures.values().sum();
-        let passed_over = self.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed_over = self.passed_over.held();
         let of = |letters: bool| {
             let of = passed_over.iter().filter(|((_, lettered), _)| *lettered == letters);
             of.map(|(_, count)| count).sum()
@@ -281,7 +283,7 @@ impl TransformMetrics {
 
     /// Counts a swap, by what it came to.
     pub fn swap(&self, outcome: &'static str) {
-        let mut swaps = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut swaps = self.swaps.held();
         *swaps.entry(outcome).or_default() += 1;
     }
 
@@ -301,7 +303,7 @@ impl TransformMetrics {
         if samples.is_empty() {
             return;
         }
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.own.held();
         for Sample { name, value } in samples {
             let known = own.counters.contains_key(name) || own.histograms.contains_key(name);
             if !known && own.counters.len() + own.histograms.len() >= MODULE_NAMES_MAX {
@@ -411,13 +413,13 @@ impl Metrics {
         }
         text.metric(&names::FAILURES);
         for of in &self.transforms {
-            for (kind, count) in &*of.failures.lock().unwrap_or_else(PoisonError::into_inner) {
+            for (kind, count) in &*of.failures.held() {
                 text.sample(&names::FAILURES, &[&of.name, kind.name()], count);
             }
         }
         text.metric(&names::PASSED_OVER);
         for of in &self.transforms {
-            let counts = of.passed_over.lock().unwrap_or_else(PoisonError::into_inner);
+            let counts = of.passed_over.held();
             for (&(kind, dead_lettered), count) in &*counts {
                 let policy = if dead_lettered { "dead_letter" } else { "skip" };
                 text.sample(&names::PASSED_OVER, &[&of.name, kind.name(), policy], count);
@@ -430,7 +432,7 @@ impl Metrics {
     fn write_swaps(&self, text: &mut Text) {
         text.metric(&names::SWAPS);
         for of in &self.transforms {
-            for (outcome, count) in &*of.swaps.lock().unwrap_or_else(PoisonError::into_inner) {
+            for (outcome, count) in &*of.swaps.held() {
                 text.sample(&names::SWAPS, &[&of.name, outcome], count);
             }
         }
@@ -442,7 +444,7 @@ impl Metrics {
 
     fn write_own(&self, text: &mut Text) {
         let own = |of: &TransformMetrics, write: &mut dyn FnMut(&Own)| {
-            write(&of.own.lock().unwrap_or_else(PoisonError::into_inner));
+            write(&of.own.held());
         };
         text.metric(&names::MODULE_COUNTER);
         for of in &self.transforms {
