@@ -223,6 +223,18 @@ impl Scene {
         self.observer.position(&self.all_topics().0, PARTITIONS)
     }
 
+    /// Kills an agent and starts it again so many times, one after the other; each time all partitions
+    /// go on.
+    pub fn kill_in_turn(&mut self, times: usize) -> Result<()> {
+        for round in 0..times {
+            let number = round % self.agents.len();
+            self.agents[number].kill()?;
+            self.agents[number].start()?;
+            self.wait_for_progress()?;
+        }
+        Ok(())
+    }
+
     /// Waits until every partition of every topic that is read has gone on from where it is now:
     /// records of it were processed, which a group's first commits, of where it begins, don't say.
     /// Needs load.

@@ -106,12 +106,7 @@ fn at_least_once_loses_nothing_over_kills() -> Result<()> {
     scene.start_load(16)?;
     scene.start_agents(2)?;
     scene.wait_for_progress()?;
-    for round in 0..4 {
-        let agent = &mut scene.agents[round % 2];
-        agent.kill()?;
-        agent.start()?;
-        scene.wait_for_progress()?;
-    }
+    scene.kill_in_turn(4)?;
     scene.settle()?;
     scene.check().map(drop)
 }

@@ -22,12 +22,7 @@ fn poison_is_passed_over_and_nothing_else_is_over_kills() -> Result<()> {
     scene.start_load(21)?;
     scene.start_agents(2)?;
     scene.wait_for_progress()?;
-    for round in 0..4 {
-        let agent = &mut scene.agents[round % 2];
-        agent.kill()?;
-        agent.start()?;
-        scene.wait_for_progress()?;
-    }
+    scene.kill_in_turn(4)?;
     scene.settle()?;
     scene.check().map(drop)
 }
