@@ -6,8 +6,8 @@ use super::run::METADATA_BYTES_MAX;
 use crate::{
     record::{Batch, Committed, TIMESTAMP_MAX, TaskId, Timestamp, TopicIndex},
     task::{
-        Clock, Cost, Effects, Failure, FailureKind, Failures, Origins, Processor,
-        Produced, Punctuation, Schedule, Setup, Share, State, Stateless, Tally, Task, Turn,
+        Clock, Cost, Effects, Failure, FailureKind, Failures, Origins, Processor, Produced,
+        Punctuation, Schedule, Setup, Share, State, Stateless, Tally, Task, Turn,
     },
     topology::{
         ErrorPolicy, Input, OnError, OnOutOfRange, Reader, Retry, Start, Subtopology, Topic,
