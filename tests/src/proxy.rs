@@ -19,7 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use kafka_protocol::{
+    messages::ResponseHeader,
+    protocol::{Decodable, Encodable, HeaderVersion},
+};
 
 #[cfg(doc)]
 use crate::broker::Options;
@@ -28,6 +32,10 @@ use crate::broker::free_port;
 /// Kinds of requests, each with its API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Api {
+    /// Records that are written.
+    Produce = 0,
+    /// Records that are read.
+    Fetch = 1,
     /// Who coordinates a group or a transactional id.
     FindCoordinator = 10,
     /// A member's sign of life.
@@ -39,8 +47,14 @@ pub enum Api {
 }
 
 impl Api {
-    const ALL: [Self; 4] =
-        [Self::FindCoordinator, Self::Heartbeat, Self::EndTxn, Self::TxnOffsetCommit];
+    const ALL: [Self; 6] = [
+        Self::Produce,
+        Self::Fetch,
+        Self::FindCoordinator,
+        Self::Heartbeat,
+        Self::EndTxn,
+        Self::TxnOffsetCommit,
+    ];
 
     /// The kind of a request, if it is one of these.
     fn of(request: &[u8]) -> Option<Self> {
@@ -63,6 +77,43 @@ pub fn fail(answer: &mut [u8], before_end: usize, error: i16) -> bool {
         }
         _ => false,
     }
+}
+
+/// Changes an answer of the kind `A` to a request, both whole, if `change` says that it did. One that
+/// can't be read stays as it is.
+pub fn edit<A: Decodable + Encodable + HeaderVersion>(
+    request: &[u8],
+    answer: &mut Vec<u8>,
+    change: impl FnOnce(&mut A) -> bool,
+) -> bool {
+    match edited(request, answer, change) {
+        Ok(Some(other)) => {
+            *answer = other;
+            true
+        }
+        Ok(None) | Err(_) => false,
+    }
+}
+
+fn edited<A: Decodable + Encodable + HeaderVersion>(
+    request: &[u8],
+    answer: &[u8],
+    change: impl FnOnce(&mut A) -> bool,
+) -> Result<Option<Vec<u8>>> {
+    let version = request.get(6..).and_then(|rest| rest.first_chunk()).context("no version")?;
+    let version = i16::from_be_bytes(*version);
+    let mut rest = answer.get(4..).context("no length")?;
+    let header = ResponseHeader::decode(&mut rest, A::header_version(version))?;
+    let mut body = A::decode(&mut rest, version)?;
+    if !change(&mut body) {
+        return Ok(None);
+    }
+    let mut other = vec![0; 4];
+    header.encode(&mut other, A::header_version(version))?;
+    body.encode(&mut other, version)?;
+    let length = i32::try_from(other.len() - 4)?;
+    other[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(Some(other))
 }
 
 /// The most bytes of one request or answer that are taken.
@@ -159,6 +210,22 @@ impl Proxy {
         self.shared.plan().to_change.clear();
     }
 
+    /// Holds and changes nothing any more, and counts from zero.
+    pub fn begin_again(&self) {
+        *self.shared.plan() = Plan::default();
+        for count in [&self.shared.held, &self.shared.delivered_late, &self.shared.changed] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Closes all connections that there are; clients may make new ones.
+    pub fn cut(&self) {
+        for connection in self.shared.connections().drain(..) {
+            // One that is closed already is as good.
+            drop(connection.shutdown(Shutdown::Both));
+        }
+    }
+
     /// How many answers were changed.
     #[must_use]
     pub fn changed(&self) -> u64 {
@@ -183,17 +250,17 @@ impl Drop for Proxy {
         self.shared.closed.store(true, Ordering::Relaxed);
         // Wakes the listener; if that fails, it is gone already.
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
-        let connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        for connection in connections.iter() {
-            // One that is closed already is as good.
-            drop(connection.shutdown(Shutdown::Both));
-        }
+        self.cut();
     }
 }
 
 impl Shared {
     fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connections(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long this request is to be held; none if it may go on at once.
@@ -239,7 +306,7 @@ fn serve(shared: &Arc<Shared>, client: TcpStream, target: u16) -> io::Result<()>
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
     {
-        let mut open = shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = shared.connections();
         open.push(client.try_clone()?);
         open.push(broker.try_clone()?);
     }

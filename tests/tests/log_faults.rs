@@ -2,13 +2,26 @@
 
 #[path = "log_faults/answers.rs"]
 mod answers;
+#[path = "log_faults/doubts.rs"]
+mod doubts;
+#[path = "log_faults/identity.rs"]
+mod identity;
+#[path = "log_faults/inputs.rs"]
+mod inputs;
+#[path = "log_faults/metadata.rs"]
+mod metadata;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Deref,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Result;
 use sidestream::kafka::{Admin, Config, Creation, KafkaPorts, NewTopic, Properties};
 use sidestream_core::{
-    ports::{PortError, Ports, SourceEvent, Transaction, TransactionError},
+    ports::{Ports, SourceEvent, Transaction, TransactionError},
     record::{Offset, TopicPartition},
     topology::Topology,
 };
@@ -25,6 +38,45 @@ use sidestream_tests::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the broker behind a proxy stores beside an offset at most, in bytes: enough for the task of a
+/// transform without stores or punctuations.
+const METADATA_BYTES_MAX: usize = 75;
+
+/// The broker behind a proxy that tests share, each alone: what a proxy does it does to all.
+struct Behind {
+    proxy: &'static Proxy,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Deref for Behind {
+    type Target = Proxy;
+
+    fn deref(&self) -> &Proxy {
+        self.proxy
+    }
+}
+
+/// Waits until no other test has it.
+fn behind_proxy() -> Behind {
+    static ALONE: Mutex<()> = Mutex::new(());
+    static SHARED: OnceLock<(Proxy, Cluster)> = OnceLock::new();
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (proxy, _) = SHARED.get_or_init(|| {
+        let proxy = Proxy::start().expect("a port is free");
+        let mut options = Options::behind(&proxy);
+        options.properties = [
+            ("group.min.session.timeout.ms", "1000".to_owned()),
+            ("offset.metadata.max.bytes", METADATA_BYTES_MAX.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        let cluster = Cluster::start(&options);
+        (proxy, cluster.expect("the tests need a broker; `./dev setup` fetches it"))
+    });
+    proxy.begin_again();
+    Behind { proxy, _alone: alone }
+}
 
 /// The contract's topology with topics of its own, and a configuration of its own.
 fn set_up(bootstrap: &str) -> Result<(Config, Topology)> {
@@ -69,8 +121,7 @@ fn seen(bootstrap: &str, topology: &Topology) -> Result<Vec<String>> {
 
 #[test]
 fn a_late_end_leaves_the_outcome_unknown_and_hurts_no_later_transaction() -> Result<()> {
-    let proxy = Proxy::start()?;
-    let _cluster = Cluster::start(&Options::behind(&proxy))?;
+    let proxy = behind_proxy();
     let (config, topology) = set_up(&proxy.bootstrap())?;
     let mut member = owner(&config, &topology)?;
     member.commit(&transaction(&member, "first", 1)).unwrap();
@@ -90,8 +141,7 @@ fn a_late_end_leaves_the_outcome_unknown_and_hurts_no_later_transaction() -> Res
 fn an_end_that_was_carried_out_and_yet_refused_is_not_taken_as_an_abort() -> Result<()> {
     /// UNKNOWN_PRODUCER_ID, which tells a client to abort.
     const ERROR: i16 = 59;
-    let proxy = Proxy::start()?;
-    let _cluster = Cluster::start(&Options::behind(&proxy))?;
+    let proxy = behind_proxy();
     let (config, topology) = set_up(&proxy.bootstrap())?;
     let mut member = owner(&config, &topology)?;
     member.commit(&transaction(&member, "first", 1)).unwrap();
@@ -143,25 +193,6 @@ fn a_broker_that_is_away_is_waited_for_and_said_so() -> Result<()> {
     assert_eq!(committed, Some(1));
     member.commit(&transaction(&member, "second", 2)).unwrap();
     assert_eq!(seen(&cluster.bootstrap(), &topology)?, ["first", "second"]);
-    Ok(())
-}
-
-#[test]
-fn a_second_process_of_one_identity_ends_the_first_with_a_remedy() -> Result<()> {
-    let (config, topology) = set_up(&broker::shared().bootstrap())?;
-    let mut first = owner(&config, &topology)?;
-    let mut second = owner(&config, &topology)?;
-    let told = wait::until("the end of the first", PATIENCE, || {
-        match first.ports.source.poll(Duration::from_millis(50), &mut Vec::new()) {
-            Err(PortError::Fatal(message)) => Ok(Some(message)),
-            Err(error) => anyhow::bail!("{error}"),
-            Ok(()) => Ok(None),
-        }
-    })?;
-    assert!(told.contains("identity"), "{told}");
-    let result = first.commit(&transaction(&first, "lost", 1));
-    assert!(result.is_err(), "{result:?}");
-    second.commit_offset(input(0), 1).unwrap();
     Ok(())
 }
 

@@ -39,6 +39,9 @@ pub struct Config {
     pub commit_timeout: Duration,
     /// How long any other call may block.
     pub request_timeout: Duration,
+    /// For how long after a lost connection, or after it has joined anew, a member that is fenced may
+    /// be so by its own requests of before: as long as brokers may be away.
+    pub rejoin_time_max: Duration,
     /// What a producer takes as one message, its framing included.
     pub message_bytes_max: u64,
     /// Bytes that the queues and buffers of all workers' clients hold together at most.
@@ -62,6 +65,7 @@ impl Default for Config {
             transaction_timeout: Duration::from_secs(10),
             commit_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
+            rejoin_time_max: Duration::from_secs(60),
             message_bytes_max: 1_000_000,
             queue_bytes_max: 64 << 20,
             read_headers: true,

@@ -27,10 +27,8 @@ const BATCH_MESSAGES_MAX: usize = 4_096;
 /// How long a leave may take before it is left to the session's timeout.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For how long after it has joined anew a member may be fenced by what the one before it has asked
-/// for: as long as brokers may be away.
-const REJOIN_TIME_MAX: Duration = Duration::from_secs(60);
-/// How often in a row: two processes with one identity must not take turns for ever.
+/// How often in a row a member joins anew: two processes with one identity must not take turns for
+/// ever.
 const REJOINS_MAX: u32 = 5;
 
 /// The group member of a worker.
@@ -155,12 +153,12 @@ impl Consumer {
         let context = self.client.client().context();
         // Brokers close what is idle for some minutes; that has nothing to do with a join.
         let has_lost_a_connection = context.closed_connections() != self.connections_at_assignment
-            && context.last_closed().is_some_and(|since| since < REJOIN_TIME_MAX);
+            && context.last_closed().is_some_and(|since| since < self.config.rejoin_time_max);
         // Brokers that were away may read what the client before this one had asked them for only
         // after this one has joined.
-        let by_the_one_before = self
-            .rejoined
-            .is_some_and(|(at, times)| at.elapsed() < REJOIN_TIME_MAX && times < REJOINS_MAX);
+        let by_the_one_before = self.rejoined.is_some_and(|(at, times)| {
+            at.elapsed() < self.config.rejoin_time_max && times < REJOINS_MAX
+        });
         has_lost_its_session || has_lost_a_connection || by_the_one_before
     }
 
@@ -185,7 +183,8 @@ impl Consumer {
     fn join_anew(&mut self) -> Result<(), PortError> {
         self.client = subscribed(&self.config, self.worker, &self.topics)?;
         (self.rejoining, self.pending) = (false, None);
-        let before = self.rejoined.filter(|(at, _)| at.elapsed() < REJOIN_TIME_MAX);
+        let time_max = self.config.rejoin_time_max;
+        let before = self.rejoined.filter(|(at, _)| at.elapsed() < time_max);
         self.rejoined = Some((Instant::now(), before.map_or(0, |(_, times)| times) + 1));
         self.connections_at_assignment = 0;
         self.was_assigned = false;

@@ -1,7 +1,6 @@
 //! Brokers that answer what is rare: each answer comes through a proxy, which makes it so.
 
 use std::{
-    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,16 +9,23 @@ use std::{
 };
 
 use anyhow::Result;
-use sidestream::kafka::Config;
-use sidestream_core::ports::TransactionError;
+use kafka_protocol::{
+    messages::{BrokerId, FindCoordinatorResponse},
+    protocol::StrBytes,
+};
+use sidestream::kafka::{Config, Properties};
+use sidestream_core::{
+    ports::{Transaction, TransactionError},
+    record::{Offset, Outputs},
+};
 use sidestream_sim::contract::log::{OUTPUT, member::input};
 use sidestream_tests::{
     broker::{Cluster, Options},
-    proxy::{self, Api, Proxy},
+    proxy::{self, Api},
     topics, wait,
 };
 
-use super::{PATIENCE, owner, seen, set_up, transaction};
+use super::{PATIENCE, behind_proxy, owner, seen, set_up, transaction};
 
 const FENCED_INSTANCE_ID: i16 = 82;
 /// How many bytes before its end the answer to a transaction's offsets has the error of its only
@@ -30,11 +36,7 @@ const OFFSETS_ERROR: usize = 5;
 #[test]
 fn a_member_whose_session_times_out_is_fenced_by_itself_and_joins_anew() -> Result<()> {
     const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-    let proxy = Proxy::start()?;
-    let mut options = Options::behind(&proxy);
-    let shortest = ("group.min.session.timeout.ms", "1000");
-    options.properties.push((shortest.0.to_owned(), shortest.1.to_owned()));
-    let _cluster = Cluster::start(&options)?;
+    let proxy = behind_proxy();
     let (config, topology) = set_up(&proxy.bootstrap())?;
     let config = Config { session_timeout: Duration::from_secs(2), ..config };
     let mut member = owner(&config, &topology)?;
@@ -63,8 +65,7 @@ fn a_member_whose_session_times_out_is_fenced_by_itself_and_joins_anew() -> Resu
 #[test]
 fn refused_offsets_and_a_refused_abort_cost_a_transaction_and_nothing_else() -> Result<()> {
     const INVALID_TXN_STATE: i16 = 48;
-    let proxy = Proxy::start()?;
-    let _cluster = Cluster::start(&Options::behind(&proxy))?;
+    let proxy = behind_proxy();
     let (config, topology) = set_up(&proxy.bootstrap())?;
     let mut member = owner(&config, &topology)?;
     member.commit(&transaction(&member, "first", 1)).unwrap();
@@ -100,14 +101,16 @@ fn refused_offsets_and_a_refused_abort_cost_a_transaction_and_nothing_else() -> 
 fn offsets_whose_coordinator_is_not_to_be_found_cost_a_producer() -> Result<()> {
     /// What a commit may take, and what the client's call may take beyond it, and as much again.
     const BOUND: Duration = Duration::from_secs(8);
-    let proxy = Proxy::start()?;
-    let _cluster = Cluster::start(&Options::behind(&proxy))?;
+    let proxy = behind_proxy();
     let (config, topology) = set_up(&proxy.bootstrap())?;
     let mut member = owner(&config, &topology)?;
     proxy.change(Api::FindCoordinator, u32::MAX, is_elsewhere);
     let began = Instant::now();
     let result = member.commit(&transaction(&member, "first", 1));
-    assert!(matches!(result, Err(TransactionError::Unknown(_))), "{result:?}");
+    assert!(
+        matches!(&result, Err(TransactionError::Unknown(why)) if why.contains("does not come back")),
+        "{result:?}"
+    );
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
     assert!(proxy.changed() > 0);
     proxy.change_nothing();
@@ -119,25 +122,69 @@ fn offsets_whose_coordinator_is_not_to_be_found_cost_a_producer() -> Result<()> 
 }
 
 /// Makes a broker that is nowhere the coordinator of a group. A request ends with what is looked
-/// for, a group (0) or a transactional id (1). An answer goes on, after its length and the
-/// correlation id, with the time to wait (4 bytes), the error (2), a message (2 and its length), the
-/// broker's id (4), its host's name (2 and its length) and port (4).
+/// for: a group (0) or a transactional id (1).
 fn is_elsewhere(request: &[u8], answer: &mut Vec<u8>) -> bool {
-    const MESSAGE: usize = 14;
-    const ID: i32 = 99;
-    const PORT: i32 = 1;
-    let length = answer.get(MESSAGE..).and_then(|rest| rest.first_chunk());
-    let (Some(0), Some(length)) = (request.last(), length) else { return false };
-    let id = MESSAGE + 2 + usize::try_from(i16::from_be_bytes(*length)).unwrap_or(0);
-    let host = Ipv4Addr::LOCALHOST.to_string();
-    answer.truncate(id);
-    answer.extend(ID.to_be_bytes());
-    answer.extend(u16::try_from(host.len()).expect("it is short").to_be_bytes());
-    answer.extend(host.as_bytes());
-    answer.extend(PORT.to_be_bytes());
-    let length = i32::try_from(answer.len() - 4).expect("it is short");
-    answer[..4].copy_from_slice(&length.to_be_bytes());
-    true
+    const GROUP: u8 = 0;
+    request.last() == Some(&GROUP)
+        && proxy::edit::<FindCoordinatorResponse>(request, answer, |answer| {
+            (answer.node_id, answer.port) = (BrokerId(99), 1);
+            answer.host = StrBytes::from_static_str("127.0.0.1");
+            true
+        })
+}
+
+#[test]
+fn a_gap_in_the_numbers_of_records_costs_a_transaction_and_nothing_else() -> Result<()> {
+    /// The abort may come before the client has made its second request: it is tried again.
+    const ROUNDS_MAX: usize = 50;
+    let proxy = behind_proxy();
+    // One request is on its way, and the next one is made and waits.
+    let producer = [("max.in.flight", "1"), ("linger.ms", "0")];
+    let producer = producer.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let (config, topology) = set_up(&proxy.bootstrap())?;
+    let config = Config { producer: Properties::from(producer), ..config };
+    let mut member = owner(&config, &topology)?;
+    let mut committed = Vec::new();
+    let gap = loop {
+        let round = committed.len() / 2 + 1;
+        assert!(round <= ROUNDS_MAX, "no gap in {ROUNDS_MAX} rounds");
+        let value = round.to_string();
+        let both = Transaction {
+            outputs: outputs(&[0, 1], &value),
+            ..transaction(&member, &value, Offset::try_from(round)?)
+        };
+        let result = member.commit(&both);
+        committed.extend([value.clone(), value]);
+        if let Err(TransactionError::Aborted(why)) = &result {
+            let why = why.clone();
+            member.commit(&both).unwrap();
+            break why;
+        }
+        result.unwrap();
+        let held = proxy.held();
+        proxy.hold(Api::Produce, 1, Duration::from_millis(200));
+        member.ports.sink.produce(&outputs(&[0, 1], "dropped")).unwrap();
+        wait::until_true("request", PATIENCE, || Ok(proxy.held() > held))?;
+        member.abort();
+    };
+    assert!(gap.contains("sequence"), "{gap}");
+    let mut seen = seen(&proxy.bootstrap(), &topology)?;
+    seen.sort_by_key(|value| value.parse::<usize>().unwrap_or(0));
+    assert_eq!(seen, committed);
+    Ok(())
+}
+
+/// A record for each of these partitions.
+fn outputs(partitions: &[i32], value: &str) -> Outputs {
+    let mut outputs = Outputs::default();
+    for &partition in partitions {
+        outputs.topics.push(OUTPUT);
+        outputs.partitions.push(partition);
+        outputs.timestamps.push(1_000);
+        outputs.keys.push(Some(b"key"));
+        outputs.values.push(Some(value.as_bytes()));
+    }
+    outputs
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod processor;
 mod queue;
 mod routing;
 mod run;
+#[cfg(test)]
+mod schedules_tests;
 mod state;
 mod store;
 mod tally;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What brokers store beside an offset at most (their `offset.metadata.max.bytes`).
-const METADATA_BYTES_MAX: usize = 4_096;
+pub(super) const METADATA_BYTES_MAX: usize = 4_096;
 
 /// An open task: its state can be read and written.
 pub(crate) struct Task<P> {
@@ -157,10 +157,7 @@ impl<P: Processor> Task<P> {
                 let schedules = &made.setup().schedules;
                 self.open.time.schedule(transform, schedules, turn.wall_clock);
                 let mark = self.origins.mark(self.topology.subtopology(self.id), 0);
-                let bytes = self.open.time.encoded_bytes_max() + mark.len();
-                if bytes > METADATA_BYTES_MAX {
-                    return Err(too_many_schedules(bytes));
-                }
+                check_schedules(&self.open.time, &mark)?;
                 *processor = Some(made);
                 self.used[transform] = false;
             }
@@ -174,7 +171,10 @@ impl<P: Processor> Task<P> {
         if let Some(made) = &processor {
             self.open.time.schedule(transform, &made.setup().schedules, wall);
         }
-        self.processors[transform] = processor;
+        // One that asks for too much is refused when it is made again to work.
+        let mark = self.origins.mark(self.topology.subtopology(self.id), 0);
+        let fits = check_schedules(&self.open.time, &mark).is_ok();
+        self.processors[transform] = processor.filter(|_| fits);
         self.used[transform] = false;
     }
 
@@ -419,12 +419,17 @@ impl<P: Processor> Task<P> {
     }
 }
 
-fn too_many_schedules(bytes: usize) -> Failure {
+/// Whether brokers take what is stored beside a task's first offset, which ends with a mark.
+fn check_schedules(time: &TaskTime, mark: &str) -> Result<(), Failure> {
+    let bytes = time.encoded_bytes_max() + mark.len();
+    if bytes <= METADATA_BYTES_MAX {
+        return Ok(());
+    }
     let message = format!(
         "the modules of its task ask for so many punctuations that what is stored beside an offset \
          may come to {bytes} bytes, and brokers take {METADATA_BYTES_MAX}: let them ask for fewer"
     );
-    Failure { kind: FailureKind::Initialise, record: None, message }
+    Err(Failure { kind: FailureKind::Initialise, record: None, message })
 }
 
 impl From<StoreError> for Failure {
