@@ -22,7 +22,7 @@ mod odd;
 mod pipeline;
 mod plan;
 mod poison;
-mod prng;
+pub mod prng;
 mod refusals;
 mod run;
 mod slow;
