@@ -61,6 +61,9 @@ impl Teller {
                 }
             }
             Notice::Moved { task, reason } => warn!(worker, %task, reason, "going on after a gap"),
+            Notice::Skipped { task, reason, .. } => {
+                warn!(worker, %task, reason, "records are left out");
+            }
             Notice::Swapped { transform, version } => {
                 let transform = self.transform(transform);
                 info!(worker, transform, version, "another version has taken over");
