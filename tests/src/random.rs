@@ -3,29 +3,27 @@
 
 use std::{ops::Range, time::Duration};
 
-/// SplitMix64, by Sebastiano Vigna; public domain.
+use sidestream_sim::prng::Prng;
+
+/// The simulator's numbers, drawn as tests of the whole need them.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random(Prng);
 
 impl Random {
     /// Numbers that depend on `seed` alone.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Prng::new(seed))
     }
 
     /// Any number.
     pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     /// A number in a range, which must not be empty.
     pub const fn within(&mut self, range: Range<u64>) -> u64 {
-        range.start + self.next() % (range.end - range.start)
+        range.start + self.0.below(range.end - range.start)
     }
 
     /// A time below `limit`.
@@ -35,7 +33,7 @@ impl Random {
 
     /// True once in `odds` times.
     pub const fn once_in(&mut self, odds: u64) -> bool {
-        self.within(0..odds) == 0
+        self.0.one_in(odds)
     }
 
     /// One of some things; small numbers are drawn more often than large ones, so that some keys

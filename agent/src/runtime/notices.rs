@@ -67,6 +67,9 @@ impl Teller {
                 }
             }
             Notice::Moved { task, reason } => warn!(worker, %task, reason, "going on after a gap"),
+            Notice::Skipped { task, reason, .. } => {
+                warn!(worker, %task, reason, "records are left out");
+            }
             Notice::Swapped { transform, version } => {
                 let (transform, module) = (self.transform(transform), self.board.names.of(version));
                 info!(worker, transform, module, "another version has taken over");

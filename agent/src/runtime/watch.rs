@@ -123,6 +123,9 @@ impl Watcher {
             }
             Notice::Held { task, reason } => self.held(*task, reason),
             Notice::Moved { task, reason } => self.event(Some(*task), "task_moved", reason),
+            Notice::Skipped { task, reason, .. } => {
+                self.event(Some(*task), "task_skipped", reason);
+            }
             Notice::Swapped { transform, version } => self.swapped(*transform, *version, None),
             Notice::Reverted { transform, version, reason } => {
                 self.swapped(*transform, *version, Some(reason));

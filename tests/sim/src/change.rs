@@ -90,12 +90,7 @@ impl Run {
     pub(crate) fn change(&mut self, step: u64) {
         let change = self.world.lock().plan.change.clone();
         let Some(change) = change.filter(|change| change.step == step) else { return };
-        let mut state = self.world.lock();
-        (0..state.pods.len()).for_each(|pod| state.kill(pod));
-        self.crew.bury(&state);
-        self.current.fill(None);
-        drop(state);
-        self.settle();
+        self.vacate();
         let mut state = self.world.lock();
         let old = Arc::clone(&state.plan);
         let mut plan = old.as_ref().clone();
@@ -115,9 +110,7 @@ impl Run {
         state.before =
             Some(Before { topology: Arc::clone(&old.topology), offsets, same_schedules });
         // The group forgets them: one that knew them would give each what it had before.
-        let session = plan.timeouts.session;
-        state.pass(session + 2);
-        state.pass(1);
+        state.forget_members();
         state.plan = Arc::new(plan);
         state.cluster.subscribe(&new);
         let disks = state.disks.iter_mut().chain(self.snapshot.as_mut());

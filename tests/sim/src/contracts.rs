@@ -10,7 +10,7 @@ use sidestream_core::{
     ports::Ports,
     record::{Batch, NO_TIMESTAMP, Outputs, Records, TaskId, TopicPartition},
     task::StateStore,
-    topology::{OnOutOfRange, Store, Subtopology, Topology},
+    topology::{OnOutOfRange, Start, Store, Subtopology, Topology},
     worker::Environment,
 };
 
@@ -164,6 +164,7 @@ fn user_code_keeps_its_contract() {
         stream_punctuation: Some(100),
         wall_punctuation: Some(100),
         policies: Policies::default(),
+        starts: [Start::Earliest; 2],
         on_out_of_range: OnOutOfRange::Fail,
     };
     let world = calm_world(pipeline::topology(&shape));

@@ -136,6 +136,7 @@ impl Crew {
             Ok(Ok(report)) => {
                 let done = report.done;
                 observe(&mut world.lock(), owner, &report, rests);
+                world.lock().told_of_skips(owner, &report.notices);
                 world.lock().turned(owner, &report.notices, rests);
                 self.hold_to_ledger(world, owner, &worker, &report);
                 let alive = world.lock().pods[pod].alive;
@@ -147,8 +148,9 @@ impl Crew {
                 let mut state = world.lock();
                 state.note(pod, format_args!("fails: {error}"));
                 // A process that was replaced may have taken the identity back before its end.
-                let fenced = error.to_string().contains(FENCED);
-                if !state.faulty && !fenced {
+                let text = error.to_string();
+                let is_right = text.contains(FENCED) || state.may_end(&text);
+                if !state.faulty && !is_right {
                     state.violate(format_args!("p{pod} fails without a fault: {error}"));
                 }
                 state.kill(pod);

@@ -217,12 +217,18 @@ impl StateStore for SimStore {
 
     fn flush(&mut self) -> Result<(), StoreError> {
         self.world.point(self.pod, "store.flush");
-        self.world.lock().files(self.pod, self.task).sync();
+        let mut state = self.world.lock();
+        let rate = state.faults().flush;
+        if state.prng.one_in(rate) {
+            return Err(full());
+        }
+        state.files(self.pod, self.task).sync();
         Ok(())
     }
 }
 
-fn full() -> StoreError {
+/// Why nothing can be written.
+pub(crate) fn full() -> StoreError {
     StoreError::Failed("no space left on device".to_owned())
 }
 

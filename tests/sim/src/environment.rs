@@ -7,7 +7,12 @@ use sidestream_core::{
     worker::Environment,
 };
 
-use crate::{disk::SimStore, guest::SimProcessor, swap::Owner, world::World};
+use crate::{
+    disk::{SimStore, full},
+    guest::SimProcessor,
+    swap::Owner,
+    world::World,
+};
 
 /// The environment of a worker.
 pub(crate) struct SimEnvironment {
@@ -21,7 +26,11 @@ impl Environment for SimEnvironment {
     fn open(&mut self, task: TaskId) -> Result<Box<dyn StateStore>, StoreError> {
         self.world.point(self.owner.pod, "store.open");
         let mut state = self.world.lock();
-        let disk = state.pods[self.owner.pod].disk;
+        let (disk, rate) = (state.pods[self.owner.pod].disk, state.faults().open);
+        if state.prng.one_in(rate) && state.strike(task) {
+            state.note(self.owner.pod, format_args!("{task} can't be opened"));
+            return Err(full());
+        }
         if !state.pods[self.owner.pod].open.insert(task) {
             return Err(StoreError::Busy);
         }
@@ -30,10 +39,11 @@ impl Environment for SimEnvironment {
         Ok(Box::new(SimStore { world: self.world.clone(), pod: self.owner.pod, task }))
     }
 
-    fn close(&mut self, task: TaskId, store: Box<dyn StateStore>) {
+    fn close(&mut self, task: TaskId, mut store: Box<dyn StateStore>) {
+        let flushed = store.flush();
         drop(store);
         let mut state = self.world.lock();
-        state.note(self.owner.pod, format_args!("{task} closed"));
+        state.note(self.owner.pod, format_args!("{task} closed, flushed: {flushed:?}"));
         if !state.pods[self.owner.pod].open.remove(&task) {
             state.violate(format_args!("{task} was closed without being open"));
         }

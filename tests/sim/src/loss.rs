@@ -5,17 +5,63 @@ use std::collections::BTreeSet;
 
 use sidestream_core::{
     record::{Committed, Offset, TaskId, TopicIndex, TopicPartition},
-    topology::{OnOutOfRange, TopicKind},
+    topology::{Input, OnOutOfRange, TopicKind},
     worker::TaskState,
 };
 
 use crate::{
+    change,
     cluster::{LogRecord, PartitionLog},
     disk::Disk,
-    plan::Loss,
+    plan::index_of,
     run::Run,
     world::State,
 };
+
+/// What is lost at the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// A changelog is deleted, created again, and filled with what others wrote.
+    Recreated,
+    /// Its last records are lost, by the election of a leader that lacked them.
+    Truncated,
+    /// Its first records are deleted, though it should only be compacted.
+    Expired,
+    /// It is deleted and created again, and so are the disks.
+    Vanished,
+    /// The group's offsets of an input are reset to its beginning, or have expired.
+    Offsets,
+    /// An input is deleted and created again.
+    InputRecreated,
+    /// Records of an input are deleted before they are read.
+    InputExpired,
+    /// The last records of an input are lost.
+    InputCut,
+    /// An input gets more partitions.
+    InputGrown,
+}
+
+/// Where a loss happens: what is lost of changelogs, while nobody looks; what is lost of inputs and
+/// offsets, in other seeds.
+const LOST: [Loss; 3] = [Loss::Recreated, Loss::Truncated, Loss::Expired];
+const LOST_ELSE: [Loss; 5] =
+    [Loss::Vanished, Loss::Offsets, Loss::InputRecreated, Loss::InputExpired, Loss::InputCut];
+
+/// What is lost in a seed, if something is.
+pub(crate) fn draw(seed: u64) -> Option<Loss> {
+    if change::is_drawn(seed) {
+        return None;
+    }
+    match seed % LOSSES {
+        0 => Some(LOST[index_of(seed / LOSSES, LOST.len())]),
+        3 => Some(Loss::InputGrown),
+        7 | 13 | 19 => Some(LOST_ELSE[index_of(seed / 6, LOST_ELSE.len())]),
+        _ => None,
+    }
+}
+
+/// Of so many seeds, one ends with the loss of a changelog, and three with other losses.
+const LOSSES: u64 = 25;
 
 /// How many turns the workers have to find out.
 const TURNS: u64 = 900;
@@ -24,6 +70,9 @@ impl Run {
     /// Everybody dies (or not, where that makes a difference), something is lost, and everybody
     /// comes back. Each step of a store is held against what is left (`State::check_apply`).
     pub(crate) fn lose(&mut self, loss: Loss) {
+        if loss == Loss::InputGrown {
+            return self.grow();
+        }
         let are_there = matches!(loss, Loss::InputRecreated | Loss::InputExpired)
             && self.world.lock().prng.coin();
         if !are_there {
@@ -41,6 +90,7 @@ impl Run {
             Loss::Vanished => state.lose_changelog(loss),
             Loss::Offsets => state.reset_offsets(),
             Loss::InputRecreated | Loss::InputExpired | Loss::InputCut => state.lose_input(loss),
+            Loss::InputGrown => {}
         }
         let has_new_disks = loss == Loss::Vanished || state.prng.coin();
         if loss == Loss::Recreated && !has_new_disks && self.disks.len() == 1 {
@@ -136,7 +186,12 @@ impl State {
         let tasks: Vec<TaskId> =
             self.tasks().into_iter().filter(|task| task.subtopology == own).collect();
         for &task in &tasks {
-            if plan.config.exactly_once && self.has_offset(task) && self.has_counted(task) {
+            let is_told = !expired || self.is_told_of_expiry(task);
+            if plan.config.exactly_once
+                && is_told
+                && self.has_offset(task)
+                && self.has_counted(task)
+            {
                 self.must_stop.insert(task);
             }
         }
@@ -158,6 +213,20 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Whether a task with state must find out that its offsets are gone: its inputs would begin
+    /// with what it has seen, or, as far as is known, beyond it.
+    fn is_told_of_expiry(&self, task: TaskId) -> bool {
+        let inputs = &self.plan.topology.subtopology(task).inputs;
+        let begin = |input: &Input| {
+            let partition = TopicPartition::new(input.topic, task.partition);
+            let committed = self.cluster.group.offsets.get(&partition).map_or(0, |at| at.offset);
+            (self.cluster.partition(partition).start_of(input.start), committed)
+        };
+        let begins: Vec<(Offset, Offset)> = inputs.iter().map(begin).collect();
+        let is_beyond = matches!(begins.as_slice(), [(begin, committed)] if begin > committed);
+        is_beyond || begins.iter().all(|(begin, _)| *begin == 0)
     }
 
     /// An external input is created again, or loses records: all partitions of it.
@@ -222,7 +291,7 @@ impl State {
     }
 
     /// Whether a task's state stands for a record of its inputs.
-    fn has_counted(&self, task: TaskId) -> bool {
+    pub(crate) fn has_counted(&self, task: TaskId) -> bool {
         let counts = &self.plan.topology.subtopology(task).stores[0];
         let log = self.cluster.partition(TopicPartition::new(counts.changelog, task.partition));
         let of_user = |key: &[u8]| !key.starts_with(b"#");

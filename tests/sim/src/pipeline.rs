@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     pub(crate) wall_punctuation: Option<u64>,
     /// What transforms do about records that fail for good.
     pub(crate) policies: Policies,
+    /// Where the inputs begin.
+    pub(crate) starts: [Start; 2],
     /// What becomes of an input that can't be read on.
     pub(crate) on_out_of_range: OnOutOfRange,
 }
@@ -43,6 +45,7 @@ impl Shape {
             stream_punctuation: some(prng, 5, 300),
             wall_punctuation: some(prng, 20, 800),
             policies: Policies::default(),
+            starts: [Start::Earliest; 2],
             on_out_of_range: OnOutOfRange::Fail,
         }
     }
@@ -152,7 +155,7 @@ fn first_stage(builder: &mut Builder<'_>, shape: &Shape, next: Option<TopicIndex
         .zip(0u32..)
         .map(|(place, input)| Input {
             topic: builder.topic(&format!("in{place}"), shape.partitions, TopicKind::External),
-            start: Start::Earliest,
+            start: shape.starts[place],
             on_out_of_range: shape.on_out_of_range,
             readers: readers(input),
         })

@@ -12,8 +12,10 @@ use sidestream_core::{
 use crate::{
     change::{self, Change},
     cluster::LogRecord,
+    loss::{self, Loss},
     odd,
     pipeline::{self, Shape},
+    places,
     poison::Policies,
     prng::Prng,
     refusals::Refusals,
@@ -55,6 +57,10 @@ pub(crate) struct Faults {
     pub(crate) initialise: u64,
     /// A read of a store finds damage.
     pub(crate) corrupt: u64,
+    /// A store can't be opened for a while.
+    pub(crate) open: u64,
+    /// One that is closed can't be flushed.
+    pub(crate) flush: u64,
     /// A changelog is compacted.
     pub(crate) compact: u64,
     /// A partition gets a new leader.
@@ -76,44 +82,6 @@ pub(crate) struct Arrival {
     pub(crate) records: Vec<LogRecord>,
     /// `None` without a transaction, else whether it commits.
     pub(crate) transaction: Option<bool>,
-}
-
-/// What is lost at the end of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
-    /// A changelog is deleted, created again, and filled with what others wrote.
-    Recreated,
-    /// Its last records are lost, by the election of a leader that lacked them.
-    Truncated,
-    /// Its first records are deleted, though it should only be compacted.
-    Expired,
-    /// It is deleted and created again, and so are the disks.
-    Vanished,
-    /// The group's offsets of an input are reset to its beginning, or have expired.
-    Offsets,
-    /// An input is deleted and created again.
-    InputRecreated,
-    /// Records of an input are deleted before they are read.
-    InputExpired,
-    /// The last records of an input are lost.
-    InputCut,
-}
-
-/// Where a loss happens: what is lost of changelogs, while nobody looks; what is lost of inputs and
-/// offsets, in other seeds.
-const LOST: [Loss; 3] = [Loss::Recreated, Loss::Truncated, Loss::Expired];
-const LOST_ELSE: [Loss; 5] =
-    [Loss::Vanished, Loss::Offsets, Loss::InputRecreated, Loss::InputExpired, Loss::InputCut];
-
-fn loss_of(seed: u64) -> Option<Loss> {
-    if change::is_drawn(seed) {
-        return None;
-    }
-    match seed % LOSSES {
-        0 => Some(LOST[index_of(seed / LOSSES, LOST.len())]),
-        7 | 13 | 19 => Some(LOST_ELSE[index_of(seed / 6, LOST_ELSE.len())]),
-        _ => None,
-    }
 }
 
 /// What a seed decides.
@@ -141,6 +109,8 @@ pub(crate) struct Plan {
     pub(crate) swaps: Vec<Planned>,
     /// What the pipeline becomes.
     pub(crate) change: Option<Change>,
+    /// At which step an operator leaves records out.
+    pub(crate) skip_at: Option<u64>,
     /// Records that always fail and stop their task, by partition and place among its records (aborted ones too).
     pub(crate) poison: BTreeSet<Vec<u8>>,
     /// Failures by chance say which record failed, and a task has no more attempts than one record
@@ -171,6 +141,7 @@ impl Plan {
         plan.poison = [b"poison".to_vec()].into();
         plan.swaps.clear();
         plan.change = None;
+        plan.skip_at = None;
         plan.loss = None;
         plan.named = false;
         plan.leak = None;
@@ -230,6 +201,7 @@ impl Plan {
             steps,
             swaps,
             change: None,
+            skip_at: None,
             shape,
             topology,
             arrivals,
@@ -243,6 +215,10 @@ impl Plan {
         };
         if change::is_drawn(seed) {
             change::draw(seed, &mut plan);
+        }
+        plan.skip_at = places::skip_at(&plan);
+        if plan.config.attempts_max == ATTEMPTS_MAX && plan.slow.is_none() {
+            (plan.faults.open, plan.faults.flush) = disk_faults(seed);
         }
         plan
     }
@@ -262,6 +238,9 @@ impl Plan {
 /// The pipeline of a run, whether its failures may name no record, and what is lost in the end.
 fn shape(seed: u64, prng: &mut Prng) -> (Shape, bool, Option<Loss>) {
     let mut shape = Shape::draw(prng);
+    if seed % AT_LEAST_ONCE != AT_LEAST_ONCE - 1 {
+        shape.starts = places::starts(seed);
+    }
     if seed % POLICIES == 1 && !change::is_drawn(seed) {
         shape.policies = Policies::draw(seed);
     }
@@ -269,7 +248,7 @@ fn shape(seed: u64, prng: &mut Prng) -> (Shape, bool, Option<Loss>) {
     if nameless {
         shape.does_not_punctuate(); // What a record and that did could not be told apart.
     }
-    let loss = loss_of(seed);
+    let loss = loss::draw(seed);
     if loss.is_some() && seed.is_multiple_of(3) {
         shape.on_out_of_range = [OnOutOfRange::Earliest, OnOutOfRange::Latest][index_of(seed, 2)];
     }
@@ -338,9 +317,6 @@ const NAMED: u64 = 5;
 /// How often a record fails by chance at most.
 pub(crate) const FAILURES_MAX: u32 = 2;
 
-/// Of so many seeds, one ends with the loss of a changelog, and three with other losses.
-const LOSSES: u64 = 25;
-
 /// Without transactions nothing keeps a member that stood still from overwriting what others wrote
 /// meanwhile; so here nobody stands still, and rebalances wait for all.
 fn without_transactions(timeouts: &mut Timeouts, config: &mut Config, faults: &mut Faults) {
@@ -353,7 +329,7 @@ fn without_transactions(timeouts: &mut Timeouts, config: &mut Config, faults: &m
 /// Longer than any run.
 const NEVER: u64 = 1 << 40;
 
-fn index_of(number: u64, length: usize) -> usize {
+pub(crate) fn index_of(number: u64, length: usize) -> usize {
     usize::try_from(number % length as u64).expect("below a length")
 }
 
@@ -367,11 +343,22 @@ fn config(prng: &mut Prng, timeouts: &Timeouts) -> Config {
         batch_records_max: prng.between(1, 24).try_into().expect("small"),
         buffered_bytes_max: prng.between(100, 5_000).try_into().expect("small"),
         idle_max: Duration::from_millis(if prng.coin() { 0 } else { prng.between(1, 60) }),
-        attempts_max: 60,
+        attempts_max: ATTEMPTS_MAX,
         retry_backoff: Duration::from_millis(prng.between(1, 30)),
         position_age_max: Duration::from_millis(POSITION_AGE_MAX),
         purge_interval: Duration::from_millis(prng.between(20, 400)),
     }
+}
+
+/// How often what fails by chance may do so, where nothing else is to be seen.
+pub(crate) const ATTEMPTS_MAX: u32 = 60;
+
+/// How often a disk has no room when a store is opened, and when it is flushed. Drawn by itself, as
+/// are pauses.
+fn disk_faults(seed: u64) -> (u64, u64) {
+    let mut prng = Prng::new(seed ^ 0xD15C);
+    let (open, flush) = (prng.between(2, 12), prng.between(1, 6));
+    (if prng.one_in(3) { open } else { 0 }, if prng.one_in(3) { flush } else { 0 })
 }
 
 /// Stands for half of a changelog's `delete.retention.ms`, scaled down to a run's length.
@@ -406,6 +393,8 @@ fn faults(prng: &mut Prng) -> Faults {
         transient: rate(4, 60),
         initialise: rate(6, 40),
         corrupt: rate(200, 1_000),
+        open: 0,
+        flush: 0,
         compact: rate(20, 100),
         leader: rate(20, 200),
         restart: rate(60, 300),

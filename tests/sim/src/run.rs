@@ -128,6 +128,7 @@ impl Run {
                 self.arrive();
             }
             self.change(step);
+            self.skip(step);
             for identity in 0..identities {
                 self.trouble(identity, step);
             }
@@ -252,7 +253,7 @@ impl Run {
     }
 
     /// A process ended by itself.
-    fn end(&mut self, identity: usize, pod: usize) {
+    pub(crate) fn end(&mut self, identity: usize, pod: usize) {
         let mut state = self.world.lock();
         state.note(pod, format_args!("has stopped"));
         let open = std::mem::take(&mut state.pods[pod].open);

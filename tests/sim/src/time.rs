@@ -40,8 +40,8 @@ const OTHERS_TURNS_MAX: u32 = 2;
 /// How many punctuations may follow one another without a look at the log.
 const PUNCTUATIONS_MAX: u32 = 500;
 
-/// How late a wall-clock punctuation may be, in turns and in milliseconds.
-const TICK_TURNS_MAX: u32 = 20;
+/// How late a wall-clock punctuation may be, in milliseconds and, after those, in turns.
+const TICK_TURNS_MAX: u32 = 8;
 const TICK_LATE_MAX: u64 = 600;
 
 /// How many slow calls may come after the end of a turn: those of user code that began before, and
@@ -63,7 +63,7 @@ pub(crate) struct TimeSheet {
     /// Tasks with records that could be processed, and how many turns others had since.
     waiting: BTreeMap<TaskId, u32>,
     worked: bool,
-    /// Tasks that run: since when their wall clock was not told, and for how many turns.
+    /// Tasks that run: since when their wall clock was not told, and for how many turns it is late.
     ticks: BTreeMap<TaskId, (u64, u32)>,
     /// When the next step of a task that starts may be due only.
     starts_go_on_at: u64,
@@ -261,12 +261,14 @@ impl TimeSheet {
         {
             return Err(format!("{task} has records, but others had {turns} turns"));
         }
-        self.ticks.values_mut().for_each(|(_, turns)| *turns += 1);
-        let silent = self.ticks.iter().find(|(task, (since, turns))| {
+        for (task, (since, turns)) in &mut self.ticks {
             let rests = self.resting.get(task).copied().unwrap_or_default();
             let since = rests.max(self.starts_go_on_at).max(*since);
-            due_within.is_some_and(|ms| now > since.saturating_add(ms)) && *turns > TICK_TURNS_MAX
-        });
+            // It may be that others had all of the time.
+            let is_late = due_within.is_some_and(|ms| now > since.saturating_add(ms));
+            *turns = if is_late { *turns + 1 } else { 0 };
+        }
+        let silent = self.ticks.iter().find(|(_, (_, turns))| *turns > TICK_TURNS_MAX);
         match silent {
             Some((task, (since, _))) => {
                 Err(format!("{task} was not punctuated by the wall clock since {since}"))

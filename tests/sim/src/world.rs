@@ -20,7 +20,8 @@ use crate::{
     check,
     cluster::{Cluster, Fate},
     disk::{Disk, TaskFiles},
-    plan::{Faults, POSITION_AGE_MAX, Plan},
+    places::Places,
+    plan::{ATTEMPTS_MAX, Faults, POSITION_AGE_MAX, Plan},
     prng::Prng,
     swap::{Owner, Swaps},
     time::TimeSheet,
@@ -119,6 +120,10 @@ pub(crate) struct State {
     pub(crate) recreated: BTreeMap<TopicIndex, u64>,
     /// Tasks that must stop, whatever becomes of the others.
     pub(crate) must_stop: BTreeSet<TaskId>,
+    /// From where on partitions were read.
+    pub(crate) places: Places,
+    /// The topic that got more partitions, if one did.
+    pub(crate) grown: Option<String>,
     /// What was told of each task last, by worker.
     pub(crate) told: BTreeMap<(Owner, TaskId), TaskState>,
     /// Versions of transforms' code, and what workers do about them.
@@ -319,7 +324,11 @@ impl State {
     /// Whether brokers say, by chance and wrongly, that a place in an input is not there.
     pub(crate) fn doubts(&mut self, partition: TopicPartition) -> bool {
         // Only where a task has attempts enough.
-        let rate = if self.plan.config.attempts_max < 60 { 0 } else { 20 * self.faults().overlap };
+        let rate = if self.plan.config.attempts_max < ATTEMPTS_MAX {
+            0
+        } else {
+            20 * self.faults().overlap
+        };
         let reader = self.plan.topology.reader(partition).map(|(task, _)| task);
         self.prng.one_in(rate) && reader.is_some_and(|task| self.strike(task))
     }
@@ -355,6 +364,8 @@ impl World {
             before: None,
             recreated: BTreeMap::new(),
             must_stop: BTreeSet::new(),
+            places: Places::default(),
+            grown: None,
             told: BTreeMap::new(),
             checks_workers: true,
             violation: None,

@@ -99,6 +99,11 @@ impl Mark {
         mark
     }
 
+    /// Whether metadata has a mark: what it stands beside was committed by an agent.
+    pub(crate) fn is_in(metadata: &str) -> bool {
+        metadata.split(';').any(|field| field.split(',').next() == Some(MARK))
+    }
+
     /// Whether a store had another changelog than the one with this id.
     pub(crate) fn is_of_another(&self, store: &str, changelog: TopicId) -> bool {
         let (store, id) = (hash(store), beginning(changelog));
@@ -186,7 +191,9 @@ mod tests {
         assert!(mark.is_of_another("s", TopicId([8; 16])));
         assert!(!mark.is_of_another("s", TopicId([7; 16])));
         assert!(!mark.is_of_another("t", TopicId([8; 16])), "a store that is new");
-        let second = Mark::read(&format!("1;17{}", origins.mark(&topology.subtopologies[0], 1)));
+        let second = format!("1;17{}", origins.mark(&topology.subtopologies[0], 1));
+        assert!(Mark::is_in(&first) && Mark::is_in(&second));
+        let second = Mark::read(&second);
         assert_eq!(second, Mark { input: TopicId([1; 16]), changelogs: Vec::new() });
     }
 
@@ -209,6 +216,7 @@ mod tests {
         for text in ["", "garbage", "2;lines,5,00", "1;lines", "1;lines,x,y", "1;,,", "1;ü,1,+1"] {
             assert_eq!(read_seen(text.as_bytes()), [], "{text}");
             assert_eq!(Mark::read(text), Mark::default(), "{text}");
+            assert!(!Mark::is_in(text), "{text}");
         }
         assert_eq!(read_seen(&[0xff, 0xfe]), []);
         let cut = Mark::read("1;5;of1,ab,123,ü2345678x,0000000g0000000g");

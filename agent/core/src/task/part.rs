@@ -123,6 +123,7 @@ impl<P: Processor> Task<P> {
         now: Timestamp,
     ) -> Result<Said, StoreError> {
         self.committed = self.open.clone();
+        self.is_new = false;
         let Work { telemetry, passed_over, .. } = std::mem::take(&mut self.work);
         let said = Said { telemetry, passed_over };
         if self.state.stores() == 0 {

@@ -38,6 +38,8 @@ pub(crate) struct Task<P> {
     /// What is committed, with the open transaction's work.
     pub(super) open: Progress,
     pub(super) work: Work,
+    /// Where it began is not committed yet.
+    pub(super) is_new: bool,
     /// Whose work the last failure was, if that is known.
     failed: Option<Doer>,
 }
@@ -73,6 +75,7 @@ impl<P: Processor> Task<P> {
             committed: progress.clone(),
             open: progress,
             work: Work::default(),
+            is_new: false,
             failed: None,
             topology,
             origins,
@@ -133,9 +136,10 @@ impl<P: Processor> Task<P> {
         }
     }
 
-    /// Says that the position of the task is worth a commit although nothing was processed.
+    /// Says that the position of the task is worth a commit although nothing was processed,
+    /// whatever becomes of what is.
     pub(crate) fn touch(&mut self) {
-        self.work.any = true;
+        (self.is_new, self.work.any) = (true, true);
     }
 
     /// Whether records can be processed at `now`.
@@ -412,7 +416,7 @@ impl<P: Processor> Task<P> {
     /// Forgets the open transaction's work and what waits. Records must be fetched again from
     /// [`committed_offsets`](Self::committed_offsets).
     pub(crate) fn drop_work(&mut self) {
-        self.work = Work::default();
+        self.work = Work { any: self.is_new, ..Work::default() };
         self.state.clear();
         self.open = self.committed.clone();
         self.processors.iter_mut().for_each(|processor| *processor = None);

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use super::{Environment, Now, Slot, Worker, start::Group};
+use super::{Environment, Notice, Now, Slot, Worker, start::Group};
 use crate::{
     ports::Bounds,
     record::{Committed, Offset, TaskId, Timestamp, TopicId, TopicPartition},
     task::{
         InputPosition, Mark, Position, StoreError, StorePosition, empty_position, store_positions,
     },
-    topology::{OnOutOfRange, TopicKind},
+    topology::{Input, OnOutOfRange, TopicKind},
 };
 
 /// What a person can do about a place in an input that is not there any more.
@@ -259,10 +259,62 @@ impl<E: Environment> Worker<E> {
                          deleted and created again since; {INPUT_REMEDY}"
                     )
                 })
+            } else if !group.has(place) && seen.offset > 0 {
+                self.without_offset((id, topic), seen.offset, group.committed[place].offset)
             } else {
                 self.ahead_of_group((id, topic), seen.offset, group.committed[place].offset)
             }
         })
+    }
+
+    /// A state that has seen something had a group with offsets. Now that it has none, what an input
+    /// `start`s with may lie beyond what comes next, which would be lost.
+    fn without_offset(
+        &self,
+        (id, topic): (TaskId, &str),
+        seen: Offset,
+        start: Offset,
+    ) -> Option<String> {
+        if start <= seen {
+            return self.ahead_of_group((id, topic), seen, start);
+        }
+        Some(format!(
+            "the group has no offset of partition {} of `{topic}` any more and would begin at \
+             {start}, but the state of task {id} holds records up to offset {seen}: those in \
+             between would be lost; {SESSIONS}, set the offset to {seen} with \
+             `kafka-consumer-groups.sh --reset-offsets` (or to {start}, to leave them out), or \
+             empty the state too with `sidestream reset --pipeline FILE`",
+            id.partition
+        ))
+    }
+
+    /// What the inputs of a task are read on from, beyond what its state has seen, because somebody
+    /// else than an agent has set the group's offsets. Agents mark theirs.
+    pub(super) fn skipped(&self, id: TaskId, seen: &[InputPosition], group: &Group) -> Vec<Notice> {
+        let inputs = &self.topology.subtopology(id).inputs;
+        let skipped = |((place, input), seen): ((usize, &Input), &InputPosition)| {
+            let to = group.committed[place].offset;
+            let is_known = seen.offset > 0
+                && !seen.topic_id.differs(group.origins.input(place))
+                && !group.moved.contains(&place);
+            let is_set = group.has(place) && !group.has_own(place);
+            if !is_set || !is_known || seen.offset >= to {
+                return None;
+            }
+            let partition = TopicPartition::new(input.topic, id.partition);
+            let reason = format!(
+                "the group's offset of partition {} of `{}` was set to {to} by somebody else than \
+                 an agent, and the state knows of records up to offset {}: up to {} offsets are \
+                 left out",
+                id.partition,
+                self.topology.topic(input.topic).name,
+                seen.offset,
+                to - seen.offset
+            );
+            let offsets = seen.offset..to;
+            Some(Notice::Skipped { task: id, partition, offsets, reason })
+        };
+        inputs.iter().enumerate().zip(seen).filter_map(skipped).collect()
     }
 
     /// Under exactly once the state can't know more than the group. At least once it may, after a

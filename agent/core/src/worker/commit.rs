@@ -238,6 +238,9 @@ impl<E: Environment> Worker<E> {
                 self.restart_task(id)?;
             } else if let Some(Slot::Running(task)) = self.tasks.get_mut(&id) {
                 task.drop_work();
+                if task.has_work() {
+                    self.transaction.begin(self.now.monotonic.max(self.rest.retry_at));
+                }
                 let offsets = task.committed_offsets().to_vec();
                 self.read_from(id, &offsets);
             }

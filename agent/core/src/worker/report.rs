@@ -1,10 +1,10 @@
 //! What a worker has to say.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use crate::{
     ports::TransactionError,
-    record::{Offset, TaskId, Timestamp, TransformId},
+    record::{Offset, TaskId, Timestamp, TopicPartition, TransformId},
     task::{PassedOver, Telemetry},
     topology::{Retry, Version},
 };
@@ -170,6 +170,19 @@ pub enum Notice {
         /// The task.
         task: TaskId,
         /// Why, and where it goes on.
+        reason: String,
+    },
+    /// Somebody else than an agent set the group's offset of an input further on than the task's
+    /// state has come, which is taken as meant: what lies in between is left out.
+    Skipped {
+        /// The task.
+        task: TaskId,
+        /// The partition of the input.
+        partition: TopicPartition,
+        /// From the next offset after those that the state is known to hold to the one that the
+        /// task goes on at.
+        offsets: Range<Offset>,
+        /// The same in words.
         reason: String,
     },
     /// Another version of a transform's code has taken over.

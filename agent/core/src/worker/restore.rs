@@ -158,8 +158,10 @@ impl<E: Environment> Worker<E> {
         let stores = restore.ends.len();
         // What was written since the restore began is further on.
         let committed_at = restore.began.wall;
-        let inputs = group.origins.positions(&offsets);
-        let position = Position { inputs, committed_at, ..restore.position };
+        let seen = restore.position.inputs;
+        let skipped = self.skipped(id, &seen, &group);
+        let inputs = positions(&group, &seen, &offsets);
+        let position = Position { stores: restore.position.stores, inputs, committed_at };
         let applied = match stores {
             0 => Ok(()),
             _ => state.apply(&vec![Changes::default(); stores], &position),
@@ -175,6 +177,7 @@ impl<E: Environment> Worker<E> {
             self.transaction.begin(self.now.monotonic);
         }
         self.tasks.insert(id, Slot::Running(Box::new(task)));
+        skipped.into_iter().for_each(|notice| self.notice(notice));
         self.read_from(id, &offsets);
         self.seek()?;
         self.task_state(id, TaskState::Running);
@@ -235,6 +238,19 @@ impl<E: Environment> Worker<E> {
             Some((TaskId { subtopology: index, partition }, store))
         })
     }
+}
+
+/// How far the inputs are in the state of a task that begins at these offsets. Where none of them is
+/// an agent's yet that is as far as before: nobody is held to a beginning that is never committed, and
+/// what is left out is told until it is.
+fn positions(group: &Group, seen: &[InputPosition], offsets: &[Offset]) -> Vec<InputPosition> {
+    let mut inputs = group.origins.positions(offsets);
+    for (place, at) in inputs.iter_mut().enumerate() {
+        if !group.has_own(place) {
+            *at = seen.get(place).copied().unwrap_or_default();
+        }
+    }
+    inputs
 }
 
 /// Takes note of what the state of a task has seen of its inputs, as its changelog says. Compaction

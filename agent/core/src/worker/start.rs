@@ -64,12 +64,25 @@ pub(super) struct Group {
     pub(super) committed: Vec<Committed>,
     /// The topics that they are of, and those of the stores.
     pub(super) origins: Origins,
-    /// Some input has no committed offset yet, or another one from now on.
+    /// Some input has no committed offset yet, another one from now on, or one that no agent has
+    /// committed.
     pub(super) fresh: bool,
     /// Inputs that are read from elsewhere than the group's offset says, as they are told to.
     pub(super) moved: Vec<usize>,
     /// Inputs whose offset was committed by a task that knew the topic.
     pub(super) known: Vec<usize>,
+}
+
+impl Group {
+    /// Whether it has an offset of an input.
+    pub(super) fn has(&self, place: usize) -> bool {
+        self.found[place].is_some()
+    }
+
+    /// Whether it has one that an agent has committed: those mark theirs.
+    pub(super) fn has_own(&self, place: usize) -> bool {
+        self.found[place].as_ref().is_some_and(|found| Mark::is_in(&found.metadata))
+    }
 }
 
 impl Starting {
@@ -391,6 +404,7 @@ impl<E: Environment> Worker<E> {
                         if Mark::read(&committed.metadata).input == bounds.topic_id {
                             group.known.push(place);
                         }
+                        group.fresh |= !group.has_own(place);
                         group.committed.push(committed);
                         continue;
                     }

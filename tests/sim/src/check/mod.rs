@@ -31,6 +31,7 @@ pub(crate) fn everything(state: &mut State) {
         })
     });
     let result = result.and_then(|()| dead_letters::check(state));
+    let result = result.and_then(|()| state.check_moves());
     if let Err(text) = result.and_then(|()| stores::check_disks(state)) {
         state.violate(format_args!("{text}"));
     }
@@ -59,6 +60,9 @@ pub(crate) fn unfinished(state: &State) -> String {
 }
 
 fn first_unfinished(state: &State) -> Option<String> {
+    if let Some(partition) = state.still_unmarked() {
+        return Some(format!("the offset of {partition:?} is still an operator's"));
+    }
     for (task, partition) in inputs(state) {
         let log = state.cluster.partition(partition);
         if log.stable_end() < log.end() {
@@ -112,19 +116,22 @@ impl State {
     /// on until it meets it.
     fn is_hindered(&self, task: TaskId) -> bool {
         self.is_poisoned(task)
+            || (self.grown.is_some() && !self.plan.config.exactly_once)
             || (task.subtopology > 0
                 && (self.plan.refusals.stops() || !self.plan.poison.is_empty()))
     }
 
-    /// The committed records of all inputs of a sub-topology.
+    /// The committed records of all inputs of a sub-topology that are the pipeline's.
     fn input_records(&self, subtopology: u16) -> BTreeMap<Stamp, LogRecord> {
         let definition = &self.plan.topology.subtopologies[usize::from(subtopology)];
         let mut records = BTreeMap::new();
         for (input, place) in definition.inputs.iter().zip(0u32..) {
             for partition in 0..definition.partitions {
-                let log = self.cluster.partition(TopicPartition::new(input.topic, partition));
-                for (offset, record) in log.history() {
-                    records.insert((place, partition, offset), record.clone());
+                let source = TopicPartition::new(input.topic, partition);
+                for (offset, record) in self.cluster.partition(source).history() {
+                    if !self.is_left_out(source, offset) && !self.is_unread(source, offset) {
+                        records.insert((place, partition, offset), record.clone());
+                    }
                 }
             }
         }

@@ -161,6 +161,7 @@ fn check_ticks(state: &State, subtopology: u16, topic: TopicIndex) -> Result<(),
     let definition = &state.plan.topology.subtopologies[usize::from(subtopology)];
     let Some(interval) = state.plan.shape.stream_punctuation else { return Ok(()) };
     let has_changed = state.before.as_ref().is_some_and(|before| !before.same_schedules);
+    let has_changed = has_changed || state.was_set(subtopology);
     if definition.inputs.len() > 1 || has_changed || state.swaps.reschedule(subtopology) {
         return Ok(());
     }

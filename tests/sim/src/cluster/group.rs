@@ -12,6 +12,9 @@ use crate::plan::Timeouts;
 /// An offset to commit.
 pub(crate) type OffsetEntry = (TopicPartition, Committed);
 
+/// One of an open transaction, with where its partition begins for the member that commits it.
+type Pending = (OffsetEntry, Option<Offset>);
+
 /// A member of the group.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
@@ -49,7 +52,11 @@ pub(crate) struct Group {
     instances: BTreeMap<String, String>,
     next_member: u64,
     pub(crate) offsets: BTreeMap<TopicPartition, Committed>,
-    pending: BTreeMap<u64, Vec<OffsetEntry>>,
+    pending: BTreeMap<u64, Vec<Pending>>,
+    /// Where members were told that partitions begin which had no offset.
+    told: BTreeMap<(String, TopicPartition), Offset>,
+    /// Where the partitions began that got an offset.
+    pub(crate) begun: BTreeMap<TopicPartition, Offset>,
     /// What went wrong, for the checks.
     pub(crate) violation: Option<String>,
     /// Offsets may go back: what they stood for is lost.
@@ -192,14 +199,25 @@ impl Group {
         }
     }
 
-    /// Keeps offsets for when `producer`'s transaction is settled.
-    pub(crate) fn add_pending(&mut self, producer: u64, offsets: &[OffsetEntry]) {
-        self.pending.entry(producer).or_default().extend_from_slice(offsets);
+    /// A member is told where a partition begins.
+    pub(crate) fn tell_begin(&mut self, member: &str, partition: TopicPartition, offset: Offset) {
+        self.told.insert((member.to_owned(), partition), offset);
+    }
+
+    fn begin_of(&self, member: &str, partition: TopicPartition) -> Option<Offset> {
+        self.told.get(&(member.to_owned(), partition)).copied()
+    }
+
+    /// Keeps offsets of a member for when `producer`'s transaction is settled.
+    pub(crate) fn add_pending(&mut self, producer: u64, member: &str, offsets: &[OffsetEntry]) {
+        let with_begin = |entry: &OffsetEntry| (entry.clone(), self.begin_of(member, entry.0));
+        let pending: Vec<Pending> = offsets.iter().map(with_begin).collect();
+        self.pending.entry(producer).or_default().extend(pending);
     }
 
     /// Whether an open transaction may change the offset of `partition`.
     pub(crate) fn is_pending(&self, partition: TopicPartition) -> bool {
-        self.pending.values().flatten().any(|(pending, _)| *pending == partition)
+        self.pending.values().flatten().any(|((pending, _), _)| *pending == partition)
     }
 
     /// The pending offsets of a partition, with their producers.
@@ -208,22 +226,32 @@ impl Group {
         partition: TopicPartition,
     ) -> impl Iterator<Item = (u64, Offset)> {
         self.pending.iter().flat_map(move |(&producer, offsets)| {
-            let of_partition = offsets.iter().filter(move |(pending, _)| *pending == partition);
-            of_partition.map(move |(_, committed)| (producer, committed.offset))
+            let of_partition =
+                offsets.iter().filter(move |((pending, _), _)| *pending == partition);
+            of_partition.map(move |((_, committed), _)| (producer, committed.offset))
         })
     }
 
     /// The marker of `producer`'s transaction has come.
     pub(crate) fn settle(&mut self, producer: u64, commit: bool) {
-        for (partition, committed) in self.pending.remove(&producer).unwrap_or_default() {
+        for (entry, begin) in self.pending.remove(&producer).unwrap_or_default() {
             if commit {
-                self.commit(partition, committed);
+                self.take(entry, begin);
             }
         }
     }
 
+    /// Takes an offset of a member outside of transactions.
+    pub(crate) fn commit(&mut self, member: &str, entry: OffsetEntry) {
+        let begin = self.begin_of(member, entry.0);
+        self.take(entry, begin);
+    }
+
     /// Takes an offset; it must not go back.
-    pub(crate) fn commit(&mut self, partition: TopicPartition, committed: Committed) {
+    fn take(&mut self, (partition, committed): OffsetEntry, begin: Option<Offset>) {
+        if let (None, Some(begin)) = (self.offsets.get(&partition), begin) {
+            self.begun.entry(partition).or_insert(begin);
+        }
         if let Some(before) = self.offsets.get(&partition)
             && before.offset > committed.offset
             && !self.may_go_back

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sidestream_core::record::{Offset, Timestamp};
+use sidestream_core::{
+    record::{Offset, Timestamp},
+    topology::Start,
+};
 
 /// A record as the log holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,19 @@ impl PartitionLog {
     /// The last stable offset: readers of committed records see nothing from here on.
     pub(crate) fn stable_end(&self) -> Offset {
         self.open.values().copied().min().unwrap_or_else(|| self.end())
+    }
+
+    /// What a start means now.
+    pub(crate) fn start_of(&self, start: Start) -> Offset {
+        match start {
+            Start::Earliest => self.start,
+            Start::Latest => self.stable_end(),
+            Start::At(time) => {
+                let mut history = self.history();
+                let found = history.find(|(_, record)| record.timestamp >= time);
+                found.map_or_else(|| self.stable_end(), |(offset, _)| offset)
+            }
+        }
     }
 
     /// Appends a record; `producer` is 0 outside of transactions.

@@ -183,7 +183,7 @@ impl Cluster {
         if !self.group.accepts(membership, instance) {
             return Err(Refusal::NotMember);
         }
-        self.group.add_pending(producer, offsets);
+        self.group.add_pending(producer, &membership.member, offsets);
         Ok(())
     }
 

@@ -206,7 +206,9 @@ impl SimProcessor {
             let Some((_, &first)) = rows.find(|(input, _)| **input == place) else { continue };
             let partition = TopicPartition::new(input.topic, self.task.partition);
             let history = state.cluster.partition(partition).history();
+            let from = state.time_counts_from(self.owner, partition);
             let before = history.take_while(|(offset, _)| *offset < first);
+            let before = before.filter(|(offset, _)| *offset >= from);
             let times = before.map(|(_, record)| time_told_by(record.timestamp));
             known = times.max().unwrap_or(known).max(known);
         }

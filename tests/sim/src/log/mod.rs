@@ -349,7 +349,10 @@ impl SimLog {
             let group = &state.cluster.group;
             if !partitions.iter().any(|&partition| group.is_pending(partition)) {
                 let offsets = &group.offsets;
-                let found = partitions.iter().map(|p| offsets.get(p).cloned()).collect();
+                let found: Vec<_> = partitions.iter().map(|p| offsets.get(p).cloned()).collect();
+                for (&partition, found) in partitions.iter().zip(&found) {
+                    state.places.found((self.owner, partition), found.as_ref());
+                }
                 state.note(self.pod, format_args!("committed: {found:?}"));
                 return Ok(found);
             }
@@ -371,16 +374,14 @@ impl SimLog {
     ) -> Result<Offset, PortError> {
         let look_up_max = self.look_up_max("log.bounds", time_max);
         self.reach_within("log.bounds", look_up_max)?;
-        let state = self.world.lock();
-        let log = state.cluster.partition(partition);
-        Ok(match start {
-            Start::Earliest => log.start,
-            Start::Latest => log.stable_end(),
-            Start::At(time) => log
-                .history()
-                .find(|(_, record)| record.timestamp >= time)
-                .map_or_else(|| log.stable_end(), |(offset, _)| offset),
-        })
+        let mut state = self.world.lock();
+        let offset = state.cluster.partition(partition).start_of(start);
+        state.note(self.pod, format_args!("{partition:?} starts ({start:?}) at {offset}"));
+        state.places.begins(self.owner, partition, offset);
+        if let Some(member) = &self.member {
+            state.cluster.group.tell_begin(member, partition, offset);
+        }
+        Ok(offset)
     }
 
     fn bounds(

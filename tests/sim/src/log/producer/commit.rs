@@ -81,8 +81,8 @@ impl SimLog {
         }
         let unknown_end = state.prng.one_in(faults.unknown);
         if !unknown_end || state.prng.coin() {
-            for (partition, committed) in offsets {
-                state.cluster.group.commit(*partition, committed.clone());
+            for entry in offsets {
+                state.cluster.group.commit(&membership.member, entry.clone());
             }
         }
         drop(state);
