@@ -9,10 +9,10 @@ use serde::{
 };
 
 use crate::config::{
+    choices::{GivesUp, Guarantee, LogFormat, LogLevel, StoreKind},
     control::{ControlSection, HttpSection},
     defaults,
     module_config::Node,
-    pipeline::{GivesUp, Guarantee, LogFormat, LogLevel, StoreKind},
     scalar::{Entries, Field, Located, Short},
     setting::{Count, Name, OnOutOfRange, Setting, Size, Start, Text},
     swap::SwapSection,

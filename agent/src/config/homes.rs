@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::config::schema::schema;
+
 /// Sections whose names do not say how they are called.
 const NAMES: &[(&str, &str)] = &[
     ("TransformSection", "a transform"),
@@ -15,7 +17,7 @@ const NAMES: &[(&str, &str)] = &[
 
 /// Every place where `key` may stand, by the names of these places.
 pub(crate) fn homes(key: &str) -> Vec<String> {
-    let schema = crate::config::schema();
+    let schema = schema();
     let has = |section: &Value| section["properties"].get(key).is_some();
     let sections = schema["$defs"].as_object().into_iter().flatten();
     let mut homes: Vec<_> =

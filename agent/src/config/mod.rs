@@ -5,6 +5,8 @@
 //! default is in [`defaults`].
 
 mod amounts;
+mod assemble;
+mod choices;
 mod client_properties;
 mod control;
 pub mod defaults;
@@ -21,12 +23,14 @@ mod module_config;
 mod nearest;
 mod parse;
 pub mod pipeline;
+mod places;
 mod problem;
+mod reader;
 mod reference;
 mod regular;
-mod resolve;
 mod route;
 mod scalar;
+mod schema;
 mod setting;
 mod shapes;
 mod source;
@@ -44,6 +48,7 @@ pub use self::{
     pipeline::Pipeline,
     problem::{Error, Position, Problem},
     regular::{open_regular, read_regular},
+    schema::schema,
     setting::{Choice, OnOutOfRange, Start},
 };
 pub(crate) use self::{
@@ -83,9 +88,9 @@ fn read(path: &Path, text: &str, sources: &Sources) -> Result<Pipeline, Vec<Prob
     let is_property =
         |name: &str| sources.kafka_properties.as_ref().is_some_and(|known| (known.is_known)(name));
     let file = parse::parse(source, &is_property).map_err(|problem| vec![problem])?;
-    let mut resolver = resolve::Resolver::new(sources, source);
-    let mut pipeline = resolver.pipeline(path, file);
-    let mut problems = resolver.problems;
+    let mut reader = reader::Reader::new(sources, source);
+    let mut pipeline = assemble::pipeline(&mut reader, path, file);
+    let mut problems = reader.problems;
     if let Some(pipeline) = &mut pipeline {
         timeouts::settle(pipeline, &mut problems);
         amounts::settle(pipeline, &mut problems);
@@ -96,14 +101,6 @@ fn read(path: &Path, text: &str, sources: &Sources) -> Result<Pipeline, Vec<Prob
         Some(pipeline) if problems.is_empty() => Ok(pipeline),
         _ => Err(problems),
     }
-}
-
-/// The JSON Schema of the pipeline file, made from the types that read it.
-#[must_use]
-pub fn schema() -> serde_json::Value {
-    let mut schema = schemars::schema_for!(file::File);
-    schema.insert("title".into(), "Sidestream pipeline".into());
-    schema.to_value()
 }
 
 /// A pipeline from text, for tests of what is done with one.

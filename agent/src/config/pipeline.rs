@@ -1,15 +1,19 @@
 //! A pipeline, validated and typed.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::config::{
     control::Control,
-    defaults,
+    places::Places,
     problem::Position,
-    setting::{Choice, OnOutOfRange, Start},
+    setting::{OnOutOfRange, Start},
 };
 
-pub use crate::config::swap::Swap;
+pub use crate::config::{
+    choices::{GivesUp, Guarantee, LogFormat, LogLevel, StoreKind},
+    module_config::ModuleConfig,
+    swap::Swap,
+};
 
 /// A pipeline: what one agent runs. Names are known to be sound and references to lead somewhere;
 /// whether modules, brokers and topics are there is not known yet.
@@ -51,22 +55,6 @@ pub struct Pipeline {
     pub transforms: Vec<Transform>,
     /// Where the keys stand that are no part of a transform.
     pub(crate) places: Places,
-}
-
-/// Where keys stand in the file, by their names, such as `limits.revoke_time_max`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Places(pub(crate) BTreeMap<String, Position>);
-
-impl Places {
-    /// Where a key stands, if the file has it.
-    pub(crate) fn given(&self, key: &str) -> Option<Position> {
-        self.0.get(key).copied()
-    }
-
-    /// Where a key stands; the beginning of the file for one that has its default.
-    pub(crate) fn of(&self, key: &str) -> Position {
-        self.given(key).unwrap_or(Position { line: 1, column: 1 })
-    }
 }
 
 /// Properties of the Kafka clients: those of all, and those of one kind that go before them.
@@ -124,20 +112,6 @@ impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
-}
-
-/// Whether a record's effects come exactly once, or at least once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guarantee {
-    /// Outputs, state and offsets are one transaction.
-    ExactlyOnce,
-    /// Offsets are committed after outputs and state; a crash repeats some.
-    AtLeastOnce,
-}
-
-impl Choice for Guarantee {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::GUARANTEE, Self::ExactlyOnce), ("at_least_once", Self::AtLeastOnce)];
 }
 
 /// Where state is kept.
@@ -202,41 +176,6 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// The least level to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names of tracing's levels say it")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl Choice for LogLevel {
-    const ALL: &'static [(&'static str, Self)] = &[
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        (defaults::LOG_LEVEL, Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::Trace),
-    ];
-}
-
-/// In which form to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl Choice for LogFormat {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::LOG_FORMAT, Self::Text), ("json", Self::Json)];
-}
-
 /// A step of the pipeline.
 #[derive(Clone, Debug)]
 pub struct Transform {
@@ -276,20 +215,6 @@ pub enum OnError {
     },
 }
 
-/// Who gives up on a record that fails for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GivesUp {
-    /// The task: it stops.
-    Fail,
-    /// Nobody but the record itself: its task goes on without it.
-    Skip,
-}
-
-impl Choice for GivesUp {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::ON_ERROR, Self::Fail), ("skip", Self::Skip)];
-}
-
 /// How often to try a record; what is not given is as in [`Limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -297,16 +222,6 @@ pub struct Retry {
     pub attempts: Option<u32>,
     /// The wait after its first failure.
     pub backoff: Option<Duration>,
-}
-
-/// What a module is configured with: a JSON object. May hold secrets: not shown by `Debug`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ModuleConfig(pub String);
-
-impl fmt::Debug for ModuleConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ModuleConfig")
-    }
 }
 
 /// An input of a transform.
@@ -353,20 +268,6 @@ pub struct Store {
     pub at: Position,
     /// Where its entries are kept.
     pub kind: StoreKind,
-}
-
-/// Where the entries of a store are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreKind {
-    /// On disk.
-    RocksDb,
-    /// In memory: restored from the changelog at every start.
-    Memory,
-}
-
-impl Choice for StoreKind {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::STORE_KIND, Self::RocksDb), ("memory", Self::Memory)];
 }
 
 /// An output of a transform.

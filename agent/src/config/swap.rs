@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::config::{
     defaults,
     problem::{Position, Problem},
-    resolve::Resolver,
+    reader::Reader,
     scalar::Field,
     setting::{Count, Ratio},
 };
@@ -78,27 +78,25 @@ pub struct Swap {
     pub watch: bool,
 }
 
-impl Resolver<'_> {
-    /// How modules are replaced.
-    #[rustfmt::skip]
-    pub(crate) fn swap(&mut self, section: SwapSection) -> Swap {
-        let time_at = section.probation_time_max.as_ref().or(section.probation_time.as_ref()).map(|field| field.at);
-        let versions_at = section.versions_max.as_ref().map(|field| field.at);
-        let swap = Swap {
-            probation_records: self.optional("swap.probation_records", section.probation_records, defaults::PROBATION_RECORDS).0.into(),
-            probation_time: self.optional("swap.probation_time", section.probation_time, defaults::PROBATION_TIME),
-            probation_time_max: self.optional("swap.probation_time_max", section.probation_time_max, defaults::PROBATION_TIME_MAX),
-            failure_ratio_max: self.optional("swap.failure_ratio_max", section.failure_ratio_max, defaults::FAILURE_RATIO_MAX).0,
-            cpu_ratio_max: self.optional("swap.cpu_ratio_max", section.cpu_ratio_max, defaults::CPU_RATIO_MAX).0,
-            memory_ratio_max: self.optional("swap.memory_ratio_max", section.memory_ratio_max, defaults::MEMORY_RATIO_MAX).0,
-            output_ratio_max: section.output_ratio_max.and_then(|field| self.required("swap.output_ratio_max", &field)).map(|ratio| ratio.0),
-            versions_max: self.optional("swap.versions_max", section.versions_max, defaults::VERSIONS_MAX).0,
-            watch: self.optional("swap.watch", section.watch, defaults::WATCH),
-        };
-        self.problems.extend(time_at.and_then(|at| swap.time_problem(at)));
-        self.problems.extend(versions_at.and_then(|at| swap.versions_problem(at)));
-        swap
-    }
+/// How modules are replaced.
+#[rustfmt::skip]
+pub(crate) fn swap(reader: &mut Reader<'_>, section: SwapSection) -> Swap {
+    let time_at = section.probation_time_max.as_ref().or(section.probation_time.as_ref()).map(|field| field.at);
+    let versions_at = section.versions_max.as_ref().map(|field| field.at);
+    let swap = Swap {
+        probation_records: reader.optional("swap.probation_records", section.probation_records, defaults::PROBATION_RECORDS).0.into(),
+        probation_time: reader.optional("swap.probation_time", section.probation_time, defaults::PROBATION_TIME),
+        probation_time_max: reader.optional("swap.probation_time_max", section.probation_time_max, defaults::PROBATION_TIME_MAX),
+        failure_ratio_max: reader.optional("swap.failure_ratio_max", section.failure_ratio_max, defaults::FAILURE_RATIO_MAX).0,
+        cpu_ratio_max: reader.optional("swap.cpu_ratio_max", section.cpu_ratio_max, defaults::CPU_RATIO_MAX).0,
+        memory_ratio_max: reader.optional("swap.memory_ratio_max", section.memory_ratio_max, defaults::MEMORY_RATIO_MAX).0,
+        output_ratio_max: section.output_ratio_max.and_then(|field| reader.required("swap.output_ratio_max", &field)).map(|ratio| ratio.0),
+        versions_max: reader.optional("swap.versions_max", section.versions_max, defaults::VERSIONS_MAX).0,
+        watch: reader.optional("swap.watch", section.watch, defaults::WATCH),
+    };
+    reader.problems.extend(time_at.and_then(|at| swap.time_problem(at)));
+    reader.problems.extend(versions_at.and_then(|at| swap.versions_problem(at)));
+    swap
 }
 
 impl Swap {
