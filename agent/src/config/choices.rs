@@ -1,6 +1,6 @@
 //! What a pipeline file says by one of a few names.
 
-use crate::config::{defaults, setting::Choice};
+use crate::config::setting::Choice;
 
 /// Whether a record's effects come exactly once, or at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Guarantee {
 
 impl Choice for Guarantee {
     const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::GUARANTEE, Self::ExactlyOnce), ("at_least_once", Self::AtLeastOnce)];
+        &[("exactly_once", Self::ExactlyOnce), ("at_least_once", Self::AtLeastOnce)];
 }
 
 /// The least level to log.
@@ -31,7 +31,7 @@ impl Choice for LogLevel {
     const ALL: &'static [(&'static str, Self)] = &[
         ("error", Self::Error),
         ("warn", Self::Warn),
-        (defaults::LOG_LEVEL, Self::Info),
+        ("info", Self::Info),
         ("debug", Self::Debug),
         ("trace", Self::Trace),
     ];
@@ -47,8 +47,7 @@ pub enum LogFormat {
 }
 
 impl Choice for LogFormat {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::LOG_FORMAT, Self::Text), ("json", Self::Json)];
+    const ALL: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
 }
 
 /// Who gives up on a record that fails for good.
@@ -61,8 +60,7 @@ pub enum GivesUp {
 }
 
 impl Choice for GivesUp {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::ON_ERROR, Self::Fail), ("skip", Self::Skip)];
+    const ALL: &'static [(&'static str, Self)] = &[("fail", Self::Fail), ("skip", Self::Skip)];
 }
 
 /// Where the entries of a store are kept.
@@ -76,5 +74,5 @@ pub enum StoreKind {
 
 impl Choice for StoreKind {
     const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::STORE_KIND, Self::RocksDb), ("memory", Self::Memory)];
+        &[("rocksdb", Self::RocksDb), ("memory", Self::Memory)];
 }

@@ -23,7 +23,7 @@ pub struct ControlSection {
     /// `unix:` and the path of a socket, an address and a port, or `off`. Without it, a socket in
     /// the state directory. Beyond this machine only with `tls`, and a token or client
     /// certificates.
-    #[schemars(extend("default" = "unix:<state.directory>/.control/socket"))]
+    #[schemars(extend("default" = format!("unix:<state.directory>/{SOCKET}")))]
     pub listen: Option<Field<ControlAddress>>,
     /// The certificate that it shows.
     pub tls: Option<TlsSection>,
@@ -121,8 +121,7 @@ pub enum ControlAddress {
 }
 
 /// An address, or a port of the loopback address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpAddress(pub SocketAddr);
+pub enum HttpAddress {}
 
 /// The socket below the state directory; its folder begins with a dot, as no application's does.
 const SOCKET: &str = ".control/socket";
@@ -131,6 +130,8 @@ const SOCKET: &str = ".control/socket";
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Setting for ControlAddress {
+    type Value = Self;
+
     fn parse(text: &str) -> Result<Self, String> {
         let hint = "write `unix:/path/of/a/socket`, an address such as `127.0.0.1:9465`, or `off`";
         match text.strip_prefix("unix:") {
@@ -142,21 +143,29 @@ impl Setting for ControlAddress {
     }
 
     fn schema() -> Value {
-        or_reference(
-            &json!({ "type": "string", "examples": ["unix:/run/sidestream/control", "127.0.0.1:9465", "off"] }),
-        )
+        or_reference(&json!({
+            "title": "address",
+            "type": "string",
+            "examples": ["unix:/run/sidestream/control", "127.0.0.1:9465", "off"]
+        }))
     }
 }
 
 impl Setting for HttpAddress {
-    fn parse(text: &str) -> Result<Self, String> {
+    type Value = SocketAddr;
+
+    fn parse(text: &str) -> Result<SocketAddr, String> {
         let port = text.parse().ok().map(|port: u16| (Ipv4Addr::LOCALHOST, port).into());
         let hint = "write a port such as `9464`, or an address such as `0.0.0.0:9464`";
-        port.or_else(|| address(text)).map(Self).ok_or_else(|| hint.into())
+        port.or_else(|| address(text)).ok_or_else(|| hint.into())
     }
 
     fn schema() -> Value {
-        or_reference(&json!({ "type": ["string", "integer"], "examples": [9464, "0.0.0.0:9464"] }))
+        or_reference(&json!({
+            "title": "port or address",
+            "type": ["string", "integer"],
+            "examples": [9464, "0.0.0.0:9464"]
+        }))
     }
 }
 
@@ -209,8 +218,7 @@ fn listen(reader: &Reader<'_>, address: ControlAddress) -> Listen {
 
 /// Where probes and metrics are.
 pub(crate) fn http(reader: &mut Reader<'_>, section: Option<HttpSection>) -> Option<SocketAddr> {
-    let HttpAddress(address) = reader.required("http.listen", &section?.listen)?;
-    Some(address)
+    reader.required("http.listen", &section?.listen)
 }
 
 impl Control {

@@ -12,6 +12,7 @@ const NAMES: &[(&str, &str)] = &[
     ("StoreSection", "a store"),
     ("RetrySection", "`retry` of a transform"),
     ("DeadLetterSection", "`on_error` of a transform"),
+    ("ReadOnlySection", "`control.read_only`"),
     ("TlsSection", "`control.tls`"),
 ];
 
@@ -36,7 +37,8 @@ pub(crate) fn home(key: &str) -> Option<String> {
     }
 }
 
-fn place(section: &str) -> String {
+/// What the place of a section's keys is called.
+pub(crate) fn place(section: &str) -> String {
     let name = NAMES.iter().find(|(known, _)| *known == section);
     let own = || format!("`{}`", section.trim_end_matches("Section").to_lowercase());
     name.map_or_else(own, |(_, name)| (*name).to_owned())

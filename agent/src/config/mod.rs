@@ -1,15 +1,15 @@
 //! The pipeline file and the environment, read into one validated value.
 //!
 //! Raw ([`mod@file`]), then typed, then checked as a whole, once, at start: [`load`] gives a
-//! [`Pipeline`] or all that is wrong with the file, each with its line, column and remedy. Every
-//! default is in [`defaults`].
+//! [`Pipeline`] or all that is wrong with the file, each with its line, column and remedy. What is
+//! known of a key, from its default to its meaning, stands where its section is defined: in
+//! [`mod@file`], `limits`, `swap` and `control`.
 
 mod amounts;
 mod assemble;
 mod choices;
 mod client_properties;
 mod control;
-pub mod defaults;
 pub mod file;
 mod foreign;
 #[doc(hidden)]
@@ -17,6 +17,7 @@ pub mod fuzz;
 mod graph;
 mod homes;
 mod interpolate;
+mod limits;
 mod loops;
 mod mistakes;
 mod module_config;
@@ -31,6 +32,7 @@ mod regular;
 mod route;
 mod scalar;
 mod schema;
+mod section;
 mod setting;
 mod shapes;
 mod source;
@@ -74,7 +76,7 @@ pub fn load(path: &Path, mut sources: Sources) -> Result<Pipeline, Error> {
 /// Reads a number of bytes as the pipeline file has them, such as `512MiB`. The error says how to
 /// write one.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    <setting::Size as setting::Setting>::parse(text).map(|size| size.0)
+    <setting::Size as setting::Setting>::parse(text)
 }
 
 /// Reads a pipeline from the text of a file.

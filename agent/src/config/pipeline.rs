@@ -11,6 +11,8 @@ use crate::config::{
 
 pub use crate::config::{
     choices::{GivesUp, Guarantee, LogFormat, LogLevel, StoreKind},
+    file::{General, Log, Retry},
+    limits::Limits,
     module_config::ModuleConfig,
     swap::Swap,
 };
@@ -25,24 +27,14 @@ pub struct Pipeline {
     pub application: String,
     /// Properties of the Kafka clients.
     pub kafka: Kafka,
-    /// Whether a record's effects come exactly once, or at least once.
-    pub guarantee: Guarantee,
-    /// Commit this long after the first uncommitted record.
-    pub commit_interval: Duration,
-    /// How many threads process records, at least one.
-    pub workers: u32,
-    /// Who this agent is, if the file says so.
-    pub identity: Option<String>,
+    /// What stands at the top of the file by itself.
+    pub general: General,
     /// Where state is kept.
     pub state: State,
-    /// How many bytes of memory the whole process may use.
-    pub memory_bytes_max: u64,
     /// Bounds of single things.
     pub limits: Limits,
     /// How modules are replaced while records flow.
     pub swap: Swap,
-    /// How long a task with several inputs waits for one that is empty.
-    pub task_idle_max: Duration,
     /// How to stop.
     pub shutdown: Shutdown,
     /// How to log.
@@ -121,43 +113,6 @@ pub struct State {
     pub directory: PathBuf,
 }
 
-/// Bounds of single things; sizes in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Memory of one instance of a module.
-    pub guest_memory_bytes_max: u64,
-    /// Stack of one call of a module.
-    pub guest_stack_bytes_max: u64,
-    /// Elements in the tables of one instance of a module.
-    pub guest_table_elements_max: u32,
-    /// How long a module may work on one batch.
-    pub batch_time_max: Duration,
-    /// Records in one batch.
-    pub batch_records_max: u32,
-    /// Size of a record that a module emits or writes to a store.
-    pub record_bytes_max: u64,
-    /// What a module may emit and write for one batch.
-    pub output_bytes_max: u64,
-    /// Size of a module's file.
-    pub module_bytes_max: u64,
-    /// How long compiling a module may take.
-    pub compile_time_max: Duration,
-    /// Memory of the process that compiles a module.
-    pub compile_memory_bytes_max: u64,
-    /// Outputs and state changes of a worker before it commits early.
-    pub uncommitted_bytes_max: u64,
-    /// What waits of one partition before fetching it pauses.
-    pub buffered_bytes_max: u64,
-    /// Log lines of a transform that a worker writes in a second.
-    pub log_lines_per_second_max: u32,
-    /// How often a task may fail in a row before it is stopped.
-    pub retry_attempts_max: u32,
-    /// How long to wait after a first failure.
-    pub retry_backoff: Duration,
-    /// How long giving partitions up in a rebalance may take.
-    pub revoke_time_max: Duration,
-}
-
 /// How to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shutdown {
@@ -165,15 +120,6 @@ pub struct Shutdown {
     pub deadline: Duration,
     /// Leave the group (true), or keep the membership for a restart (false).
     pub leave_on_stop: bool,
-}
-
-/// How to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The least level to log.
-    pub level: LogLevel,
-    /// In which form.
-    pub format: LogFormat,
 }
 
 /// A step of the pipeline.
@@ -213,15 +159,6 @@ pub enum OnError {
         /// Where it stands in the file.
         at: Position,
     },
-}
-
-/// How often to try a record; what is not given is as in [`Limits`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// How often it may fail.
-    pub attempts: Option<u32>,
-    /// The wait after its first failure.
-    pub backoff: Option<Duration>,
 }
 
 /// An input of a transform.

@@ -26,7 +26,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a scalar.
-    pub(crate) fn required<T: Setting>(&mut self, key: &str, field: &Field<T>) -> Option<T> {
+    pub(crate) fn required<T: Setting>(&mut self, key: &str, field: &Field<T>) -> Option<T::Value> {
         self.places.0.insert(key.to_owned(), field.at);
         let text = self.text(key, &field.text, field.at)?;
         match T::parse(&text) {
@@ -37,18 +37,6 @@ impl<'a> Reader<'a> {
                 None
             }
         }
-    }
-
-    /// Reads a scalar that may be left out.
-    pub(crate) fn optional<T: Setting>(
-        &mut self,
-        key: &str,
-        field: Option<Field<T>>,
-        default: &str,
-    ) -> T {
-        field
-            .and_then(|field| self.required(key, &field))
-            .unwrap_or_else(|| T::parse(default).expect("every default is a valid value"))
     }
 
     /// Replaces the references in a text.
@@ -65,7 +53,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a path; a relative one starts at the file's folder.
     pub(crate) fn path(&mut self, key: &str, field: &Field<Text>) -> Option<PathBuf> {
-        self.required(key, field).map(|Text(path)| self.absolute(&path))
+        self.required(key, field).map(|path| self.absolute(&path))
     }
 
     /// A path that starts at the file's folder if it is relative.
@@ -77,7 +65,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn name(&mut self, key: &str, written: &str, at: Position) -> Option<String> {
         let text = self.text(key, written, at)?;
         match Name::parse(&text) {
-            Ok(Name(name)) => Some(name),
+            Ok(name) => Some(name),
             Err(expected) => {
                 let message = format!("`{key}` can't be `{written}`");
                 self.problems.push(Problem::new(at, message, expected));

@@ -2,13 +2,12 @@
 
 use crate::config::{
     choices::GivesUp,
-    defaults,
-    file::{DeadLetterSection, InputSection, OutputSection},
+    file::{DeadLetterSection, InputKeys, InputSection, ON_ERROR, OutputKeys, OutputSection},
     pipeline::{Input, OnError, Output, Source, Target},
     problem::{Position, Problem},
     reader::Reader,
     scalar::{Located, Short},
-    setting::{Count, Name, OnOutOfRange, Setting, Start},
+    setting::Setting,
 };
 
 /// Reads an input.
@@ -17,7 +16,8 @@ pub(crate) fn input(reader: &mut Reader<'_>, input: Located<Short<InputSection>>
     let source = match input.value {
         Short::Name(name) => {
             let name = reader.name("inputs", &name, at)?;
-            Source::Topic { name, start: Start::Earliest, on_out_of_range: OnOutOfRange::Fail }
+            let InputKeys { start, on_out_of_range } = InputKeys::default();
+            Source::Topic { name, start, on_out_of_range }
         }
         Short::Full(section) => source(reader, &section, at)?,
     };
@@ -42,24 +42,17 @@ fn source(reader: &mut Reader<'_>, section: &InputSection, at: Position) -> Opti
     }
     match (topic, transform, output, repartition) {
         (Some(topic), None, _, None) => {
-            let Name(name) = reader.required("topic", topic)?;
-            let start = match start {
-                Some(start) => reader.required("start", start)?,
-                None => Start::Earliest,
-            };
-            let on_out_of_range = match on_out_of_range {
-                Some(policy) => reader.required("on_out_of_range", policy)?,
-                None => OnOutOfRange::Fail,
-            };
+            let name = reader.required("topic", topic)?;
+            let InputKeys { start, on_out_of_range } = section.read(reader);
             Some(Source::Topic { name, start, on_out_of_range })
         }
         (None, Some(transform), Some(output), None) => {
-            let Name(transform) = reader.required("transform", transform)?;
-            let Name(output) = reader.required("output", output)?;
+            let transform = reader.required("transform", transform)?;
+            let output = reader.required("output", output)?;
             Some(Source::Transform { transform, output })
         }
         (None, None, _, Some(repartition)) => {
-            let Name(name) = reader.required("repartition", repartition)?;
+            let name = reader.required("repartition", repartition)?;
             Some(Source::Repartition { name })
         }
         (None, Some(transform), None, None) => {
@@ -84,61 +77,58 @@ pub(crate) fn output(
     let at = name.at;
     let named = reader.name("outputs", &name.value, at);
     let (target, allow_loop) = match output {
-        None => (Target::Transforms, false),
+        None => (Target::Transforms, OutputKeys::default().allow_loop),
         Some(Located { value: Short::Name(topic), at }) => {
             let name = reader.name("outputs", &topic, at)?;
-            (Target::Topic { name, latest_per_key: false }, false)
+            let OutputKeys { latest_per_key, allow_loop, .. } = OutputKeys::default();
+            (Target::Topic { name, latest_per_key }, allow_loop)
         }
         Some(Located { value: Short::Full(section), at }) => {
-            let allow_loop = allow_loop(reader, &section)?;
-            (target(reader, &section, at)?, allow_loop)
+            if let Some(problem) = misplaced(&section) {
+                reader.problems.push(problem);
+                return None;
+            }
+            let keys = section.read(reader);
+            (target(reader, &section, &keys, at)?, keys.allow_loop)
         }
     };
     Some(Output { name: named?, at, target, allow_loop })
 }
 
-fn allow_loop(reader: &mut Reader<'_>, section: &OutputSection) -> Option<bool> {
-    let Some(allow) = &section.allow_loop else { return Some(false) };
-    if section.topic.is_none() && section.repartition.is_none() {
+/// A key of an output that is there for another kind of output.
+fn misplaced(section: &OutputSection) -> Option<Problem> {
+    let OutputSection { topic, latest_per_key, repartition, partitions, allow_loop } = section;
+    if let (Some(allow), None, None) = (allow_loop, topic, repartition) {
         let message = "`allow_loop` is only for an output with `topic` or `repartition`";
-        refuse(reader, allow.at, message, "remove `allow_loop`");
-        return None;
+        return Some(Problem::new(allow.at, message, "remove `allow_loop`"));
     }
-    reader.required("allow_loop", allow)
-}
-
-fn target(reader: &mut Reader<'_>, section: &OutputSection, at: Position) -> Option<Target> {
-    let OutputSection { topic, latest_per_key, repartition, partitions, .. } = section;
     if let (Some(latest), None) = (latest_per_key, topic) {
         let message = "`latest_per_key` is only for an output with `topic`";
-        refuse(reader, latest.at, message, "remove `latest_per_key`");
-        return None;
+        return Some(Problem::new(latest.at, message, "remove `latest_per_key`"));
     }
     if let (Some(partitions), None) = (partitions, repartition) {
         let message = "`partitions` is only for an output with `repartition`";
         let remedy = "remove `partitions`: the agent creates no other topics";
-        refuse(reader, partitions.at, message, remedy);
-        return None;
+        return Some(Problem::new(partitions.at, message, remedy));
     }
-    match (topic, repartition) {
+    None
+}
+
+fn target(
+    reader: &mut Reader<'_>,
+    section: &OutputSection,
+    keys: &OutputKeys,
+    at: Position,
+) -> Option<Target> {
+    match (&section.topic, &section.repartition) {
         (Some(topic), None) => {
-            let Name(name) = reader.required("topic", topic)?;
-            let latest_per_key = match latest_per_key {
-                Some(latest) => reader.required("latest_per_key", latest)?,
-                None => false,
-            };
-            Some(Target::Topic { name, latest_per_key })
+            let name = reader.required("topic", topic)?;
+            Some(Target::Topic { name, latest_per_key: keys.latest_per_key })
         }
         (None, Some(repartition)) => {
-            let Name(name) = reader.required("repartition", repartition)?;
-            let partitions = match partitions {
-                Some(partitions) => {
-                    let Count(count) = reader.required("partitions", partitions)?;
-                    Some(i32::try_from(count).expect("a count fits, or it was refused"))
-                }
-                None => None,
-            };
-            Some(Target::Repartition { name, partitions })
+            let name = reader.required("repartition", repartition)?;
+            let fits = |count| i32::try_from(count).expect("a count fits, or it was refused");
+            Some(Target::Repartition { name, partitions: keys.partitions.map(fits) })
         }
         (None, None) => Some(Target::Transforms),
         (Some(_), Some(_)) => {
@@ -155,12 +145,12 @@ pub(crate) fn on_error(
     written: Option<Located<Short<DeadLetterSection>>>,
 ) -> Option<OnError> {
     let Some(Located { value, at }) = written else {
-        let default = GivesUp::parse(defaults::ON_ERROR).expect("the default is valid");
+        let default = GivesUp::parse(ON_ERROR).expect("the default is valid");
         return Some(OnError::GiveUp(default));
     };
     match value {
         Short::Full(section) => {
-            let Name(topic) = reader.required("dead_letter", &section.dead_letter)?;
+            let topic = reader.required("dead_letter", &section.dead_letter)?;
             Some(OnError::DeadLetter { topic, at: section.dead_letter.at })
         }
         Short::Name(name) => match GivesUp::parse(&name) {

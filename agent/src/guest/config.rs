@@ -87,7 +87,7 @@ impl Default for Config {
         Self {
             module_bytes_max: 64 << 20,
             compile: Compile::InThisProcess,
-            compile_time_max: Duration::from_secs(60),
+            compile_time_max: Duration::from_secs(120),
             compile_memory_bytes_max: 1 << 30,
             cache_folder: None,
             cache_bytes_max: 1 << 30,
@@ -101,7 +101,7 @@ impl Default for Config {
             stack_bytes_max: 512 << 10,
             call_time_max: Duration::from_secs(1),
             output_bytes_max: 16 << 20,
-            record_bytes_max: 1 << 20,
+            record_bytes_max: 1_000_000,
             scan_entries_max: 10_000,
             scan_bytes_max: 1 << 20,
             get_keys_max: 100_000,

@@ -62,7 +62,7 @@ impl Default for Config {
             transaction_timeout: Duration::from_secs(10),
             commit_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
-            message_bytes_max: 1_000_000,
+            message_bytes_max: 1_048_000,
             queue_bytes_max: 64 << 20,
             read_headers: true,
         }
