@@ -39,7 +39,7 @@ pub(crate) fn kafka_config(pipeline: &Pipeline, identity: &str) -> kafka::Config
         admin: properties(&pipeline.kafka.admin),
         session_timeout: pipeline.kafka.session_timeout,
         transaction_timeout: pipeline.kafka.transaction_timeout,
-        commit_timeout: limits.revoke_time_max,
+        revoke_time_max: limits.revoke_time_max,
         message_bytes_max: pipeline.kafka.message_bytes_max,
         queue_bytes_max: shares(pipeline, 1).queues,
         ..kafka::Config::default()
@@ -60,8 +60,8 @@ pub(crate) fn worker_config(
         uncommitted_bytes_max: shares.uncommitted,
         batch_records_max: limits.batch_records_max as usize,
         buffered_bytes_max: shares.buffered,
-        idle_max: pipeline.general.max_task_idle,
-        attempts_max: limits.retry_attempts_max,
+        max_task_idle: pipeline.general.max_task_idle,
+        retry_attempts_max: limits.retry_attempts_max,
         retry_backoff: limits.retry_backoff,
         ..worker::Config::default()
     }
@@ -81,7 +81,7 @@ pub(crate) fn guest_config(pipeline: &Pipeline, memory_total: usize) -> guest::C
         calls_at_once_max: pipeline.general.workers as usize,
         table_elements_max: limits.guest_table_elements_max as usize,
         stack_bytes_max: bytes(limits.guest_stack_max),
-        call_time_max: limits.batch_time_max,
+        batch_time_max: limits.batch_time_max,
         output_bytes_max: bytes(limits.output_bytes_max),
         record_bytes_max: bytes(limits.record_bytes_max),
         // A module may ask for what all records of its batch need at once.

@@ -319,7 +319,8 @@ impl State {
     /// Whether brokers say, by chance and wrongly, that a place in an input is not there.
     pub(crate) fn doubts(&mut self, partition: TopicPartition) -> bool {
         // Only where a task has attempts enough.
-        let rate = if self.plan.config.attempts_max < 60 { 0 } else { 20 * self.faults().overlap };
+        let rate =
+            if self.plan.config.retry_attempts_max < 60 { 0 } else { 20 * self.faults().overlap };
         let reader = self.plan.topology.reader(partition).map(|(task, _)| task);
         self.prng.one_in(rate) && reader.is_some_and(|task| self.strike(task))
     }
