@@ -39,6 +39,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What `read` reads, unless it refuses a part of it: then nothing may be concluded from the default
+    /// that stands in its place.
+    pub(crate) fn whole<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let before = self.problems.len();
+        let value = read(self);
+        (self.problems.len() == before).then_some(value)
+    }
+
     /// Replaces the references in a text.
     pub(crate) fn text(&mut self, key: &str, text: &str, at: Position) -> Option<String> {
         match self.sources.interpolate(text) {

@@ -43,7 +43,8 @@ fn source(reader: &mut Reader<'_>, section: &InputSection, at: Position) -> Opti
     match (topic, transform, output, repartition) {
         (Some(topic), None, _, None) => {
             let name = reader.required("topic", topic)?;
-            let InputKeys { start, on_out_of_range } = section.read(reader);
+            let InputKeys { start, on_out_of_range } =
+                reader.whole(|reader| section.read(reader))?;
             Some(Source::Topic { name, start, on_out_of_range })
         }
         (None, Some(transform), Some(output), None) => {
@@ -88,7 +89,7 @@ pub(crate) fn output(
                 reader.problems.push(problem);
                 return None;
             }
-            let keys = section.read(reader);
+            let keys = reader.whole(|reader| section.read(reader))?;
             (target(reader, &section, &keys, at)?, keys.allow_loop)
         }
     };
