@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stderr, reason = "a warning about a file's size is for whoever runs this")]
 
+#[path = "architecture/circles.rs"]
+mod circles;
 #[path = "architecture/source.rs"]
 mod source;
 
@@ -12,6 +14,7 @@ use std::{
     process::Command,
 };
 
+use circles::circles;
 use source::{File, files};
 
 /// The rooms of `agent/src`, and which others each may name.
@@ -76,6 +79,32 @@ const CORE_ROOMS: &[(&str, &[&str])] = &[
     ("task", &["column", "partitioner", "record", "topology"]),
     ("ports", &["record", "task", "topology"]),
     ("worker", &["column", "ports", "record", "task", "topology"]),
+];
+
+/// Circles of files that there are all the same: what the paths of all their files begin with.
+const CIRCLES: &[&[&str]] = &[
+    // A transaction has the membership that its offsets need; a source that commits fails as a sink.
+    &["agent/core/src/ports/sink.rs", "agent/core/src/ports/source.rs"],
+    // A turn hands its task, the parts of it, its failures and their divisions to one another.
+    &["agent/core/src/task/"],
+    // The steps of a start, each of which begins the next.
+    &[
+        "agent/core/src/worker/check.rs",
+        "agent/core/src/worker/restore.rs",
+        "agent/core/src/worker/start.rs",
+    ],
+    // A verb has arguments of its own, and gets those of every verb.
+    &["agent/src/cli/arguments.rs", "agent/src/cli/dev_broker.rs"],
+    // Uploads go to the service, which tells of those that are too large in their words.
+    &["agent/src/control/service.rs", "agent/src/control/uploads.rs"],
+    // Whatever a module calls gets its host, which has the parts of each.
+    &["agent/src/guest/"],
+    // A property is tried on a client's settings, which say what is expected of one.
+    &["agent/src/kafka/native/client.rs", "agent/src/kafka/native/properties.rs"],
+    // The calls of an instance are noted where the worker keeps its code.
+    &["agent/src/modules/code.rs", "agent/src/modules/measured.rs"],
+    // A task opens its stores for those who read beside it, who find them by their task.
+    &["agent/src/state/"],
 ];
 
 /// Libraries that belong to one room of `agent/src` each.
@@ -208,6 +237,27 @@ fn rooms_name_only_whom_they_may() {
             }
         }
     }
+    none(&complaints);
+}
+
+#[test]
+fn files_name_one_another_in_no_circle() {
+    let mut complaints = Vec::new();
+    let mut gone: BTreeSet<_> = CIRCLES.iter().collect();
+    for folder in ["agent", "agent/core"] {
+        for circle in circles(&crate_files(folder), &format!("{folder}/src")) {
+            let within = |known: &[&str]| {
+                circle.iter().all(|path| known.iter().any(|start| path.starts_with(start)))
+            };
+            match CIRCLES.iter().find(|known| within(known)) {
+                Some(known) => _ = gone.remove(known),
+                None => complaints.push(format!("a circle: {}", circle.join(", "))),
+            }
+        }
+    }
+    complaints.extend(gone.iter().map(|known| {
+        format!("{}: no circle any more, so it is to leave the table", known.join(", "))
+    }));
     none(&complaints);
 }
 

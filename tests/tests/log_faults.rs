@@ -91,7 +91,7 @@ fn set_up(bootstrap: &str) -> Result<(Config, Topology)> {
         application: topics::unique("application"),
         identity: "agent".to_owned(),
         properties: Properties::from([servers]),
-        commit_timeout: Duration::from_secs(2),
+        revoke_time_max: Duration::from_secs(2),
         ..Config::default()
     };
     Ok((config, topology))

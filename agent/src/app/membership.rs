@@ -23,7 +23,7 @@ pub(super) fn renew(
     if stores.subscription().as_ref() == Some(&now) {
         return Ok(());
     }
-    let workers_ever = stores.raise_worker_count(pipeline.workers)? as usize;
+    let workers_ever = stores.raise_worker_count(pipeline.general.workers)? as usize;
     let members = wait.until("looking for members of before in the group", || {
         Ok(wait.admin.dismiss_members(&plan.topology, workers_ever)?)
     })?;
@@ -36,6 +36,7 @@ pub(super) fn renew(
 /// All that the members of a pipeline ask their group for, in one word.
 fn subscription(pipeline: &Pipeline) -> String {
     let topics: Vec<String> = plan::input_names(pipeline).into_iter().collect();
-    let text = format!("{}\n{}\n{}", pipeline.application, pipeline.workers, topics.join("\n"));
+    let text =
+        format!("{}\n{}\n{}", pipeline.application, pipeline.general.workers, topics.join("\n"));
     Digest::of(text.as_bytes()).to_string()
 }

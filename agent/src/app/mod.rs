@@ -107,7 +107,7 @@ impl Agent {
     /// brokers that are away, until `stop` is requested.
     pub fn start(pipeline: &Pipeline, stop: Stop) -> Result<Self, Error> {
         let state = state::Config {
-            identity: pipeline.identity.clone(),
+            identity: pipeline.general.identity.clone(),
             memory_bytes_max: shares(pipeline, 1).state,
             ..state::Config::new(&pipeline.state.directory, &pipeline.application)
         };
@@ -126,8 +126,8 @@ impl Agent {
         let plan = wait.until("looking at the topics", || topics::prepare(pipeline, &admin))?;
         modules.fit(&plan)?;
         membership::renew(pipeline, &plan, &stores, &wait)?;
-        let workers_ever = stores.raise_worker_count(pipeline.workers)?;
-        let retired = (pipeline.workers..workers_ever).map(|worker| worker as usize);
+        let workers_ever = stores.raise_worker_count(pipeline.general.workers)?;
+        let retired = (pipeline.general.workers..workers_ever).map(|worker| worker as usize);
         let retired: Vec<String> = retired.map(|worker| config.transactional_id(worker)).collect();
         wait.until("settling transactions of workers that there are no longer", || {
             Ok(admin.settle(&retired)?)
@@ -135,7 +135,7 @@ impl Agent {
         info!(
             application = pipeline.application,
             identity = stores.identity(),
-            workers = pipeline.workers,
+            workers = pipeline.general.workers,
             tasks = plan.topology.subtopologies.iter().map(|s| s.partitions).sum::<i32>(),
             "starting"
         );
@@ -203,7 +203,7 @@ fn start_workers(
     let partitions: i32 = partitions.map(|s| s.partitions * s.inputs.len() as i32).sum();
     let shares = shares(pipeline, usize::try_from(partitions).unwrap_or(1));
     let mut workers = Vec::new();
-    for worker in 0..pipeline.workers as usize {
+    for worker in 0..pipeline.general.workers as usize {
         let doing = &board.workers[worker].doing;
         let ports = wait.until("taking over the transactional ids of the workers", || {
             Ok(KafkaPorts::connect_telling(config, &topology, worker, doing)?)
@@ -216,7 +216,7 @@ fn start_workers(
             environment: Environment { worker, parts: Arc::clone(&parts) },
             stop: stop.clone(),
             board: Arc::clone(board),
-            guest_stack_bytes: bytes(pipeline.limits.guest_stack_bytes_max),
+            guest_stack_bytes: bytes(pipeline.limits.guest_stack_max),
             log_lines_per_second_max: pipeline.limits.log_lines_per_second_max,
         };
         workers.push(thread::start(setup).map_err(Error::Thread)?);
@@ -291,7 +291,7 @@ fn pipeline_changed(board: &Board) {
 /// What the control service asks, for an agent that starts.
 fn desk(pipeline: &Pipeline, stop: &Stop, stores: &Arc<Stores>) -> Arc<Desk> {
     let names = pipeline.transforms.iter().map(|transform| transform.name.as_str());
-    let metrics = Arc::new(Metrics::new(pipeline.workers as usize, names));
+    let metrics = Arc::new(Metrics::new(pipeline.general.workers as usize, names));
     let transform = |transform: &config::pipeline::Transform| {
         let stores = transform.stores.iter().map(|store| store.name.clone()).collect();
         (transform.name.clone(), transform.module.clone(), stores)

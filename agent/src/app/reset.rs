@@ -53,7 +53,7 @@ impl Reset {
     pub fn open(pipeline: &Pipeline) -> Result<Self, Error> {
         let stores = match pipeline.state.directory.is_dir() {
             true => Some(Stores::open_directory(&state::Config {
-                identity: pipeline.identity.clone(),
+                identity: pipeline.general.identity.clone(),
                 ..state::Config::new(&pipeline.state.directory, &pipeline.application)
             })?),
             false => None,

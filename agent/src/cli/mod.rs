@@ -73,7 +73,8 @@ fn log_config(arguments: &Arguments, pipeline: &Pipeline) -> telemetry::Config {
 
 /// What the command line says of logs, where there is no pipeline.
 fn log_config_without_pipeline(arguments: &Arguments) -> telemetry::Config {
-    log_config_of(arguments, pipeline::LogLevel::Info, pipeline::LogFormat::Text)
+    let pipeline::Log { level, format } = pipeline::Log::default();
+    log_config_of(arguments, level, format)
 }
 
 fn log_config_of(

@@ -1,7 +1,5 @@
 //! Amounts that can't be, and sizes that depend on one another.
 
-use std::time::Duration;
-
 use crate::config::{
     pipeline::{Limits, Pipeline},
     problem::Problem,
@@ -23,7 +21,6 @@ const MESSAGE_BYTES_MAX: u64 = 1_000_000_000;
 /// Refuses amounts of which there is nothing, or more than there can be.
 pub(crate) fn check(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
     let places = &pipeline.places;
-    let limits = &pipeline.limits;
     let parts =
         pipeline.transforms.iter().map(|t| t.inputs.len() + t.outputs.len() + t.stores.len());
     let start = places.of("transforms");
@@ -37,32 +34,21 @@ pub(crate) fn check(pipeline: &Pipeline, problems: &mut Vec<Problem>) {
             "divide it into several pipelines",
         ));
     }
-    let mut positive = |key: &str, value: Duration| {
-        if value.is_zero() {
-            let message = format!("`{key}` can't be zero");
-            problems.push(Problem::new(places.of(key), message, "write at least `1ms`"));
-        }
-    };
-    positive("commit_interval", pipeline.commit_interval);
-    positive("limits.batch_time_max", limits.batch_time_max);
-    positive("limits.compile_time_max", limits.compile_time_max);
-    positive("limits.revoke_time_max", limits.revoke_time_max);
-    positive("shutdown.deadline", pipeline.shutdown.deadline);
     problems.extend(memory(pipeline));
 }
 
 /// Parts of the memory that are more than the whole: those that the file gives, each at its place,
 /// and all defaults at once.
 fn memory(pipeline: &Pipeline) -> Vec<Problem> {
-    let Limits { guest_memory_bytes_max, uncommitted_bytes_max, buffered_bytes_max, .. } =
+    let Limits { guest_memory_max, uncommitted_bytes_max, buffered_bytes_max, .. } =
         pipeline.limits;
     let parts = [
-        ("limits.guest_memory_max", guest_memory_bytes_max),
+        ("limits.guest_memory_max", guest_memory_max),
         ("limits.uncommitted_bytes_max", uncommitted_bytes_max),
         ("limits.buffered_bytes_max", buffered_bytes_max),
     ];
     let places = &pipeline.places;
-    let too_much = parts.into_iter().filter(|(_, bytes)| *bytes > pipeline.memory_bytes_max);
+    let too_much = parts.into_iter().filter(|(_, bytes)| *bytes > pipeline.general.memory_max);
     let (given, defaults): (Vec<_>, Vec<_>) =
         too_much.partition(|(key, _)| places.given(key).is_some());
     let mut problems: Vec<_> = given

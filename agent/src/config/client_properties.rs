@@ -1,11 +1,11 @@
 //! Which properties of the Kafka clients a pipeline may set, and to what.
 
 use crate::config::{
-    defaults,
     foreign::foreign,
     interpolate::Sources,
     nearest::nearest,
-    pipeline::{Kafka, Places, Properties},
+    pipeline::{Kafka, Properties},
+    places::Places,
     problem::{Position, Problem},
     scalar::{Field, Located},
     setting::Text,
@@ -139,8 +139,7 @@ pub(crate) fn check_servers(kafka: &Kafka, at: Position) -> Option<Problem> {
     };
     let everywhere = given(&kafka.consumer) && given(&kafka.producer) && given(&kafka.admin);
     (!given(&kafka.common) && !everywhere).then(|| {
-        let example = defaults::BOOTSTRAP_SERVERS_EXAMPLE;
-        let remedy = format!("add `bootstrap.servers: {example}` to it");
+        let remedy = "add `bootstrap.servers: localhost:9092` to it";
         Problem::new(at, "`kafka` names no broker", remedy)
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::{
     problem::{Position, Problem},
-    resolve::Resolver,
+    reader::Reader,
     scalar::Field,
     setting::{Setting, Text, or_reference},
 };
@@ -23,7 +23,7 @@ pub struct ControlSection {
     /// `unix:` and the path of a socket, an address and a port, or `off`. Without it, a socket in
     /// the state directory. Beyond this machine only with `tls`, and a token or client
     /// certificates.
-    #[schemars(extend("default" = "unix:<state.directory>/.control/socket"))]
+    #[schemars(extend("default" = format!("unix:<state.directory>/{SOCKET}")))]
     pub listen: Option<Field<ControlAddress>>,
     /// The certificate that it shows.
     pub tls: Option<TlsSection>,
@@ -121,8 +121,7 @@ pub enum ControlAddress {
 }
 
 /// An address, or a port of the loopback address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpAddress(pub SocketAddr);
+pub enum HttpAddress {}
 
 /// The socket below the state directory; its folder begins with a dot, as no application's does.
 const SOCKET: &str = ".control/socket";
@@ -131,6 +130,8 @@ const SOCKET: &str = ".control/socket";
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Setting for ControlAddress {
+    type Value = Self;
+
     fn parse(text: &str) -> Result<Self, String> {
         let hint = "write `unix:/path/of/a/socket`, an address such as `127.0.0.1:9465`, or `off`";
         match text.strip_prefix("unix:") {
@@ -142,21 +143,29 @@ impl Setting for ControlAddress {
     }
 
     fn schema() -> Value {
-        or_reference(
-            &json!({ "type": "string", "examples": ["unix:/run/sidestream/control", "127.0.0.1:9465", "off"] }),
-        )
+        or_reference(&json!({
+            "title": "address",
+            "type": "string",
+            "examples": ["unix:/run/sidestream/control", "127.0.0.1:9465", "off"]
+        }))
     }
 }
 
 impl Setting for HttpAddress {
-    fn parse(text: &str) -> Result<Self, String> {
+    type Value = SocketAddr;
+
+    fn parse(text: &str) -> Result<SocketAddr, String> {
         let port = text.parse().ok().map(|port: u16| (Ipv4Addr::LOCALHOST, port).into());
         let hint = "write a port such as `9464`, or an address such as `0.0.0.0:9464`";
-        port.or_else(|| address(text)).map(Self).ok_or_else(|| hint.into())
+        port.or_else(|| address(text)).ok_or_else(|| hint.into())
     }
 
     fn schema() -> Value {
-        or_reference(&json!({ "type": ["string", "integer"], "examples": [9464, "0.0.0.0:9464"] }))
+        or_reference(&json!({
+            "title": "port or address",
+            "type": ["string", "integer"],
+            "examples": [9464, "0.0.0.0:9464"]
+        }))
     }
 }
 
@@ -167,55 +176,49 @@ fn address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-impl Resolver<'_> {
-    /// The control interface of an agent whose state is in `state`.
-    pub(crate) fn control(&mut self, section: ControlSection, state: &std::path::Path) -> Control {
-        let at = section.listen.as_ref().map(|field| field.at);
-        let given = section.listen.and_then(|field| self.required("control.listen", &field));
-        let listen = match given {
-            None => Listen::Unix(state.join(SOCKET)),
-            Some(address) => self.listen(address),
-        };
-        let tls = section.tls.and_then(|tls| {
-            Some(Tls {
-                certificate: self.path("control.tls.certificate", &tls.certificate)?,
-                key: self.path("control.tls.key", &tls.key)?,
-                client_ca: tls
-                    .client_ca
-                    .and_then(|field| self.path("control.tls.client_ca", &field)),
-            })
-        });
-        let token_file =
-            section.token_file.and_then(|field| self.path("control.token_file", &field));
-        let read_only_at = section.read_only.as_ref().map(|section| section.listen.at);
-        let read_only = section.read_only.and_then(|section| self.read_only(section));
-        let control = Control { listen, tls, token_file, read_only };
-        let start = Position { line: 1, column: 1 };
-        let at = at.unwrap_or(start);
-        self.problems.extend(control.problems((at, read_only_at.unwrap_or(at))));
-        control
-    }
+/// The control interface of an agent whose state is in `state`.
+pub(crate) fn control(reader: &mut Reader<'_>, section: ControlSection, state: &Path) -> Control {
+    let at = section.listen.as_ref().map(|field| field.at);
+    let given = section.listen.and_then(|field| reader.required("control.listen", &field));
+    let listen = match given {
+        None => Listen::Unix(state.join(SOCKET)),
+        Some(address) => listen(reader, address),
+    };
+    let tls = section.tls.and_then(|tls| {
+        Some(Tls {
+            certificate: reader.path("control.tls.certificate", &tls.certificate)?,
+            key: reader.path("control.tls.key", &tls.key)?,
+            client_ca: tls.client_ca.and_then(|field| reader.path("control.tls.client_ca", &field)),
+        })
+    });
+    let token_file = section.token_file.and_then(|field| reader.path("control.token_file", &field));
+    let read_only_at = section.read_only.as_ref().map(|section| section.listen.at);
+    let read_only = section.read_only.and_then(|section| read_only(reader, section));
+    let control = Control { listen, tls, token_file, read_only };
+    let start = Position { line: 1, column: 1 };
+    let at = at.unwrap_or(start);
+    reader.problems.extend(control.problems((at, read_only_at.unwrap_or(at))));
+    control
+}
 
-    fn read_only(&mut self, section: ReadOnlySection) -> Option<ReadOnly> {
-        let address = self.required("control.read_only.listen", &section.listen)?;
-        let token_file =
-            section.token_file.and_then(|field| self.path("control.read_only.token_file", &field));
-        Some(ReadOnly { listen: self.listen(address), token_file })
-    }
+fn read_only(reader: &mut Reader<'_>, section: ReadOnlySection) -> Option<ReadOnly> {
+    let address = reader.required("control.read_only.listen", &section.listen)?;
+    let token_file =
+        section.token_file.and_then(|field| reader.path("control.read_only.token_file", &field));
+    Some(ReadOnly { listen: listen(reader, address), token_file })
+}
 
-    fn listen(&self, address: ControlAddress) -> Listen {
-        match address {
-            ControlAddress::Off => Listen::Off,
-            ControlAddress::Tcp(address) => Listen::Tcp(address),
-            ControlAddress::Unix(path) => Listen::Unix(self.absolute(&path)),
-        }
+fn listen(reader: &Reader<'_>, address: ControlAddress) -> Listen {
+    match address {
+        ControlAddress::Off => Listen::Off,
+        ControlAddress::Tcp(address) => Listen::Tcp(address),
+        ControlAddress::Unix(path) => Listen::Unix(reader.absolute(&path)),
     }
+}
 
-    /// Where probes and metrics are.
-    pub(crate) fn http(&mut self, section: Option<HttpSection>) -> Option<SocketAddr> {
-        let HttpAddress(address) = self.required("http.listen", &section?.listen)?;
-        Some(address)
-    }
+/// Where probes and metrics are.
+pub(crate) fn http(reader: &mut Reader<'_>, section: Option<HttpSection>) -> Option<SocketAddr> {
+    reader.required("http.listen", &section?.listen)
 }
 
 impl Control {

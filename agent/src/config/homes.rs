@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::config::schema::schema;
+
 /// Sections whose names do not say how they are called.
 const NAMES: &[(&str, &str)] = &[
     ("TransformSection", "a transform"),
@@ -10,12 +12,13 @@ const NAMES: &[(&str, &str)] = &[
     ("StoreSection", "a store"),
     ("RetrySection", "`retry` of a transform"),
     ("DeadLetterSection", "`on_error` of a transform"),
+    ("ReadOnlySection", "`control.read_only`"),
     ("TlsSection", "`control.tls`"),
 ];
 
 /// Every place where `key` may stand, by the names of these places.
 pub(crate) fn homes(key: &str) -> Vec<String> {
-    let schema = crate::config::schema();
+    let schema = schema();
     let has = |section: &Value| section["properties"].get(key).is_some();
     let sections = schema["$defs"].as_object().into_iter().flatten();
     let mut homes: Vec<_> =
@@ -34,7 +37,8 @@ pub(crate) fn home(key: &str) -> Option<String> {
     }
 }
 
-fn place(section: &str) -> String {
+/// What the place of a section's keys is called.
+pub(crate) fn place(section: &str) -> String {
     let name = NAMES.iter().find(|(known, _)| *known == section);
     let own = || format!("`{}`", section.trim_end_matches("Section").to_lowercase());
     name.map_or_else(own, |(_, name)| (*name).to_owned())

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::reference::{self, Part};
+use crate::config::{
+    reference::{self, Missing, Part},
+    regular::open_regular,
+};
 
 /// How large a secret file may be, in bytes.
 const SECRET_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -89,16 +92,9 @@ impl Sources {
     }
 }
 
-/// A reference that leads nowhere.
-#[derive(Debug)]
-pub(crate) struct Missing {
-    pub(crate) message: String,
-    pub(crate) remedy: String,
-}
-
 /// What is in the file, without the line end that editors add.
 fn read_bounded(path: &Path) -> Result<String, String> {
-    let file = super::open_regular(path).map_err(|error| error.to_string())?;
+    let file = open_regular(path).map_err(|error| error.to_string())?;
     let mut text = String::new();
     file.take(SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
     if text.len() as u64 > SECRET_FILE_BYTES_MAX {

@@ -1,13 +1,15 @@
 //! The pipeline file and the environment, read into one validated value.
 //!
 //! Raw ([`mod@file`]), then typed, then checked as a whole, once, at start: [`load`] gives a
-//! [`Pipeline`] or all that is wrong with the file, each with its line, column and remedy. Every
-//! default is in [`defaults`].
+//! [`Pipeline`] or all that is wrong with the file, each with its line, column and remedy. What is
+//! known of a key, from its default to its meaning, stands where its section is defined: in
+//! [`mod@file`], `limits`, `swap` and `control`.
 
 mod amounts;
+mod assemble;
+mod choices;
 mod client_properties;
 mod control;
-pub mod defaults;
 pub mod file;
 mod foreign;
 #[doc(hidden)]
@@ -15,18 +17,22 @@ pub mod fuzz;
 mod graph;
 mod homes;
 mod interpolate;
+mod limits;
 mod loops;
 mod mistakes;
 mod module_config;
 mod nearest;
 mod parse;
 pub mod pipeline;
+mod places;
 mod problem;
+mod reader;
 mod reference;
 mod regular;
-mod resolve;
 mod route;
 mod scalar;
+mod schema;
+mod section;
 mod setting;
 mod shapes;
 mod source;
@@ -44,6 +50,7 @@ pub use self::{
     pipeline::Pipeline,
     problem::{Error, Position, Problem},
     regular::{open_regular, read_regular},
+    schema::schema,
     setting::{Choice, OnOutOfRange, Start},
 };
 pub(crate) use self::{
@@ -69,7 +76,7 @@ pub fn load(path: &Path, mut sources: Sources) -> Result<Pipeline, Error> {
 /// Reads a number of bytes as the pipeline file has them, such as `512MiB`. The error says how to
 /// write one.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    <setting::Size as setting::Setting>::parse(text).map(|size| size.0)
+    <setting::Size as setting::Setting>::parse(text)
 }
 
 /// Reads a pipeline from the text of a file.
@@ -83,9 +90,9 @@ fn read(path: &Path, text: &str, sources: &Sources) -> Result<Pipeline, Vec<Prob
     let is_property =
         |name: &str| sources.kafka_properties.as_ref().is_some_and(|known| (known.is_known)(name));
     let file = parse::parse(source, &is_property).map_err(|problem| vec![problem])?;
-    let mut resolver = resolve::Resolver::new(sources, source);
-    let mut pipeline = resolver.pipeline(path, file);
-    let mut problems = resolver.problems;
+    let mut reader = reader::Reader::new(sources, source);
+    let mut pipeline = assemble::pipeline(&mut reader, path, file);
+    let mut problems = reader.problems;
     if let Some(pipeline) = &mut pipeline {
         timeouts::settle(pipeline, &mut problems);
         amounts::settle(pipeline, &mut problems);
@@ -96,14 +103,6 @@ fn read(path: &Path, text: &str, sources: &Sources) -> Result<Pipeline, Vec<Prob
         Some(pipeline) if problems.is_empty() => Ok(pipeline),
         _ => Err(problems),
     }
-}
-
-/// The JSON Schema of the pipeline file, made from the types that read it.
-#[must_use]
-pub fn schema() -> serde_json::Value {
-    let mut schema = schemars::schema_for!(file::File);
-    schema.insert("title".into(), "Sidestream pipeline".into());
-    schema.to_value()
 }
 
 /// A pipeline from text, for tests of what is done with one.

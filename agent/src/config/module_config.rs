@@ -11,9 +11,8 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
 use crate::config::{
-    pipeline::ModuleConfig,
     problem::{Position, Problem},
-    resolve::Resolver,
+    reader::Reader,
     scalar::Entries,
 };
 
@@ -110,53 +109,70 @@ impl JsonSchema for Node {
     }
 }
 
-impl Resolver<'_> {
-    /// The configuration of a module, with its references replaced.
-    pub(crate) fn module_config(&mut self, config: Option<Entries<Node>>) -> Option<ModuleConfig> {
-        let config = self.json_map("config", config.unwrap_or_default())?;
-        Some(ModuleConfig(Value::Object(config).to_string()))
-    }
+/// What a module is configured with: a JSON object. May hold secrets: not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ModuleConfig(pub String);
 
-    fn json(&mut self, key: &str, node: Node) -> Option<Value> {
-        match node.kind {
-            Kind::Scalar(Value::String(text)) => self.scalar(key, &text, node.at, node.defined),
-            Kind::Scalar(value) => Some(value),
-            Kind::List(list) => {
-                let list = list.into_iter().enumerate();
-                let list: Vec<_> =
-                    list.map(|(index, node)| self.json(&format!("{key}[{index}]"), node)).collect();
-                list.into_iter().collect::<Option<_>>().map(Value::Array)
-            }
-            Kind::Map(map) => self.json_map(key, map).map(Value::Object),
+impl fmt::Debug for ModuleConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ModuleConfig")
+    }
+}
+
+/// The configuration of a module, with its references replaced.
+pub(crate) fn module_config(
+    reader: &mut Reader<'_>,
+    config: Option<Entries<Node>>,
+) -> Option<ModuleConfig> {
+    let config = json_map(reader, "config", config.unwrap_or_default())?;
+    Some(ModuleConfig(Value::Object(config).to_string()))
+}
+
+fn json(reader: &mut Reader<'_>, key: &str, node: Node) -> Option<Value> {
+    match node.kind {
+        Kind::Scalar(Value::String(text)) => scalar(reader, key, &text, (node.at, node.defined)),
+        Kind::Scalar(value) => Some(value),
+        Kind::List(list) => {
+            let list = list.into_iter().enumerate();
+            let list: Vec<_> =
+                list.map(|(index, node)| json(reader, &format!("{key}[{index}]"), node)).collect();
+            list.into_iter().collect::<Option<_>>().map(Value::Array)
         }
+        Kind::Map(map) => json_map(reader, key, map).map(Value::Object),
     }
+}
 
-    fn json_map(&mut self, key: &str, map: Entries<Node>) -> Option<Map<String, Value>> {
-        let map = map.0.into_iter();
-        let map: Vec<_> = map
-            .map(|(name, node)| {
-                Some((name.value.clone(), self.json(&format!("{key}.{}", name.value), node)?))
-            })
-            .collect();
-        map.into_iter().collect()
-    }
+fn json_map(reader: &mut Reader<'_>, key: &str, map: Entries<Node>) -> Option<Map<String, Value>> {
+    let map = map.0.into_iter();
+    let map: Vec<_> = map
+        .map(|(name, node)| {
+            let value = json(reader, &format!("{key}.{}", name.value), node)?;
+            Some((name.value, value))
+        })
+        .collect();
+    map.into_iter().collect()
+}
 
-    /// A text. One that is a variable and nothing else, without quotes, is what the variable's value
-    /// would be in its place.
-    fn scalar(&mut self, key: &str, text: &str, at: Position, defined: Position) -> Option<Value> {
-        let variable = match self.source.is_plain(defined) {
-            true => self.sources.variable(text),
-            false => None,
-        };
-        match variable {
-            Some(Ok(value)) => Some(typed(value)),
-            Some(Err(missing)) => {
-                let message = format!("`{key}`: {}", missing.message);
-                self.problems.push(Problem::new(at, message, missing.remedy));
-                None
-            }
-            None => self.text(key, text, at).map(Value::String),
+/// A text, used and defined at these places. One that is a variable and nothing else, without quotes,
+/// is what the variable's value would be in its place.
+fn scalar(
+    reader: &mut Reader<'_>,
+    key: &str,
+    text: &str,
+    (at, defined): (Position, Position),
+) -> Option<Value> {
+    let variable = match reader.source.is_plain(defined) {
+        true => reader.sources.variable(text),
+        false => None,
+    };
+    match variable {
+        Some(Ok(value)) => Some(typed(value)),
+        Some(Err(missing)) => {
+            let message = format!("`{key}`: {}", missing.message);
+            reader.problems.push(Problem::new(at, message, missing.remedy));
+            None
         }
+        None => reader.text(key, text, at).map(Value::String),
     }
 }
 

@@ -1,15 +1,21 @@
 //! A pipeline, validated and typed.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::config::{
     control::Control,
-    defaults,
+    places::Places,
     problem::Position,
-    setting::{Choice, OnOutOfRange, Start},
+    setting::{OnOutOfRange, Start},
 };
 
-pub use crate::config::swap::Swap;
+pub use crate::config::{
+    choices::{GivesUp, Guarantee, LogFormat, LogLevel, StoreKind},
+    file::{General, Log, Retry},
+    limits::Limits,
+    module_config::ModuleConfig,
+    swap::Swap,
+};
 
 /// A pipeline: what one agent runs. Names are known to be sound and references to lead somewhere;
 /// whether modules, brokers and topics are there is not known yet.
@@ -21,24 +27,14 @@ pub struct Pipeline {
     pub application: String,
     /// Properties of the Kafka clients.
     pub kafka: Kafka,
-    /// Whether a record's effects come exactly once, or at least once.
-    pub guarantee: Guarantee,
-    /// Commit this long after the first uncommitted record.
-    pub commit_interval: Duration,
-    /// How many threads process records, at least one.
-    pub workers: u32,
-    /// Who this agent is, if the file says so.
-    pub identity: Option<String>,
+    /// What stands at the top of the file by itself.
+    pub general: General,
     /// Where state is kept.
     pub state: State,
-    /// How many bytes of memory the whole process may use.
-    pub memory_bytes_max: u64,
     /// Bounds of single things.
     pub limits: Limits,
     /// How modules are replaced while records flow.
     pub swap: Swap,
-    /// How long a task with several inputs waits for one that is empty.
-    pub task_idle_max: Duration,
     /// How to stop.
     pub shutdown: Shutdown,
     /// How to log.
@@ -51,22 +47,6 @@ pub struct Pipeline {
     pub transforms: Vec<Transform>,
     /// Where the keys stand that are no part of a transform.
     pub(crate) places: Places,
-}
-
-/// Where keys stand in the file, by their names, such as `limits.revoke_time_max`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Places(pub(crate) BTreeMap<String, Position>);
-
-impl Places {
-    /// Where a key stands, if the file has it.
-    pub(crate) fn given(&self, key: &str) -> Option<Position> {
-        self.0.get(key).copied()
-    }
-
-    /// Where a key stands; the beginning of the file for one that has its default.
-    pub(crate) fn of(&self, key: &str) -> Position {
-        self.given(key).unwrap_or(Position { line: 1, column: 1 })
-    }
 }
 
 /// Properties of the Kafka clients: those of all, and those of one kind that go before them.
@@ -126,62 +106,11 @@ impl fmt::Debug for Properties {
     }
 }
 
-/// Whether a record's effects come exactly once, or at least once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guarantee {
-    /// Outputs, state and offsets are one transaction.
-    ExactlyOnce,
-    /// Offsets are committed after outputs and state; a crash repeats some.
-    AtLeastOnce,
-}
-
-impl Choice for Guarantee {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::GUARANTEE, Self::ExactlyOnce), ("at_least_once", Self::AtLeastOnce)];
-}
-
 /// Where state is kept.
 #[derive(Clone, Debug)]
 pub struct State {
     /// The folder, an absolute path.
     pub directory: PathBuf,
-}
-
-/// Bounds of single things; sizes in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Memory of one instance of a module.
-    pub guest_memory_bytes_max: u64,
-    /// Stack of one call of a module.
-    pub guest_stack_bytes_max: u64,
-    /// Elements in the tables of one instance of a module.
-    pub guest_table_elements_max: u32,
-    /// How long a module may work on one batch.
-    pub batch_time_max: Duration,
-    /// Records in one batch.
-    pub batch_records_max: u32,
-    /// Size of a record that a module emits or writes to a store.
-    pub record_bytes_max: u64,
-    /// What a module may emit and write for one batch.
-    pub output_bytes_max: u64,
-    /// Size of a module's file.
-    pub module_bytes_max: u64,
-    /// How long compiling a module may take.
-    pub compile_time_max: Duration,
-    /// Memory of the process that compiles a module.
-    pub compile_memory_bytes_max: u64,
-    /// Outputs and state changes of a worker before it commits early.
-    pub uncommitted_bytes_max: u64,
-    /// What waits of one partition before fetching it pauses.
-    pub buffered_bytes_max: u64,
-    /// Log lines of a transform that a worker writes in a second.
-    pub log_lines_per_second_max: u32,
-    /// How often a task may fail in a row before it is stopped.
-    pub retry_attempts_max: u32,
-    /// How long to wait after a first failure.
-    pub retry_backoff: Duration,
-    /// How long giving partitions up in a rebalance may take.
-    pub revoke_time_max: Duration,
 }
 
 /// How to stop.
@@ -191,50 +120,6 @@ pub struct Shutdown {
     pub deadline: Duration,
     /// Leave the group (true), or keep the membership for a restart (false).
     pub leave_on_stop: bool,
-}
-
-/// How to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The least level to log.
-    pub level: LogLevel,
-    /// In which form.
-    pub format: LogFormat,
-}
-
-/// The least level to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names of tracing's levels say it")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl Choice for LogLevel {
-    const ALL: &'static [(&'static str, Self)] = &[
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        (defaults::LOG_LEVEL, Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::Trace),
-    ];
-}
-
-/// In which form to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl Choice for LogFormat {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::LOG_FORMAT, Self::Text), ("json", Self::Json)];
 }
 
 /// A step of the pipeline.
@@ -274,39 +159,6 @@ pub enum OnError {
         /// Where it stands in the file.
         at: Position,
     },
-}
-
-/// Who gives up on a record that fails for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GivesUp {
-    /// The task: it stops.
-    Fail,
-    /// Nobody but the record itself: its task goes on without it.
-    Skip,
-}
-
-impl Choice for GivesUp {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::ON_ERROR, Self::Fail), ("skip", Self::Skip)];
-}
-
-/// How often to try a record; what is not given is as in [`Limits`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// How often it may fail.
-    pub attempts: Option<u32>,
-    /// The wait after its first failure.
-    pub backoff: Option<Duration>,
-}
-
-/// What a module is configured with: a JSON object. May hold secrets: not shown by `Debug`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ModuleConfig(pub String);
-
-impl fmt::Debug for ModuleConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ModuleConfig")
-    }
 }
 
 /// An input of a transform.
@@ -353,20 +205,6 @@ pub struct Store {
     pub at: Position,
     /// Where its entries are kept.
     pub kind: StoreKind,
-}
-
-/// Where the entries of a store are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreKind {
-    /// On disk.
-    RocksDb,
-    /// In memory: restored from the changelog at every start.
-    Memory,
-}
-
-impl Choice for StoreKind {
-    const ALL: &'static [(&'static str, Self)] =
-        &[(defaults::STORE_KIND, Self::RocksDb), ("memory", Self::Memory)];
 }
 
 /// An output of a transform.

@@ -1,13 +1,18 @@
 //! The form of references: `${VAR}`, `${VAR:-default}` and `${file:/path}`. Defaults and paths may
 //! have references in them, and braces that are closed. `$${` stands for a plain `${`.
 
-use crate::config::interpolate::Missing;
-
 /// How deep references may stand in one another.
 const DEPTH_MAX: usize = 16;
 
 /// How much of a text a message repeats, in characters.
 const QUOTED_MAX: usize = 60;
+
+/// A reference that leads nowhere.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) message: String,
+    pub(crate) remedy: String,
+}
 
 /// A piece of a scalar.
 #[derive(Debug)]

@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 use crate::config::nearest::did_you_mean;
 
 /// A kind of scalar. It is read from text after references in it were replaced.
-pub trait Setting: Sized {
+pub trait Setting {
+    /// What it is read as.
+    type Value;
+
     /// Reads one; the error says what is expected, never what was given.
-    fn parse(text: &str) -> Result<Self, String>;
+    fn parse(text: &str) -> Result<Self::Value, String>;
 
     /// Its JSON Schema.
     fn schema() -> Value;
@@ -22,6 +25,8 @@ pub trait Choice: Copy + 'static {
 }
 
 impl<T: Choice> Setting for T {
+    type Value = Self;
+
     fn parse(text: &str) -> Result<Self, String> {
         let found = T::ALL.iter().find(|(name, _)| *name == text);
         let names = T::ALL.iter().map(|(name, _)| *name);
@@ -43,28 +48,30 @@ impl Choice for bool {
 }
 
 /// Any text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(pub String);
+pub enum Text {}
 
 impl Setting for Text {
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() { Err("write something".into()) } else { Ok(Self(text.into())) }
+    type Value = String;
+
+    fn parse(text: &str) -> Result<String, String> {
+        if text.is_empty() { Err("write something".into()) } else { Ok(text.into()) }
     }
 
     fn schema() -> Value {
-        json!({ "type": ["string", "number", "boolean"] })
+        json!({ "title": "text", "type": ["string", "number", "boolean"] })
     }
 }
 
 /// A name that can be (a part of) a Kafka topic's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(pub String);
+pub enum Name {}
 
 /// How long a topic's name may be.
 pub(crate) const NAME_LENGTH_MAX: usize = 249;
 
 impl Setting for Name {
-    fn parse(text: &str) -> Result<Self, String> {
+    type Value = String;
+
+    fn parse(text: &str) -> Result<String, String> {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if text.is_empty() || text == "." || text == ".." || !text.chars().all(legal) {
             return Err("use letters, digits, `.`, `_` and `-`".into());
@@ -72,56 +79,64 @@ impl Setting for Name {
         if text.len() > NAME_LENGTH_MAX {
             return Err(format!("use at most {NAME_LENGTH_MAX} characters"));
         }
-        Ok(Self(text.into()))
+        Ok(text.into())
     }
 
     fn schema() -> Value {
         or_reference(&json!({
-            "type": "string", "pattern": "^[A-Za-z0-9._-]+$", "maxLength": NAME_LENGTH_MAX
+            "title": "name",
+            "type": "string",
+            "pattern": "^[A-Za-z0-9._-]+$",
+            "maxLength": NAME_LENGTH_MAX
         }))
     }
 }
 
 /// A whole number of at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count(pub u32);
+pub enum Count {}
 
 impl Setting for Count {
-    fn parse(text: &str) -> Result<Self, String> {
+    type Value = u32;
+
+    fn parse(text: &str) -> Result<u32, String> {
         match text.parse::<i32>() {
-            Ok(count @ 1..) => Ok(Self(count.unsigned_abs())),
+            Ok(count @ 1..) => Ok(count.unsigned_abs()),
             _ => Err(format!("write a whole number between 1 and {}", i32::MAX)),
         }
     }
 
     fn schema() -> Value {
-        or_reference(&json!({ "type": "integer", "minimum": 1, "maximum": i32::MAX }))
+        or_reference(&json!({
+            "title": "whole number", "type": "integer", "minimum": 1, "maximum": i32::MAX
+        }))
     }
 }
 
 /// How many times as much as something else: a number above one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ratio(pub f64);
+pub enum Ratio {}
 
 /// The largest ratio; a bound that is never reached is one as well.
 const RATIO_MAX: f64 = 1_000.0;
 
 impl Setting for Ratio {
-    fn parse(text: &str) -> Result<Self, String> {
+    type Value = f64;
+
+    fn parse(text: &str) -> Result<f64, String> {
         match text.parse::<f64>() {
-            Ok(ratio) if ratio > 1.0 && ratio <= RATIO_MAX => Ok(Self(ratio)),
+            Ok(ratio) if ratio > 1.0 && ratio <= RATIO_MAX => Ok(ratio),
             _ => Err(format!("write a number above 1 and up to {RATIO_MAX}, such as `2` or `1.5`")),
         }
     }
 
     fn schema() -> Value {
-        or_reference(&json!({ "type": "number", "exclusiveMinimum": 1, "maximum": RATIO_MAX }))
+        or_reference(&json!({
+            "title": "number", "type": "number", "exclusiveMinimum": 1, "maximum": RATIO_MAX
+        }))
     }
 }
 
 /// A number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub enum Size {}
 
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("KiB", 1 << 10),
@@ -137,7 +152,9 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 ];
 
 impl Setting for Size {
-    fn parse(text: &str) -> Result<Self, String> {
+    type Value = u64;
+
+    fn parse(text: &str) -> Result<u64, String> {
         let hint = || match format!("{text}B") {
             meant if text.ends_with(['i', 'K', 'M', 'G', 'T']) && Self::parse(&meant).is_ok() => {
                 format!("did you mean `{meant}`?")
@@ -150,18 +167,25 @@ impl Setting for Size {
             .ok_or_else(hint)?;
         let number: u64 = number.trim_end().parse().map_err(|_| hint())?;
         match number.checked_mul(*unit) {
-            Some(bytes @ 1..=0x7fff_ffff_ffff_ffff) => Ok(Self(bytes)),
+            Some(bytes @ 1..=0x7fff_ffff_ffff_ffff) => Ok(bytes),
             Some(0) => Err("write at least `1B`".into()),
             _ => Err("write a smaller size".into()),
         }
     }
 
     fn schema() -> Value {
-        or_reference(&json!({ "type": "string", "pattern": "^[0-9]+ ?([KMGT]i?B|kB|B)$" }))
+        or_reference(&json!({
+            "title": "size",
+            "type": "string",
+            "pattern": "^[0-9]+ ?([KMGT]i?B|kB|B)$",
+            "examples": ["512MiB", "64KiB", "1GB"]
+        }))
     }
 }
 
 impl Setting for Duration {
+    type Value = Self;
+
     fn parse(text: &str) -> Result<Self, String> {
         let hint = || {
             // Days are not always as long, so the library takes none.
@@ -181,7 +205,10 @@ impl Setting for Duration {
 
     fn schema() -> Value {
         or_reference(&json!({
-            "type": "string", "pattern": "^[0-9]", "examples": ["100ms", "1s", "5m", "1h 30m"]
+            "title": "duration",
+            "type": "string",
+            "pattern": "^[0-9]",
+            "examples": ["100ms", "1s", "5m", "1h 30m"]
         }))
     }
 }
@@ -198,6 +225,8 @@ pub enum Start {
 }
 
 impl Setting for Start {
+    type Value = Self;
+
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "earliest" => Ok(Self::Earliest),
@@ -215,16 +244,15 @@ impl Setting for Start {
     fn schema() -> Value {
         or_reference(&json!({ "anyOf": [
             { "enum": ["earliest", "latest"] },
-            { "type": "string", "format": "date-time" }
+            { "title": "time", "type": "string", "format": "date-time" }
         ] }))
     }
 }
 
 /// What to do about a partition whose committed offset can't be read on from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnOutOfRange {
     /// Stop its task.
-    #[default]
     Fail,
     /// Go on at its first record.
     Earliest,
@@ -233,6 +261,8 @@ pub enum OnOutOfRange {
 }
 
 impl Setting for OnOutOfRange {
+    type Value = Self;
+
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "fail" => Ok(Self::Fail),
@@ -249,24 +279,31 @@ impl Setting for OnOutOfRange {
 
 /// Every scalar may come from outside.
 pub(crate) fn or_reference(schema: &Value) -> Value {
-    json!({ "anyOf": [schema, { "type": "string", "pattern": "\\$\\{.+\\}" }] })
+    let reference = json!({ "title": REFERENCE, "type": "string", "pattern": "\\$\\{.+\\}" });
+    json!({ "anyOf": [schema, reference] })
 }
+
+/// What a value from outside is called in the schema.
+pub(crate) const REFERENCE: &str = "reference";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check<T: Setting + PartialEq + std::fmt::Debug>(text: &str, expected: Option<T>) {
+    fn check<T: Setting<Value: PartialEq + std::fmt::Debug>>(
+        text: &str,
+        expected: Option<T::Value>,
+    ) {
         let (found, expected) = (T::parse(text).ok(), expected);
         assert_eq!(found, expected, "{text}");
     }
 
     #[test]
     fn sizes() {
-        check("512MiB", Some(Size(512 << 20)));
-        check("64 KiB", Some(Size(64 << 10)));
-        check("2GB", Some(Size(2_000_000_000)));
-        check("1B", Some(Size(1)));
+        check::<Size>("512MiB", Some(512 << 20));
+        check::<Size>("64 KiB", Some(64 << 10));
+        check::<Size>("2GB", Some(2_000_000_000));
+        check::<Size>("1B", Some(1));
         for wrong in ["512", "0B", "-1B", "1.5GiB", "99999999999TiB", "9000000TiB", "MiB", ""] {
             check::<Size>(wrong, None);
         }
@@ -274,9 +311,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        check("100ms", Some(Duration::from_millis(100)));
-        check("1h 30m", Some(Duration::from_secs(5_400)));
-        check("0s", Some(Duration::ZERO));
+        check::<Duration>("100ms", Some(Duration::from_millis(100)));
+        check::<Duration>("1h 30m", Some(Duration::from_secs(5_400)));
+        check::<Duration>("0s", Some(Duration::ZERO));
         for wrong in ["100", "-1s", "1 month", "s", "", "999999h"] {
             check::<Duration>(wrong, None);
         }
@@ -284,7 +321,7 @@ mod tests {
 
     #[test]
     fn units_of_others_are_told_in_ours() {
-        let hint = |hint: Result<Size, String>| hint.unwrap_err();
+        let hint = |hint: Result<u64, String>| hint.unwrap_err();
         assert_eq!(hint(Size::parse("512Mi")), "did you mean `512MiB`?");
         assert_eq!(hint(Size::parse("2G")), "did you mean `2GB`?");
         assert!(hint(Size::parse("i")).starts_with("write a whole number"));
@@ -299,26 +336,26 @@ mod tests {
 
     #[test]
     fn starts() {
-        check("earliest", Some(Start::Earliest));
-        check("1970-01-01T00:00:01Z", Some(Start::At(1_000)));
-        check("1970-01-01T01:00:01+01:00", Some(Start::At(1_000)));
+        check::<Start>("earliest", Some(Start::Earliest));
+        check::<Start>("1970-01-01T00:00:01Z", Some(Start::At(1_000)));
+        check::<Start>("1970-01-01T01:00:01+01:00", Some(Start::At(1_000)));
         check::<Start>("1969-01-01T00:00:01Z", None);
         check::<Start>("yesterday", None);
     }
 
     #[test]
     fn names_and_numbers() {
-        check("word-count_1.0", Some(Name("word-count_1.0".into())));
+        check::<Name>("word-count_1.0", Some("word-count_1.0".into()));
         for wrong in ["", ".", "..", "a b", "ü", &"a".repeat(250)] {
             check::<Name>(wrong, None);
         }
         for (text, ratio) in [("2", 2.0), ("1.5", 1.5), ("1000", 1_000.0)] {
-            check(text, Some(Ratio(ratio)));
+            check::<Ratio>(text, Some(ratio));
         }
         for wrong in ["1", "0.5", "-2", "1001", "inf", "NaN", "3x", ""] {
             check::<Ratio>(wrong, None);
         }
-        check("7", Some(Count(7)));
+        check::<Count>("7", Some(7));
         for wrong in ["0", "-1", "1.5", "many", "3000000000"] {
             check::<Count>(wrong, None);
         }

@@ -4,11 +4,18 @@
 use std::time::Duration;
 
 use crate::config::{
-    defaults,
     pipeline::{Guarantee, Pipeline},
     problem::Problem,
-    setting::Setting,
 };
+
+/// `session.timeout.ms` of a consumer, unless given.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `transaction.timeout.ms` of a producer, at least, unless given.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `max.poll.interval.ms` of a consumer, which is librdkafka's.
+const MAX_POLL_INTERVAL: Duration = Duration::from_mins(5);
 
 /// What librdkafka lets `socket.timeout.ms` be above the transaction's.
 const SOCKET_ABOVE_TRANSACTION: Duration = Duration::from_millis(100);
@@ -16,24 +23,17 @@ const SOCKET_ABOVE_TRANSACTION: Duration = Duration::from_millis(100);
 /// The most that librdkafka takes; brokers take less.
 const MOST: Duration = Duration::from_millis(i32::MAX.unsigned_abs() as u64);
 
-/// A default as a time.
-pub(crate) fn default(text: &str) -> Duration {
-    Duration::parse(text).expect("every default is a valid value")
-}
-
 /// Settles what follows from other times, and refuses what can't go together.
 pub(crate) fn settle(pipeline: &mut Pipeline, problems: &mut Vec<Problem>) {
     let session = given(pipeline, "consumer", &["session.timeout.ms"]);
     let transaction = given(pipeline, "producer", &["transaction.timeout.ms"]);
     let needed = needed(pipeline);
-    let least = default(defaults::TRANSACTION_TIMEOUT);
     // Room for a batch on top, and as much again of what the user chose.
-    let derived = needed + pipeline.limits.batch_time_max + pipeline.commit_interval;
-    let derived = least.max(derived).min(MOST);
-    pipeline.kafka.session_timeout =
-        session.as_ref().map_or_else(|| default(defaults::SESSION_TIMEOUT), |given| given.time);
+    let derived = needed + pipeline.limits.batch_time_max + pipeline.general.commit_interval;
+    let derived = TRANSACTION_TIMEOUT.max(derived).min(MOST);
+    pipeline.kafka.session_timeout = session.as_ref().map_or(SESSION_TIMEOUT, |given| given.time);
     pipeline.kafka.transaction_timeout = transaction.as_ref().map_or(derived, |given| given.time);
-    if pipeline.guarantee == Guarantee::ExactlyOnce {
+    if pipeline.general.guarantee == Guarantee::ExactlyOnce {
         problems
             .extend(transaction.and_then(|given| too_short_to_commit(pipeline, &given, needed)));
     }
@@ -43,7 +43,7 @@ pub(crate) fn settle(pipeline: &mut Pipeline, problems: &mut Vec<Problem>) {
 
 /// How long a transaction may be open: an interval, and the commit at its end.
 fn needed(pipeline: &Pipeline) -> Duration {
-    pipeline.commit_interval + pipeline.limits.revoke_time_max
+    pipeline.general.commit_interval + pipeline.limits.revoke_time_max
 }
 
 /// A time that the user gave a client.
@@ -59,7 +59,7 @@ fn given(pipeline: &Pipeline, section: &str, names: &[&str]) -> Option<Given> {
 }
 
 fn too_short_to_commit(pipeline: &Pipeline, given: &Given, needed: Duration) -> Option<Problem> {
-    let (interval, commit) = (pipeline.commit_interval, pipeline.limits.revoke_time_max);
+    let (interval, commit) = (pipeline.general.commit_interval, pipeline.limits.revoke_time_max);
     (given.time <= needed).then(|| {
         problem(
             pipeline,
@@ -78,7 +78,7 @@ fn too_short_to_commit(pipeline: &Pipeline, given: &Given, needed: Duration) -> 
 }
 
 fn producer(pipeline: &Pipeline) -> Option<Problem> {
-    let exactly_once = pipeline.guarantee == Guarantee::ExactlyOnce;
+    let exactly_once = pipeline.general.guarantee == Guarantee::ExactlyOnce;
     let transaction = pipeline.kafka.transaction_timeout;
     let commit = pipeline.limits.revoke_time_max;
     let of_transaction = || match given(pipeline, "producer", &["transaction.timeout.ms"]) {
@@ -120,7 +120,7 @@ fn consumer(pipeline: &Pipeline) -> Option<Problem> {
     }
     let turn = limits.batch_time_max + limits.revoke_time_max;
     let Some(poll) = given(pipeline, "consumer", &["max.poll.interval.ms"]) else {
-        let poll = default(defaults::MAX_POLL_INTERVAL);
+        let poll = MAX_POLL_INTERVAL;
         let session = given(pipeline, "consumer", &["session.timeout.ms"])?;
         return (session.time > poll).then(|| {
             let must = format!("can't be above `max.poll.interval.ms` ({} ms)", poll.as_millis());

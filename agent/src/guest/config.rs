@@ -55,7 +55,7 @@ pub struct Config {
     /// How much stack its code may use. A worker's thread needs a megabyte on top of it.
     pub stack_bytes_max: usize,
     /// How long a call may take, that of initialise too.
-    pub call_time_max: Duration,
+    pub batch_time_max: Duration,
     /// How many bytes it may hand over in one call: in host calls and its answer, in what it emits
     /// and in changes of state, with what each record and change takes of the host.
     pub output_bytes_max: usize,
@@ -87,7 +87,7 @@ impl Default for Config {
         Self {
             module_bytes_max: 64 << 20,
             compile: Compile::InThisProcess,
-            compile_time_max: Duration::from_secs(60),
+            compile_time_max: Duration::from_secs(120),
             compile_memory_bytes_max: 1 << 30,
             cache_folder: None,
             cache_bytes_max: 1 << 30,
@@ -99,9 +99,9 @@ impl Default for Config {
             memories_max: 8,
             tables_max: 32,
             stack_bytes_max: 512 << 10,
-            call_time_max: Duration::from_secs(1),
+            batch_time_max: Duration::from_secs(1),
             output_bytes_max: 16 << 20,
-            record_bytes_max: 1 << 20,
+            record_bytes_max: 1_000_000,
             scan_entries_max: 10_000,
             scan_bytes_max: 1 << 20,
             get_keys_max: 100_000,

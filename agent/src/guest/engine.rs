@@ -138,7 +138,7 @@ impl Engine {
 impl Shared {
     /// How many ticks a call may take.
     pub(super) fn call_ticks(&self) -> u64 {
-        let ticks = self.config.call_time_max.as_millis().div_ceil(TICK.as_millis());
+        let ticks = self.config.batch_time_max.as_millis().div_ceil(TICK.as_millis());
         // The first tick may come at once.
         u64::try_from(ticks).unwrap_or(u64::MAX / 2) + 1
     }

@@ -73,7 +73,7 @@ pub(super) fn from_trap(error: &wasmtime::Error, host: &mut Host, config: &Confi
 
 fn from_wasm_trap(trap: Trap, denied: Option<Denial>, config: &Config) -> (FailureKind, String) {
     match (trap, denied) {
-        (Trap::Interrupt, _) => (FailureKind::Deadline, too_long(config.call_time_max)),
+        (Trap::Interrupt, _) => (FailureKind::Deadline, too_long(config.batch_time_max)),
         (Trap::StackOverflow, _) => (
             FailureKind::Limit,
             format!(

@@ -124,7 +124,7 @@ impl Host {
     /// What is left of the time of the call; code is stopped by its engine, and this is for what the
     /// host does for it.
     fn time_left(&self) -> Result<Duration, Breach> {
-        let time_max = self.config.call_time_max;
+        let time_max = self.config.batch_time_max;
         match time_max.checked_sub(self.began.elapsed()) {
             Some(left) if !left.is_zero() => Ok(left),
             _ => Err(Breach::deadline(time_max)),
@@ -205,7 +205,7 @@ impl Host {
 
     fn unread(&self, error: &StoreError) -> Breach {
         match error {
-            StoreError::Slow(_) => Breach::deadline(self.config.call_time_max),
+            StoreError::Slow(_) => Breach::deadline(self.config.batch_time_max),
             StoreError::Busy | StoreError::Corrupt { .. } | StoreError::Failed(_) => {
                 Breach::state(error)
             }
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn what_the_host_does_ends_with_the_time_of_the_call() {
-        let config = Arc::new(Config { call_time_max: Duration::ZERO, ..Config::default() });
+        let config = Arc::new(Config { batch_time_max: Duration::ZERO, ..Config::default() });
         let limiter = Limiter::new(Arc::new(Budget::new(0)), &config);
         let mut host = Host::new(limiter, Surroundings::new(b""), config, Vec::new(), vec![0]);
         host.begin(Call::Initialise, State::new(Box::new(Stateless), 1), 0);

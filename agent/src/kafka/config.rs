@@ -36,7 +36,7 @@ pub struct Config {
     pub transaction_timeout: Duration,
     /// A commit that takes longer has an unknown outcome. Shorter than `socket.timeout.ms`, so
     /// that librdkafka never repeats the end of a transaction that a broker may still carry out.
-    pub commit_timeout: Duration,
+    pub revoke_time_max: Duration,
     /// How long any other call may block.
     pub request_timeout: Duration,
     /// For how long after a lost connection, or after it has joined anew, a member that is fenced may
@@ -63,10 +63,10 @@ impl Default for Config {
             admin: Properties::new(),
             session_timeout: Duration::from_secs(10),
             transaction_timeout: Duration::from_secs(10),
-            commit_timeout: Duration::from_secs(5),
+            revoke_time_max: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
             rejoin_time_max: Duration::from_secs(60),
-            message_bytes_max: 1_000_000,
+            message_bytes_max: 1_048_000,
             queue_bytes_max: 64 << 20,
             read_headers: true,
         }
@@ -136,13 +136,13 @@ impl Config {
         let socket = millis("socket.timeout.ms").map(Duration::from_millis);
         let transaction = millis("transaction.timeout.ms").map(Duration::from_millis);
         let transaction = transaction.unwrap_or(self.transaction_timeout);
-        if socket.unwrap_or(transaction) <= self.commit_timeout {
+        if socket.unwrap_or(transaction) <= self.revoke_time_max {
             return Err(Error::property(
                 "socket.timeout.ms",
                 format!(
                     "it (or else the transaction timeout) must be above the {} ms that a commit may \
                      take (`limits.revoke_time_max`)",
-                    self.commit_timeout.as_millis()
+                    self.revoke_time_max.as_millis()
                 ),
             ));
         }
@@ -263,7 +263,7 @@ impl Config {
     /// have much more time, where commits are rare; a dead connection is noticed as early.
     fn socket_timeout(&self) -> Duration {
         let most = self.transaction_timeout.saturating_sub(Duration::from_millis(100));
-        most.min((self.commit_timeout * 2).max(Duration::from_secs(10)))
+        most.min((self.revoke_time_max * 2).max(Duration::from_secs(10)))
     }
 }
 

@@ -451,7 +451,7 @@ impl Consumer {
             return Err(TransactionError::Aborted(why));
         }
         let list = committed_list(&self.names, offsets);
-        self.client.commit(&list, self.config.commit_timeout).map_err(|failure| {
+        self.client.commit(&list, self.config.revoke_time_max).map_err(|failure| {
             let advice = remedy(failure.code).map_or_else(String::new, |text| format!("; {text}"));
             TransactionError::Aborted(format!("{failure}{advice}"))
         })

@@ -73,7 +73,7 @@ impl TopicWriter {
             headers: &headers,
             tag: Tag::Output(0),
         };
-        let handed_over = self.client.produce(record, self.config.commit_timeout);
+        let handed_over = self.client.produce(record, self.config.revoke_time_max);
         handed_over.map_err(|failure| self.dropped(&failure.message))
     }
 
@@ -86,7 +86,7 @@ impl TopicWriter {
         let began = Instant::now();
         let connections = self.client.client().context().closed_connections();
         CrashPoint::AfterProduce.pass();
-        let timeout = self.config.commit_timeout;
+        let timeout = self.config.revoke_time_max;
         let flushed = self.client.flush(timeout);
         if let Some(failed) = self.client.client().context().failed_delivery() {
             let failure = Failure::check(failed.code).err();
@@ -128,7 +128,7 @@ impl TopicWriter {
 
     /// Aborts; if that fails, the broker does it when the transaction's time is over.
     fn dropped(&self, why: &str) -> Error {
-        if let Err(failure) = self.client.abort_transaction(self.config.commit_timeout) {
+        if let Err(failure) = self.client.abort_transaction(self.config.revoke_time_max) {
             tracing::debug!(%failure, "a transaction was not aborted");
         }
         Error::Fatal(format!("the last transaction was dropped: {why}"))

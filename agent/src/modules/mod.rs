@@ -255,7 +255,7 @@ impl<'a> Modules<'a> {
 
     /// What each transform of each sub-topology runs.
     pub(crate) fn by_subtopology(&self, plan: &Plan, metrics: &Metrics) -> Vec<Vec<Code>> {
-        let workers = self.pipeline.workers as usize;
+        let workers = self.pipeline.general.workers as usize;
         let code = |&transform: &usize| {
             let module = self.modules[transform].clone();
             let transform = &self.pipeline.transforms[transform];

@@ -182,7 +182,9 @@ impl Swapper {
                 return Err(reason.to_owned());
             }
             let (records, elapsed) = (self.records_on_probation(version), started.elapsed());
-            if records >= settings.probation_records && elapsed >= settings.probation_time {
+            if records >= u64::from(settings.probation_records)
+                && elapsed >= settings.probation_time
+            {
                 return Ok(());
             }
             if elapsed >= settings.probation_time_max {

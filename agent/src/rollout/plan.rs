@@ -96,7 +96,7 @@ impl Swapper {
             tasks_initialised: number(instances.initialised()),
             memory_bytes: instances.memory_bytes() as u64,
             differences: self.differences(id, from, to, &instances.setup),
-            probation_records: self.settings.probation_records,
+            probation_records: self.settings.probation_records.into(),
             probation_ms: u64::try_from(self.settings.probation_time.as_millis())
                 .unwrap_or(u64::MAX),
         }

@@ -31,15 +31,15 @@ pub(crate) fn kafka_config(pipeline: &Pipeline, identity: &str) -> kafka::Config
     kafka::Config {
         application: pipeline.application.clone(),
         identity: identity.to_owned(),
-        workers: pipeline.workers as usize,
-        exactly_once: pipeline.guarantee == Guarantee::ExactlyOnce,
+        workers: pipeline.general.workers as usize,
+        exactly_once: pipeline.general.guarantee == Guarantee::ExactlyOnce,
         properties: properties(&pipeline.kafka.common),
         consumer: properties(&pipeline.kafka.consumer),
         producer: properties(&pipeline.kafka.producer),
         admin: properties(&pipeline.kafka.admin),
         session_timeout: pipeline.kafka.session_timeout,
         transaction_timeout: pipeline.kafka.transaction_timeout,
-        commit_timeout: limits.revoke_time_max,
+        revoke_time_max: limits.revoke_time_max,
         message_bytes_max: pipeline.kafka.message_bytes_max,
         queue_bytes_max: shares(pipeline, 1).queues,
         ..kafka::Config::default()
@@ -54,14 +54,14 @@ pub(crate) fn worker_config(
 ) -> worker::Config {
     let limits = &pipeline.limits;
     worker::Config {
-        exactly_once: pipeline.guarantee == Guarantee::ExactlyOnce,
-        commit_interval: pipeline.commit_interval,
+        exactly_once: pipeline.general.guarantee == Guarantee::ExactlyOnce,
+        commit_interval: pipeline.general.commit_interval,
         transaction_timeout,
         uncommitted_bytes_max: shares.uncommitted,
         batch_records_max: limits.batch_records_max as usize,
         buffered_bytes_max: shares.buffered,
-        idle_max: pipeline.task_idle_max,
-        attempts_max: limits.retry_attempts_max,
+        max_task_idle: pipeline.general.max_task_idle,
+        retry_attempts_max: limits.retry_attempts_max,
         retry_backoff: limits.retry_backoff,
         ..worker::Config::default()
     }
@@ -75,13 +75,13 @@ pub(crate) fn guest_config(pipeline: &Pipeline, memory_total: usize) -> guest::C
         module_bytes_max: bytes(limits.module_bytes_max),
         compile: Compile::InProcess(THIS_PROGRAM.into()),
         compile_time_max: limits.compile_time_max,
-        compile_memory_bytes_max: limits.compile_memory_bytes_max,
-        memory_bytes_max: bytes(limits.guest_memory_bytes_max),
+        compile_memory_bytes_max: limits.compile_memory_max,
+        memory_bytes_max: bytes(limits.guest_memory_max),
         memory_total_bytes_max: memory_total,
-        calls_at_once_max: pipeline.workers as usize,
+        calls_at_once_max: pipeline.general.workers as usize,
         table_elements_max: limits.guest_table_elements_max as usize,
-        stack_bytes_max: bytes(limits.guest_stack_bytes_max),
-        call_time_max: limits.batch_time_max,
+        stack_bytes_max: bytes(limits.guest_stack_max),
+        batch_time_max: limits.batch_time_max,
         output_bytes_max: bytes(limits.output_bytes_max),
         record_bytes_max: bytes(limits.record_bytes_max),
         // A module may ask for what all records of its batch need at once.
@@ -119,8 +119,8 @@ fn store_kind(kind: pipeline::StoreKind) -> state::StoreKind {
 /// What each user of memory may have, with so many partitions for a worker.
 pub(crate) fn shares(pipeline: &Pipeline, partitions: usize) -> Shares {
     let wanted = Wanted {
-        budget: bytes(pipeline.memory_bytes_max),
-        workers: pipeline.workers as usize,
+        budget: bytes(pipeline.general.memory_max),
+        workers: pipeline.general.workers as usize,
         partitions,
         uncommitted: bytes(pipeline.limits.uncommitted_bytes_max),
         buffered: bytes(pipeline.limits.buffered_bytes_max),
@@ -131,4 +131,34 @@ pub(crate) fn shares(pipeline: &Pipeline, partitions: usize) -> Shares {
 /// A number of bytes, as this machine counts them.
 pub(crate) fn bytes(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read_for_tests;
+
+    /// The rooms below have defaults of their own, for the simulator and for tests.
+    #[test]
+    fn defaults_elsewhere_are_what_a_pipeline_comes_to_that_says_nothing() {
+        let pipeline = read_for_tests(
+            "application: a\nkafka: { bootstrap.servers: b }\n\
+             transforms: [{ name: t, module: m, inputs: [x] }]\n",
+        );
+        let timeout = pipeline.kafka.transaction_timeout;
+        let worker = worker_config(&pipeline, shares(&pipeline, 1), timeout);
+        assert_eq!(worker, worker::Config::default());
+        let guests = guest::Config::default();
+        let compile = Compile::InProcess(THIS_PROGRAM.into());
+        let guest = guest_config(&pipeline, guests.memory_total_bytes_max);
+        assert_eq!(guest, guest::Config { compile, ..guests });
+        let expected = kafka::Config {
+            application: "a".into(),
+            properties: [("bootstrap.servers".into(), "b".into())].into(),
+            ..kafka::Config::default()
+        };
+        let kafka = kafka_config(&pipeline, "");
+        assert_eq!(kafka.message_bytes_max, expected.message_bytes_max);
+        assert!(kafka == expected, "one of the times, or the size of the queues, differs");
+    }
 }

@@ -186,7 +186,7 @@ impl Plan {
         let mut swaps = if may_swap { swaps(seed, steps, &topology) } else { Vec::new() };
         swap::may_punctuate(&mut swaps, !nameless); // As in `shape`.
         if !swaps.is_empty() && (faults.transient, faults.initialise, faults.corrupt) == (0, 0, 0) {
-            config.attempts_max = 3; // Nothing but a version fails: it soon stops its task.
+            config.retry_attempts_max = 3; // Nothing but a version fails: it soon stops its task.
         }
         let mut plan = Self {
             seed,
@@ -217,7 +217,7 @@ impl Plan {
             change::draw(seed, &mut plan);
         }
         plan.skip_at = places::skip_at(&plan);
-        if plan.config.attempts_max == ATTEMPTS_MAX && plan.slow.is_none() {
+        if plan.config.retry_attempts_max == ATTEMPTS_MAX && plan.slow.is_none() {
             (plan.faults.open, plan.faults.flush) = disk_faults(seed);
         }
         plan
@@ -273,7 +273,7 @@ const NAMELESS: u64 = 2 * POLICIES;
 /// What fails for good is told from what fails by chance by how often it fails.
 const fn fails_for_good(does: bool, config: &mut Config, faults: &mut Faults) {
     if does {
-        config.attempts_max = 5;
+        config.retry_attempts_max = 5;
         (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
     }
 }
@@ -281,10 +281,10 @@ const fn fails_for_good(does: bool, config: &mut Config, faults: &mut Faults) {
 /// What fails by chance, where instances leak or failures name their records.
 const fn fails_by_chance((leaks, named): (bool, bool), config: &mut Config, faults: &mut Faults) {
     if leaks {
-        config.attempts_max = 1; // No failure may be counted.
+        config.retry_attempts_max = 1; // No failure may be counted.
         (faults.transient, faults.initialise, faults.corrupt) = (0, 0, 0);
     } else if named {
-        config.attempts_max = FAILURES_MAX + 1;
+        config.retry_attempts_max = FAILURES_MAX + 1;
         (faults.transient, faults.initialise, faults.corrupt) = (3, 0, 0);
     }
     if faults.leap > 0 && faults.compact == 0 {
@@ -342,8 +342,8 @@ fn config(prng: &mut Prng, timeouts: &Timeouts) -> Config {
         uncommitted_bytes_max: prng.between(200, 4_000).try_into().expect("small"),
         batch_records_max: prng.between(1, 24).try_into().expect("small"),
         buffered_bytes_max: prng.between(100, 5_000).try_into().expect("small"),
-        idle_max: Duration::from_millis(if prng.coin() { 0 } else { prng.between(1, 60) }),
-        attempts_max: ATTEMPTS_MAX,
+        max_task_idle: Duration::from_millis(if prng.coin() { 0 } else { prng.between(1, 60) }),
+        retry_attempts_max: ATTEMPTS_MAX,
         retry_backoff: Duration::from_millis(prng.between(1, 30)),
         position_age_max: Duration::from_millis(POSITION_AGE_MAX),
         purge_interval: Duration::from_millis(prng.between(20, 400)),

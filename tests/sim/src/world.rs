@@ -324,7 +324,7 @@ impl State {
     /// Whether brokers say, by chance and wrongly, that a place in an input is not there.
     pub(crate) fn doubts(&mut self, partition: TopicPartition) -> bool {
         // Only where a task has attempts enough.
-        let rate = if self.plan.config.attempts_max < ATTEMPTS_MAX {
+        let rate = if self.plan.config.retry_attempts_max < ATTEMPTS_MAX {
             0
         } else {
             20 * self.faults().overlap

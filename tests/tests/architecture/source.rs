@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, fs, iter::Peekable, path::Path, slice::Iter};
 const FOREIGN: &[&str] = &["target", ".git", "node_modules"];
 
 /// A text file of the repository.
+#[derive(Debug)]
 pub(crate) struct File {
     /// Its path from the root, with `/`.
     pub(crate) path: String,
@@ -61,6 +62,20 @@ impl File {
     /// Every path of its code, use trees taken apart.
     pub(crate) fn paths(&self) -> Vec<Vec<String>> {
         paths(&tokens(&self.text)).into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// The paths of its code outside of inline modules, which are tests, and of re-exports.
+    pub(crate) fn own_paths(&self) -> Vec<Vec<String>> {
+        let all = paths(&split_reexports(&tokens(&self.text)).0);
+        all.into_iter()
+            .filter(|(_, inline_depth)| *inline_depth == 0)
+            .map(|(path, _)| path)
+            .collect()
+    }
+
+    /// The paths that it hands on under their last names.
+    pub(crate) fn reexports(&self) -> Vec<Vec<String>> {
+        paths(&split_reexports(&tokens(&self.text)).1).into_iter().map(|(path, _)| path).collect()
     }
 
     /// What its paths begin with.
@@ -184,6 +199,23 @@ fn raw_string(characters: &[char], start: usize) -> Option<usize> {
         index += 1;
     }
     Some(index)
+}
+
+/// The tokens outside of re-exports, and those inside of them.
+fn split_reexports(all: &[Token]) -> (Vec<Token>, Vec<Token>) {
+    let is = |token: Option<&Token>, word: &str| token == Some(&Token::Identifier(word.to_owned()));
+    let (mut others, mut reexports) = (Vec::new(), Vec::new());
+    let mut rest = all;
+    while let Some(token) = rest.first() {
+        // `pub use`, `pub(crate) use`, `pub(super) use`.
+        let visibility = if rest.get(1) == Some(&Token::Other('(')) { 4 } else { 1 };
+        let is_reexport = is(Some(token), "pub") && is(rest.get(visibility), "use");
+        let end = rest.iter().position(|token| *token == Token::Other(';')).unwrap_or(rest.len());
+        let (taken, left) = rest.split_at(if is_reexport { end } else { 1 });
+        if is_reexport { &mut reexports } else { &mut others }.extend_from_slice(taken);
+        rest = left;
+    }
+    (others, reexports)
 }
 
 /// All paths, each with how many inline modules are around it.

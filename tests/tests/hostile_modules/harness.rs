@@ -65,7 +65,7 @@ pub(crate) const WASI: &str = "
 pub(crate) fn config() -> Config {
     Config {
         memory_bytes_max: 16 * MEBIBYTE,
-        call_time_max: Duration::from_millis(200),
+        batch_time_max: Duration::from_millis(200),
         output_bytes_max: MEBIBYTE,
         record_bytes_max: 1_000,
         table_elements_max: 1_000,

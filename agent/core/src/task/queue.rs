@@ -223,7 +223,7 @@ impl InputGroup {
     }
 
     /// Whether records can be taken at `now`: each input has some, or has been waited for.
-    pub(crate) fn readiness(&mut self, now: Duration, idle_max: Duration) -> Readiness {
+    pub(crate) fn readiness(&mut self, now: Duration, max_task_idle: Duration) -> Readiness {
         let empty = self.queues.iter().filter(|queue| queue.is_empty()).count();
         if empty == self.queues.len() {
             self.waiting_since = None;
@@ -235,8 +235,8 @@ impl InputGroup {
         }
         let unknown = self.queues.iter().any(|queue| queue.is_empty() && !queue.at_end);
         let wait = match unknown {
-            true => idle_max.max(UNKNOWN_END_WAIT_MAX),
-            false => idle_max,
+            true => max_task_idle.max(UNKNOWN_END_WAIT_MAX),
+            false => max_task_idle,
         };
         let until = self.waiting_since.get_or_insert(now).saturating_add(wait);
         match now < until {

@@ -143,8 +143,8 @@ impl<P: Processor> Task<P> {
     }
 
     /// Whether records can be processed at `now`.
-    pub(crate) fn readiness(&mut self, now: Duration, idle_max: Duration) -> Readiness {
-        self.inputs.readiness(now, idle_max)
+    pub(crate) fn readiness(&mut self, now: Duration, max_task_idle: Duration) -> Readiness {
+        self.inputs.readiness(now, max_task_idle)
     }
 
     /// Makes the processors that are not there, and takes the schedules they ask for.

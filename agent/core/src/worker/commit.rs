@@ -193,7 +193,7 @@ impl<E: Environment> Worker<E> {
                 let (now, backoff) = (self.now.monotonic, self.config.retry_backoff);
                 let failures = self.failures.entry(id).or_default();
                 let attempts = failures.count(now, backoff, Failed::default());
-                if attempts > self.config.attempts_max {
+                if attempts > self.config.retry_attempts_max {
                     let reason = format!("its state is corrupt again and again: {message}");
                     return self.stop_task(id, reason);
                 }

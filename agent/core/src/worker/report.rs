@@ -38,11 +38,11 @@ pub struct Config {
     /// Stop fetching a partition while this many bytes of it wait.
     pub buffered_bytes_max: usize,
     /// How long a task with several inputs waits for one that is empty (`max.task.idle.ms`).
-    pub idle_max: Duration,
+    pub max_task_idle: Duration,
     /// How often the same record may fail before its task is stopped, where the error policy of
     /// its transform says nothing else; failures of no known record count as one record's until
     /// what failed is committed.
-    pub attempts_max: u32,
+    pub retry_attempts_max: u32,
     /// How long to wait after a first failure; doubles up to a minute.
     pub retry_backoff: Duration,
     /// A store whose position is older than this can't be continued, since deletes may have been
@@ -75,7 +75,7 @@ impl Config {
 
     /// How often to try what failed.
     pub(super) const fn retry(&self) -> Retry {
-        Retry { attempts_max: self.attempts_max, backoff: self.retry_backoff }
+        Retry { attempts_max: self.retry_attempts_max, backoff: self.retry_backoff }
     }
 }
 
@@ -89,8 +89,8 @@ impl Default for Config {
             uncommitted_bytes_max: 64 << 20,
             batch_records_max: 1_000,
             buffered_bytes_max: 16 << 20,
-            idle_max: Duration::ZERO,
-            attempts_max: 5,
+            max_task_idle: Duration::ZERO,
+            retry_attempts_max: 5,
             retry_backoff: Duration::from_millis(100),
             position_age_max: Duration::from_secs(7 * 24 * 3600 / 2),
             purge_interval: Duration::from_secs(30),

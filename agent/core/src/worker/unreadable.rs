@@ -96,7 +96,7 @@ impl<E: Environment> Worker<E> {
         let failures = self.failures.entry(id).or_default();
         let attempts = failures.count(now, backoff, Failed::default());
         let retry_at = failures.retry_at;
-        if attempts > self.config.attempts_max {
+        if attempts > self.config.retry_attempts_max {
             return self.stop_task(id, format!("{reason}; gave up after {attempts} attempts"));
         }
         self.restart_task(id)?;

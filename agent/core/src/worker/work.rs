@@ -88,7 +88,7 @@ impl<E: Environment> Worker<E> {
         if !self.assigned || self.recover_at.is_some() {
             return None;
         }
-        let (now, idle_max, start_at) = (self.now, self.config.idle_max, self.start_at);
+        let (now, max_task_idle, start_at) = (self.now, self.config.max_task_idle, self.start_at);
         let failures = &self.failures;
         let mut next: Option<Duration> = None;
         for (id, slot) in &mut self.tasks {
@@ -100,7 +100,7 @@ impl<E: Environment> Worker<E> {
                         let ahead = u64::try_from(at.saturating_sub(now.wall)).unwrap_or(0);
                         now.monotonic + Duration::from_millis(ahead)
                     });
-                    let records = match task.readiness(now.monotonic, idle_max) {
+                    let records = match task.readiness(now.monotonic, max_task_idle) {
                         _ if task.is_due_by_stream_time() => Some(now.monotonic),
                         Readiness::Empty => None,
                         Readiness::Wait(until) => Some(until),
@@ -221,7 +221,7 @@ impl<E: Environment> Worker<E> {
             broke: None,
             division,
         };
-        let ready = task.readiness(now.monotonic, self.config.idle_max) == Readiness::Ready;
+        let ready = task.readiness(now.monotonic, self.config.max_task_idle) == Readiness::Ready;
         let result = take_share(task, records_max, ready, &mut turn);
         let Turn { produced, passed_over, broke, blame, division, .. } = turn;
         if let Some((transform, how)) = broke {

@@ -1,6 +1,7 @@
 //! Pipelines as text, and what they come to: one file for each part of them.
 
 mod control;
+mod docs;
 mod mistakes;
 mod module_config;
 mod remedies;

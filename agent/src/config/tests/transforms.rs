@@ -172,6 +172,18 @@ fn transforms_agree_on_what_they_share() {
 }
 
 #[test]
+fn nothing_is_concluded_from_what_was_refused() {
+    check_transforms(
+        "  - {name: a, module: m, inputs: [{topic: x, start: latst}]}\n  - {name: b, module: m, inputs: [{topic: x, start: latest}]}\n",
+        "4:53: `start` can't be `latst`; write `earliest`, `latest` or a time such as `2026-01-31T12:00:00Z`",
+    );
+    check_transforms(
+        "  - {name: a, module: m, inputs: [x], outputs: {o: {topic: x, allow_loop: yes}}}\n",
+        "4:75: `allow_loop` can't be `yes`; known here are `true`, `false`",
+    );
+}
+
+#[test]
 fn the_agent_keeps_some_topic_names_for_itself() {
     check_transforms(
         "  - {name: a, module: m, inputs: [app-s-changelog], outputs: {o: app-x-repartition}}\n",

@@ -11,12 +11,12 @@ fn hello_world_is_eight_lines_and_the_rest_has_defaults() {
     let pipeline = parse(HELLO).unwrap();
     assert_eq!(pipeline.application, "hello");
     assert_eq!(pipeline.kafka.common.get("bootstrap.servers"), Some("localhost:9092"));
-    assert_eq!(pipeline.guarantee, Guarantee::ExactlyOnce);
-    assert_eq!(pipeline.commit_interval, Duration::from_millis(100));
-    assert_eq!(pipeline.workers, 1);
+    assert_eq!(pipeline.general.guarantee, Guarantee::ExactlyOnce);
+    assert_eq!(pipeline.general.commit_interval, Duration::from_millis(100));
+    assert_eq!(pipeline.general.workers, 1);
     assert_eq!(pipeline.state.directory, Path::new("/pipelines/sidestream-state/hello"));
     assert!(pipeline.shutdown.leave_on_stop);
-    assert_eq!(pipeline.memory_bytes_max, 512 << 20);
+    assert_eq!(pipeline.general.memory_max, 512 << 20);
     assert_eq!(pipeline.limits.retry_attempts_max, 5);
     let transform = &pipeline.transforms[0];
     assert_eq!(transform.module, Path::new("/pipelines/hello.wasm"));
@@ -74,8 +74,11 @@ transforms:
     .unwrap();
     assert_eq!(pipeline.kafka.common.get("sasl.password"), Some("hunter2"));
     assert_eq!(pipeline.kafka.consumer.get("fetch.wait.max.ms"), Some("5"));
-    assert_eq!(pipeline.guarantee, Guarantee::AtLeastOnce);
-    assert_eq!((pipeline.workers, pipeline.identity.as_deref()), (3, Some("pod-0")));
+    assert_eq!(pipeline.general.guarantee, Guarantee::AtLeastOnce);
+    assert_eq!(
+        (pipeline.general.workers, pipeline.general.identity.as_deref()),
+        (3, Some("pod-0"))
+    );
     assert_eq!(pipeline.state.directory, Path::new("/data"));
     assert!(!pipeline.shutdown.leave_on_stop);
     let [split, count, sum] = pipeline.transforms.as_slice() else { panic!("three transforms") };
@@ -126,7 +129,7 @@ fn a_file_is_read_from_its_folder() {
     std::fs::write(folder.path().join("id"), "pod-7\n").unwrap();
     std::fs::write(&path, with("identity: ${file:id}")).unwrap();
     let pipeline = load(&path, Sources::default()).unwrap();
-    assert_eq!(pipeline.identity.as_deref(), Some("pod-7"));
+    assert_eq!(pipeline.general.identity.as_deref(), Some("pod-7"));
     assert_eq!(pipeline.transforms[0].module, folder.path().join("hello.wasm"));
     let error = load(&folder.path().join("absent"), Sources::default()).unwrap_err();
     assert!(error.to_string().contains("name a file that is there"), "{error}");

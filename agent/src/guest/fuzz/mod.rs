@@ -75,7 +75,7 @@ pub fn answer(data: &[u8]) {
 fn config() -> Config {
     Config {
         memory_bytes_max: 4 << 10,
-        call_time_max: Duration::from_secs(3_600),
+        batch_time_max: Duration::from_secs(3_600),
         output_bytes_max: 2 << 10,
         record_bytes_max: 256,
         scan_entries_max: 8,

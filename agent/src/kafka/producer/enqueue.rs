@@ -19,7 +19,7 @@ impl Producer {
         topic: TopicIndex,
         record: ProducerRecord<'_>,
     ) -> Result<(), TransactionError> {
-        let timeout = self.config.commit_timeout;
+        let timeout = self.config.revoke_time_max;
         self.client
             .produce(record, timeout)
             .map_err(|failure| self.not_taken(record.tag, topic, &failure))?;

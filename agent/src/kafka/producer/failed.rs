@@ -82,7 +82,7 @@ impl Producer {
                 return self.undelivered(&failed);
             }
         }
-        self.failed(&in_time("delivering records", failure, self.config.commit_timeout))
+        self.failed(&in_time("delivering records", failure, self.config.revoke_time_max))
     }
 
     /// Some records were not delivered.

@@ -252,7 +252,7 @@ impl Producer {
         if self.client.client().context().closed_connections() != started.connections {
             return Err(self.broken("a connection was lost during the commit"));
         }
-        if started.at.elapsed() > self.config.commit_timeout {
+        if started.at.elapsed() > self.config.revoke_time_max {
             return Err(self.broken("the commit took too long"));
         }
         Ok(())
@@ -307,7 +307,7 @@ impl Producer {
         let connections = self.client.client().context().closed_connections();
         if self.config.exactly_once {
             self.client
-                .abort_transaction(self.config.commit_timeout)
+                .abort_transaction(self.config.revoke_time_max)
                 .map_err(|failure| self.broken(&failure.message))?;
         } else {
             self.client.purge();
@@ -335,7 +335,7 @@ impl Producer {
     }
 
     fn time_left(&self, started: &Started) -> Duration {
-        self.config.commit_timeout.saturating_sub(started.at.elapsed())
+        self.config.revoke_time_max.saturating_sub(started.at.elapsed())
     }
 }
 
