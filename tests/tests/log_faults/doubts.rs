@@ -51,7 +51,7 @@ fn write(member: &mut Member, value: &str) {
     outputs.timestamps = vec![1_000; 2];
     outputs.keys.push(Some(b"key"));
     outputs.values.push(Some(value.as_bytes()));
-    member.commit(&both).unwrap();
+    member.commit(&both).expect("nothing is in the way");
 }
 
 fn wait_for_values(member: &mut Member, expected: &[&str]) {

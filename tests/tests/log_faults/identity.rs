@@ -27,7 +27,7 @@ fn check(left: &mut Member, ended: &mut Member, told: &str) {
     assert!(told.contains("identity") && told.contains("stop one of the two"), "{told}");
     left.wait_for("both partitions", |member| member.owned.len() == 2);
     left.retry(|ports| ports.sink.recover());
-    left.commit_offset(input(0), 1).unwrap();
+    left.commit_offset(input(0), 1).expect("it is the one that is left");
     let result = ended.commit(&transaction(ended, "lost", 2));
     assert!(result.is_err(), "{result:?}");
     assert_eq!(left.committed(input(0)).map(|committed| committed.offset), Some(1));
