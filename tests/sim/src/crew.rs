@@ -17,6 +17,7 @@ use sidestream_core::{
 
 use crate::{
     check,
+    disk::NO_SPACE,
     environment::SimEnvironment,
     log::{FENCED, SimLog},
     swap::{Director, Instruction, Owner},
@@ -152,6 +153,9 @@ impl Crew {
                 let is_right = text.contains(FENCED) || state.may_end(&text);
                 if !state.faulty && !is_right {
                     state.violate(format_args!("p{pod} fails without a fault: {error}"));
+                }
+                if text.contains(NO_SPACE) {
+                    state.violate(format_args!("p{pod} fails for a task's store: {error}"));
                 }
                 state.kill(pod);
             }

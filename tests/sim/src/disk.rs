@@ -227,9 +227,12 @@ impl StateStore for SimStore {
     }
 }
 
+/// What is said where nothing can be written.
+pub(crate) const NO_SPACE: &str = "no space left on device";
+
 /// Why nothing can be written.
 pub(crate) fn full() -> StoreError {
-    StoreError::Failed("no space left on device".to_owned())
+    StoreError::Failed(NO_SPACE.to_owned())
 }
 
 /// Reads what a scan asks for from the entries of a store.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sidestream_core::{
     record::{Committed, Offset, Timestamp, TopicPartition},
-    topology::Start,
+    topology::{OnOutOfRange, Start},
     worker::Notice,
 };
 
@@ -31,6 +31,22 @@ pub(crate) fn starts(seed: u64) -> [Start; 2] {
         1 => Start::Latest,
         _ => Start::At(Timestamp::try_from(prng.between(900, 4_000)).expect("small")),
     })
+}
+
+impl Plan {
+    /// Whether an input of a partition may be read from there: it says so itself, or says it of a place
+    /// that is gone.
+    pub(crate) fn may_start(&self, partition: TopicPartition, start: Start) -> bool {
+        let Some((task, place)) = self.topology.reader(partition) else { return false };
+        let input = &self.topology.subtopology(task).inputs[place];
+        self.any_start
+            || start == input.start
+            || match input.on_out_of_range {
+                OnOutOfRange::Fail => false,
+                OnOutOfRange::Earliest => start == Start::Earliest,
+                OnOutOfRange::Latest => start == Start::Latest,
+            }
+    }
 }
 
 /// At which step an operator sets offsets, if one does. Only with transactions does a dropped record

@@ -111,6 +111,8 @@ pub(crate) struct Plan {
     pub(crate) change: Option<Change>,
     /// At which step an operator leaves records out.
     pub(crate) skip_at: Option<u64>,
+    /// It may be asked for other places to start at than the pipeline's.
+    pub(crate) any_start: bool,
     /// Records that always fail and stop their task, by partition and place among its records (aborted ones too).
     pub(crate) poison: BTreeSet<Vec<u8>>,
     /// Failures by chance say which record failed, and a task has no more attempts than one record
@@ -142,6 +144,7 @@ impl Plan {
         plan.swaps.clear();
         plan.change = None;
         plan.skip_at = None;
+        plan.any_start = true;
         plan.loss = None;
         plan.named = false;
         plan.leak = None;
@@ -202,6 +205,7 @@ impl Plan {
             swaps,
             change: None,
             skip_at: None,
+            any_start: false,
             shape,
             topology,
             arrivals,

@@ -375,6 +375,9 @@ impl SimLog {
         let look_up_max = self.look_up_max("log.bounds", time_max);
         self.reach_within("log.bounds", look_up_max)?;
         let mut state = self.world.lock();
+        if !state.plan.may_start(partition, start) {
+            state.violate(format_args!("{partition:?} is to start with {start:?}"));
+        }
         let offset = state.cluster.partition(partition).start_of(start);
         state.note(self.pod, format_args!("{partition:?} starts ({start:?}) at {offset}"));
         state.places.begins(self.owner, partition, offset);
