@@ -159,3 +159,64 @@ pub(crate) fn store_positions(
 pub(crate) const fn empty_position(topic_id: TopicId) -> StorePosition {
     StorePosition { offset: 0, topic_id, leader_epoch: -1 }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        record::{Batch, TaskId},
+        task::{Cost, Effects, Failure, Origins, Punctuation, Setup, State, Stateless},
+        topology::{Input, OnOutOfRange, Start, Subtopology, Topic, TopicKind, Topology},
+    };
+
+    /// A module of which there is no instance.
+    enum Never {}
+
+    impl Processor for Never {
+        fn setup(&self) -> &Setup {
+            match *self {}
+        }
+
+        fn process(&mut self, _: &Batch, _: &mut State) -> Result<Effects, Failure> {
+            match *self {}
+        }
+
+        fn punctuate(&mut self, _: &Punctuation, _: &mut State) -> Result<Effects, Failure> {
+            match *self {}
+        }
+
+        fn cost(&self) -> Cost {
+            match *self {}
+        }
+    }
+
+    #[test]
+    fn where_a_task_begins_is_committed_whatever_becomes_of_its_first_work() {
+        let input = Input {
+            topic: TopicIndex(0),
+            start: Start::Latest,
+            on_out_of_range: OnOutOfRange::Fail,
+            readers: Vec::new(),
+        };
+        let topic = Topic { name: "in".to_owned(), partitions: 1, kind: TopicKind::External };
+        let inputs = vec![input];
+        let subtopology = Subtopology { partitions: 1, inputs, ..Subtopology::default() };
+        let topology = Topology { topics: vec![topic], subtopologies: vec![subtopology] };
+        let id = TaskId { subtopology: 0, partition: 0 };
+        let committed = [Committed { offset: 7, metadata: String::new() }];
+        let parts = (committed.as_slice(), Origins::default());
+        let mut task: Task<Never> = Task::new(id, Arc::new(topology), parts, Box::new(Stateless));
+        assert!(!task.has_work(), "nothing is new");
+        task.touch();
+        task.drop_work();
+        assert!(task.has_work(), "where it begins is not committed yet");
+        let part = task.part(&mut Produced::default());
+        assert_eq!(part.offsets[0].1.offset, 7);
+        task.complete(&part, |_| None, 0).unwrap();
+        assert!(!task.has_work(), "now it is");
+        task.drop_work();
+        assert!(!task.has_work());
+    }
+}
