@@ -136,6 +136,42 @@ fn offsets_behind_the_state_stop_its_tasks_wherever_the_state_is() -> Result<()>
 }
 
 #[test]
+fn offsets_that_are_set_further_on_leave_records_out_and_that_is_told_once() -> Result<()> {
+    /// Beyond what was read of any partition, and below every end.
+    const SET_TO: i64 = 120;
+    const TOLD: &str = "records are left out";
+    let mut scene = Scene::new(&broker::shared().bootstrap(), COUNTING)?;
+    let (bootstrap, group) = (scene.bootstrap().to_owned(), scene.application().to_owned());
+    let (input, counts) = (scene.topic("in"), scene.topic("counts"));
+    load::send_all(&bootstrap, &input, (1, fine), 200)?;
+    scene.start_agents(1)?;
+    wait_until_read(&scene, &input)?;
+    scene.agents[0].terminate()?;
+    ensure!(topics::ends(&bootstrap, &input)?.iter().all(|&end| end < SET_TO), "few were read");
+    load::send_all(&bootstrap, &input, (1, fine), 600)?;
+    let left: Vec<i64> = topics::ends(&bootstrap, &input)?.iter().map(|end| end - SET_TO).collect();
+    ensure!(left.iter().all(|&left| left > 0), "there is something left of each: {left:?}");
+    topics::reset_offsets(&bootstrap, &group, &input, SET_TO)?;
+    scene.agents[0].start()?;
+    let told = scene.agents[0].wait_for_log(TOLD)?;
+    ensure!(told.contains("was set to 120 by somebody else than an agent"), "{told}");
+    wait_until_read(&scene, &input)?;
+    let log = scene.agents[0].log();
+    ensure!(log.matches(TOLD).count() == left.len(), "once for each partition: {log}");
+    scene.agents[0].terminate()?;
+    // From now on the offsets are the agent's own.
+    load::send_all(&bootstrap, &input, (1, fine), 100)?;
+    scene.agents[0].start()?;
+    wait_until_read(&scene, &input)?;
+    let log = scene.agents[0].log();
+    ensure!(!log.contains(TOLD), "it was told already: {log}");
+    let expected = 300 + usize::try_from(left.iter().sum::<i64>())?;
+    let counted = scene.read(&counts)?.len();
+    ensure!(counted == expected, "{counted} records came out in place of {expected}");
+    scene.agents[0].terminate().map(drop)
+}
+
+#[test]
 fn a_changelog_that_is_deleted_under_a_running_agent_stops_its_tasks_and_loses_nothing_silently()
 -> Result<()> {
     let mut scene = Scene::new(&broker::shared().bootstrap(), COUNTING)?;

@@ -11,7 +11,7 @@ use sidestream_core::{
 };
 
 use super::{Behaviour, Instruction};
-use crate::{check::Stamp, cluster::LogRecord, pipeline};
+use crate::{check::Stamp, cluster::LogRecord, disk::NO_SPACE, pipeline};
 
 /// The header that says which version emitted a record: sub-topology, transform, version.
 pub(crate) const VERSION_HEADER: &[u8] = b"version";
@@ -267,14 +267,15 @@ impl Ledger {
             Notice::Reverted { transform, version, .. } => self.reverted(*transform, *version),
             Notice::Task { task, state: TaskState::Failed(reason) } => {
                 // Unless the version before failed at something as well, or it was a transform that
-                // comes before.
+                // comes before, or the disk.
                 let is_to_blame = |(id, trial): (&TransformId, &Trial)| {
                     trial.asked.compared
                         && id.subtopology == task.subtopology
                         && !self.opinions.keys().any(|(of, _)| of == id)
                         && !self.failed.keys().any(|of| is_behind(*id, *of))
                 };
-                match self.trials.iter().any(is_to_blame) && !has_lost {
+                let excused = has_lost || reason.contains(NO_SPACE);
+                match self.trials.iter().any(is_to_blame) && !excused {
                     true => Err(format!("{task} was stopped in a probation: {reason}")),
                     false => Ok(()),
                 }
