@@ -20,10 +20,12 @@ pub fn position(data: &[u8]) {
     let position = stored.of(&stores, &inputs);
     assert_eq!((position.stores.len(), position.inputs.len()), (stores.len(), inputs.len()));
     let written = encode(&position, stores.iter().map(|name| (*name, true)), &inputs);
-    // Of stores with the same name, which nobody writes, the first one counts. What an older agent
-    // wrote, which its first byte tells, is written anew.
+    // Of stores or inputs with the same name, which nobody writes, the first one counts. What an older
+    // agent wrote, which its first byte tells, is written anew.
     let is_current = data.first() == written.first();
-    if is_current && stores.iter().collect::<BTreeSet<_>>().len() == stores.len() {
+    let are_distinct = stores.iter().collect::<BTreeSet<_>>().len() == stores.len()
+        && inputs.iter().collect::<BTreeSet<_>>().len() == inputs.len();
+    if is_current && are_distinct {
         assert_eq!(written, data, "a position is written in one way");
     }
     let again = decode(&written).expect("what was written can be read");
