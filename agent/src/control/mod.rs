@@ -39,6 +39,11 @@ pub use self::{
     server::{Server, check},
 };
 
+/// The first digits of a module's digest, for people.
+pub(crate) fn short_digest(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
 /// What the control service does it with: the agent. Calls may block for a bounded time.
 pub trait Operator: Send + Sync + 'static {
     /// What it does now.

@@ -1,6 +1,6 @@
 //! A swapper for the tests of those who only ask it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use sidestream_core::topology::Topology;
 
@@ -28,17 +28,6 @@ impl Swapper {
             doings: Vec::new(),
         });
         let versions = Versions::open(&folder.join("versions"), 1, None).unwrap();
-        let settings = Swap {
-            probation_records: 1,
-            probation_time: Duration::ZERO,
-            probation_time_max: Duration::ZERO,
-            failure_ratio_max: 2.0,
-            cpu_ratio_max: 2.0,
-            memory_ratio_max: 2.0,
-            output_ratio_max: None,
-            versions_max: 1,
-            watch: false,
-        };
-        Self::new(codes, Arc::clone(board), stop.clone(), versions, settings)
+        Self::new(codes, Arc::clone(board), stop.clone(), versions, Swap::default())
     }
 }

@@ -39,9 +39,7 @@ impl Run {
             check::everything(&mut state);
         }
     }
-}
 
-impl Run {
     /// Those that were told to stop before have ended, and do not come back.
     fn end_done(&mut self) {
         for identity in 0..self.current.len() {

@@ -7,18 +7,14 @@ use std::{
     time::Duration,
 };
 
+use super::testing::{topology, transform};
 use crate::{
-    record::{
-        Batch, Committed, Emits, PARTITION_BY_KEY, Records, TIMESTAMP_OF_CAUSE, TaskId, TopicIndex,
-    },
+    record::{Batch, Committed, Emits, PARTITION_BY_KEY, Records, TIMESTAMP_OF_CAUSE, TaskId},
     task::{
         Cost, Effects, Failure, FailureKind, Failures, Origins, Processor, Produced, Punctuation,
         Setup, Share, State, Stateless, Tally, Task, Turn, Wanted,
     },
-    topology::{
-        ErrorPolicy, Input, OnError, OnOutOfRange, Output, Reader, Retry, Route, Start,
-        Subtopology, Topic, TopicKind, Topology, Transform,
-    },
+    topology::{OnError, Output, Reader, Retry, Route, Topology},
 };
 
 const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
@@ -90,34 +86,13 @@ fn emit(emits: &mut Emits, cause: i32, value: [u8; 2]) {
     emits.partitions.push(PARTITION_BY_KEY);
 }
 
-fn topology() -> Topology {
-    let reader = |transform| vec![Reader { transform, input: 0 }];
-    let transform = |name: &str, outputs| Transform {
-        name: name.to_owned(),
-        inputs: vec!["in".to_owned()],
-        outputs,
-        stores: Vec::new(),
-        on_error: ErrorPolicy { retry: None, then: OnError::Skip },
-    };
-    let handed_over = Output {
-        name: "out".to_owned(),
-        route: Route::Transforms(reader(1)),
-        latest_per_key: false,
-    };
-    Topology {
-        topics: vec![Topic { name: "in".to_owned(), partitions: 1, kind: TopicKind::External }],
-        subtopologies: vec![Subtopology {
-            partitions: 1,
-            inputs: vec![Input {
-                topic: TopicIndex(0),
-                start: Start::Earliest,
-                on_out_of_range: OnOutOfRange::Fail,
-                readers: reader(0),
-            }],
-            transforms: vec![transform("first", vec![handed_over]), transform("then", Vec::new())],
-            stores: Vec::new(),
-        }],
-    }
+fn two_transforms() -> Topology {
+    let route = Route::Transforms(vec![Reader { transform: 1, input: 0 }]);
+    let handed_over = Output { name: "out".to_owned(), route, latest_per_key: false };
+    topology(vec![
+        transform("first", vec![handed_over], OnError::Skip),
+        transform("then", Vec::new(), OnError::Skip),
+    ])
 }
 
 fn records(from: u8) -> Records {
@@ -146,7 +121,7 @@ impl Bench {
     fn new(is_bad: fn([u8; 2]) -> bool) -> Self {
         let committed = [Committed { offset: 0, metadata: String::new() }];
         let parts = (committed.as_slice(), Origins::default());
-        let task = Task::new(TASK, Arc::new(topology()), parts, Box::new(Stateless));
+        let task = Task::new(TASK, Arc::new(two_transforms()), parts, Box::new(Stateless));
         let (failures, calls) = (Failures::default(), Calls::default());
         Self { task, failures, calls, is_bad, divide_for: DIVIDE_FOR, epoch: 0 }
     }

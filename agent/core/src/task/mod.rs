@@ -19,6 +19,8 @@ mod schedules_tests;
 mod state;
 mod store;
 mod tally;
+#[cfg(test)]
+mod testing;
 mod time;
 mod turn;
 mod writes;

@@ -167,8 +167,10 @@ mod tests {
     use super::*;
     use crate::{
         record::{Batch, TaskId},
-        task::{Cost, Effects, Failure, Origins, Punctuation, Setup, State, Stateless},
-        topology::{Input, OnOutOfRange, Start, Subtopology, Topic, TopicKind, Topology},
+        task::{
+            Cost, Effects, Failure, Origins, Punctuation, Setup, State, Stateless,
+            testing::topology,
+        },
     };
 
     /// A module of which there is no instance.
@@ -194,20 +196,11 @@ mod tests {
 
     #[test]
     fn where_a_task_begins_is_committed_whatever_becomes_of_its_first_work() {
-        let input = Input {
-            topic: TopicIndex(0),
-            start: Start::Latest,
-            on_out_of_range: OnOutOfRange::Fail,
-            readers: Vec::new(),
-        };
-        let topic = Topic { name: "in".to_owned(), partitions: 1, kind: TopicKind::External };
-        let inputs = vec![input];
-        let subtopology = Subtopology { partitions: 1, inputs, ..Subtopology::default() };
-        let topology = Topology { topics: vec![topic], subtopologies: vec![subtopology] };
         let id = TaskId { subtopology: 0, partition: 0 };
         let committed = [Committed { offset: 7, metadata: String::new() }];
         let parts = (committed.as_slice(), Origins::default());
-        let mut task: Task<Never> = Task::new(id, Arc::new(topology), parts, Box::new(Stateless));
+        let mut task: Task<Never> =
+            Task::new(id, Arc::new(topology(Vec::new())), parts, Box::new(Stateless));
         assert!(!task.has_work(), "nothing is new");
         task.touch();
         task.drop_work();

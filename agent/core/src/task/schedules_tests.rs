@@ -2,17 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::run::METADATA_BYTES_MAX;
+use super::{
+    run::METADATA_BYTES_MAX,
+    testing::{topology, transform},
+};
 use crate::{
-    record::{Batch, Committed, TIMESTAMP_MAX, TaskId, Timestamp, TopicIndex},
+    record::{Batch, Committed, TIMESTAMP_MAX, TaskId, Timestamp},
     task::{
         Clock, Cost, Effects, Failure, FailureKind, Failures, Origins, Processor, Produced,
         Punctuation, Schedule, Setup, Share, State, Stateless, Tally, Task, Turn,
     },
-    topology::{
-        ErrorPolicy, Input, OnError, OnOutOfRange, Reader, Retry, Start, Subtopology, Topic,
-        TopicKind, Topology, Transform,
-    },
+    topology::{OnError, Retry},
 };
 
 const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
@@ -49,34 +49,15 @@ impl Processor for Asking {
     }
 }
 
-fn topology() -> Topology {
-    let transform = Transform {
-        name: "asking".to_owned(),
-        inputs: vec!["in".to_owned()],
-        outputs: Vec::new(),
-        stores: Vec::new(),
-        on_error: ErrorPolicy { retry: None, then: OnError::Fail },
-    };
-    Topology {
-        topics: vec![Topic { name: "in".to_owned(), partitions: 1, kind: TopicKind::External }],
-        subtopologies: vec![Subtopology {
-            partitions: 1,
-            inputs: vec![Input {
-                topic: TopicIndex(0),
-                start: Start::Earliest,
-                on_out_of_range: OnOutOfRange::Fail,
-                readers: vec![Reader { transform: 0, input: 0 }],
-            }],
-            transforms: vec![transform],
-            stores: Vec::new(),
-        }],
-    }
-}
-
 fn task() -> Task<Asking> {
     let committed = [Committed { offset: 0, metadata: String::new() }];
     let parts = (committed.as_slice(), Origins::default());
-    Task::new(TASK, Arc::new(topology()), parts, Box::new(Stateless))
+    Task::new(
+        TASK,
+        Arc::new(topology(vec![transform("asking", Vec::new(), OnError::Fail)])),
+        parts,
+        Box::new(Stateless),
+    )
 }
 
 /// Has the task begin to work, with a module that asks for so many punctuations where it has none.

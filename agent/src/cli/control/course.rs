@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Failure, of_client, short};
+use super::{Failure, of_client};
 use crate::{
     cli::{
         finding::{About, Finding},
@@ -15,6 +15,7 @@ use crate::{
     control::{
         client::Error,
         proto::{SwapPhase, SwapPlan, SwapUpdate},
+        short_digest,
     },
 };
 
@@ -227,7 +228,7 @@ impl Course {
             (SwapPhase::Probation, _) => {
                 "is on probation; `sidestream status` shows whether it stays".to_owned()
             }
-            (_, Some(plan)) => format!("keeps {}: {message}", short(&plan.to_digest)),
+            (_, Some(plan)) => format!("keeps {}: {message}", short_digest(&plan.to_digest)),
             (_, None) => format!("keeps its module: {message}"),
         };
         vec![format!("`{transform}` {line}")]
@@ -256,8 +257,8 @@ fn of_plan(plan: &SwapPlan) -> Vec<String> {
         format!(
             "`{}` would run {} in place of {}; nothing was replaced",
             plan.transform,
-            short(&plan.to_digest),
-            short(&plan.from_digest)
+            short_digest(&plan.to_digest),
+            short_digest(&plan.from_digest)
         ),
         format!("  world        {}", plan.world),
         format!("  module       {} bytes, loaded in {} ms", plan.module_bytes, plan.load_ms),

@@ -257,11 +257,6 @@ fn of_client(error: &Error) -> Finding {
     Finding { remedy: remedy.to_owned(), ..Finding::new(about, error.to_string()) }
 }
 
-/// The first digits of a digest, for people.
-fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
-}
-
 fn to_json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).expect("messages have string keys alone")
 }

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use super::short;
 use crate::{
     cli::text::{MESSAGE_CHARS_MAX, clean},
-    control::proto::{Input, Status, Task, Transform, Version, Worker},
+    control::{
+        proto::{Input, Status, Task, Transform, Version, Worker},
+        short_digest,
+    },
 };
 
 /// For how long a transaction has to hold an input back before it is worth a word, in seconds.
@@ -55,7 +57,7 @@ fn lines_with(status: &Status, of_transform: fn(&Transform) -> Vec<String>) -> V
 fn of_transform(transform: &Transform) -> String {
     let digest = match transform.digest.as_str() {
         "" => "not loaded yet",
-        digest => short(digest),
+        digest => short_digest(digest),
     };
     let probation = transform.versions.iter().any(|version| version.on_probation);
     let probation = if probation { ", on probation" } else { "" };
@@ -76,7 +78,7 @@ fn of_version(version: &Version) -> String {
         (true, false) => " runs",
         (false, false) => "",
     };
-    format!("  version {} since {since:.0} {}{state}", short(&version.digest), version.name)
+    format!("  version {} since {since:.0} {}{state}", short_digest(&version.digest), version.name)
 }
 
 fn of_worker(worker: &Worker) -> Vec<String> {

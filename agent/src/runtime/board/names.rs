@@ -4,13 +4,11 @@ use std::{collections::VecDeque, sync::Mutex};
 
 use sidestream_core::topology::Version;
 
-use crate::lock::Held;
+use crate::{control::short_digest, lock::Held};
 
 /// How many are remembered: those of swaps that workers may have something to say of still. There is
 /// one at a time.
 const NAMES_MAX: usize = 32;
-/// How much of a digest is told, as `sidestream status` does.
-const DIGEST_CHARACTERS: usize = 12;
 
 /// The modules behind the last versions.
 #[derive(Default)]
@@ -19,7 +17,7 @@ pub(crate) struct Names(Mutex<VecDeque<(Version, String)>>);
 impl Names {
     /// A version is made of the module of this name and digest.
     pub(crate) fn note(&self, version: Version, module: &str, digest: &str) {
-        let digest = digest.get(..DIGEST_CHARACTERS).unwrap_or(digest);
+        let digest = short_digest(digest);
         let mut names = self.0.held();
         names.truncate(NAMES_MAX - 1);
         names.push_front((version, format!("{module} ({digest})")));
